@@ -1,1 +1,30 @@
-//! capstan-types
+//! The words that all parts of Capstan share: ids, resource requests, the PBS grammars, reasons.
+//! No I/O, no prost, no tokio: everything here is a value or a total parser.
+
+mod array;
+mod depend;
+mod directive;
+mod env;
+mod ids;
+mod names;
+mod nodespec;
+mod output;
+mod parse;
+mod pbse;
+mod resources;
+mod size;
+mod time;
+
+pub use array::{ArrayRequest, IndexSet};
+pub use depend::{Condition, Dependency, Dependencies};
+pub use directive::{Directive, DirectiveError, directives, split_arguments};
+pub use env::Env;
+pub use ids::{AgentId, AttemptId, CardId, JobId, JobPart, JobReference};
+pub use names::{NodeName, QueueName, ServerName, UserName};
+pub use nodespec::{Chunk, ChunkTarget, NodeSpec};
+pub use output::{JoinPath, PathVariables, expand_path};
+pub use parse::ParseError;
+pub use pbse::Pbse;
+pub use resources::{ResourceKind, ResourceList, resource_kind};
+pub use size::Size;
+pub use time::{Seconds, Timestamp};

@@ -1,0 +1,1 @@
+//! Containers of attempts: `startdocker` options and policy, mounts, identity, and the door.
