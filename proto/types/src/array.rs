@@ -21,7 +21,10 @@ impl IndexSet {
     /// How many indices.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.0.iter().map(|(from, to)| u64::from(to - from) + 1).sum()
+        self.0
+            .iter()
+            .map(|(from, to)| u64::from(to - from) + 1)
+            .sum()
     }
 
     /// Whether there is none.

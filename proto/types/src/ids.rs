@@ -165,7 +165,9 @@ mod tests {
         check("12[]", Some(JobId::array(12)));
         check("12[].hn1", Some(JobId::array(12)));
         check("12[3].hn1", Some(JobId::member(12, 3)));
-        for bad in ["", "x", "12x", "12[", "12[x]", "12[-1]", "12.", "12@", ".hn1", "12[3"] {
+        for bad in [
+            "", "x", "12x", "12[", "12[x]", "12[-1]", "12.", "12@", ".hn1", "12[3",
+        ] {
             check(bad, None);
         }
     }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-
 use serde::{Deserialize, Serialize};
 
 macro_rules! name {

@@ -62,7 +62,12 @@ impl Size {
         let is_words = match rest {
             b"" | b"b" => false,
             b"w" => true,
-            _ => return Err(fail(text.len() - rest.len(), "a unit (b, w, kb, kw, mb … eb)")),
+            _ => {
+                return Err(fail(
+                    text.len() - rest.len(),
+                    "a unit (b, w, kb, kw, mb … eb)",
+                ));
+            }
         };
         let fits = 1u64
             .checked_shl(10 * u32::from(scale))
@@ -92,7 +97,9 @@ mod tests {
     use super::Size;
 
     fn check(text: &str, expected: Option<(u64, &str)>) {
-        let seen = Size::parse(text).ok().map(|size| (size.bytes(), size.to_string()));
+        let seen = Size::parse(text)
+            .ok()
+            .map(|size| (size.bytes(), size.to_string()));
         let expected = expected.map(|(bytes, text)| (bytes, text.to_owned()));
         assert_eq!(seen, expected, "{text}");
     }
@@ -105,7 +112,16 @@ mod tests {
         check("1073741824", Some((1 << 30, "1073741824b")));
         check("2w", Some((16, "2w")));
         check("2kw", Some((2 << 13, "2kw")));
-        for bad in ["", "x", "1x", "1kx", "-1", "99999999999999999999", "99999eb", "1 gb"] {
+        for bad in [
+            "",
+            "x",
+            "1x",
+            "1kx",
+            "-1",
+            "99999999999999999999",
+            "99999eb",
+            "1 gb",
+        ] {
             check(bad, None);
         }
     }

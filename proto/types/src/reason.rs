@@ -1,0 +1,288 @@
+//! Why a waiting job does not run. The decision that left it waiting makes the value; people read it as the job's
+//! comment: Torque's own sentence first, because tools match it, then what exactly is missing.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{HoldKinds, JobId, NodeName, QueueName, Timestamp};
+
+/// One cause for which a job waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// No node, or too few, have so many free cards.
+    NotEnoughCards {
+        /// Cards wanted on each node of a part of the request.
+        wanted: u32,
+        /// Nodes wanted by that part.
+        nodes: u32,
+        /// Free cards on the suitable node that has most.
+        free_most: u32,
+        /// That node; `None` when no suitable node is up.
+        on: Option<NodeName>,
+    },
+    /// No node, or too few, have so many free slots.
+    NotEnoughSlots {
+        /// Slots wanted on each node of a part of the request.
+        wanted: u32,
+        /// Nodes wanted by that part.
+        nodes: u32,
+        /// Free slots on the suitable node that has most.
+        free_most: u32,
+        /// That node; `None` when no suitable node is up.
+        on: Option<NodeName>,
+    },
+    /// No node, or too few, have so much free memory.
+    NotEnoughMemory {
+        /// Bytes wanted on each node of a part of the request.
+        wanted_bytes: u64,
+        /// Nodes wanted by that part.
+        nodes: u32,
+        /// Free bytes on the suitable node that has most.
+        free_most_bytes: u64,
+        /// That node; `None` when no suitable node is up.
+        on: Option<NodeName>,
+    },
+    /// Some nodes could take a share of the job now, but fewer than it wants.
+    NotEnoughNodes {
+        /// Nodes wanted, over all parts of the request.
+        wanted: u32,
+        /// Nodes that could take a share.
+        free: u32,
+    },
+    /// No agent is connected at all.
+    NoNodeUp,
+    /// Enough nodes are suitable, but too few of them are up.
+    NodesDown {
+        /// Nodes wanted, over all parts of the request.
+        wanted: u32,
+        /// Suitable nodes that are up.
+        up: u32,
+    },
+    /// The job names this node, and it is down.
+    NodeDown(NodeName),
+    /// The job names this node, and an operator took it offline.
+    NodeOffline(NodeName),
+    /// No node has this property, or bears this name, any more.
+    NoNodeLike(Box<str>),
+    /// Cards of this node are free but were not seen clean yet.
+    CardsNotClean {
+        /// The node.
+        on: NodeName,
+        /// How many of its cards.
+        cards: u32,
+    },
+    /// Its nodes are kept for an earlier job.
+    BehindJob(JobId),
+    /// Its queue is stopped.
+    QueueStopped(QueueName),
+    /// It is held.
+    Held(HoldKinds),
+    /// Its time has not come (`qsub -a`).
+    WaitingUntil(Timestamp),
+    /// It depends on a job whose end, or start, has not come.
+    DependsOn(JobId),
+    /// So many members of its array run already, as many as `-t LIST%SLOTS` allows.
+    ArraySlotLimit(u32),
+}
+
+impl Reason {
+    /// The sentence of Torque's scheduler, without the full stop that some have.
+    #[must_use]
+    pub const fn headline(&self) -> &'static str {
+        match self {
+            Self::NotEnoughCards { .. }
+            | Self::NotEnoughSlots { .. }
+            | Self::NotEnoughMemory { .. }
+            | Self::NotEnoughNodes { .. }
+            | Self::NoNodeUp
+            | Self::NodesDown { .. }
+            | Self::NodeDown(_)
+            | Self::NodeOffline(_)
+            | Self::NoNodeLike(_)
+            | Self::CardsNotClean { .. }
+            | Self::BehindJob(_) => {
+                "Not Running: Not enough of the right type of nodes are available"
+            }
+            Self::QueueStopped(_) => "Not Running: Queue not started.",
+            Self::Held(_) => "Not Running: Job is held",
+            Self::WaitingUntil(_) => "Not Running: Job waits for its execution time",
+            Self::DependsOn(_) => "Not Running: Job waits for another job",
+            Self::ArraySlotLimit(_) => "Not Running: Array slot limit has been reached",
+        }
+    }
+
+    fn detail(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotEnoughCards {
+                wanted,
+                nodes,
+                free_most,
+                on,
+            } => {
+                write!(
+                    f,
+                    "wants {} on {}; ",
+                    Many(*wanted, "card"),
+                    Many(*nodes, "node")
+                )?;
+                most_free(f, on.as_ref(), free_most)
+            }
+            Self::NotEnoughSlots {
+                wanted,
+                nodes,
+                free_most,
+                on,
+            } => {
+                write!(
+                    f,
+                    "wants {} on {}; ",
+                    Many(*wanted, "slot"),
+                    Many(*nodes, "node")
+                )?;
+                most_free(f, on.as_ref(), free_most)
+            }
+            Self::NotEnoughMemory {
+                wanted_bytes,
+                nodes,
+                free_most_bytes,
+                on,
+            } => {
+                let wanted = Megabytes(*wanted_bytes);
+                write!(f, "wants {wanted} memory on {}; ", Many(*nodes, "node"))?;
+                most_free(f, on.as_ref(), &Megabytes(*free_most_bytes))
+            }
+            Self::NotEnoughNodes { wanted, free } => {
+                write!(
+                    f,
+                    "wants {}, {free} could take it now",
+                    Many(*wanted, "node")
+                )
+            }
+            Self::NoNodeUp => f.write_str("no node is up"),
+            Self::NodesDown { wanted, up } => {
+                write!(
+                    f,
+                    "wants {}, {up} of the right type up",
+                    Many(*wanted, "node")
+                )
+            }
+            Self::NodeDown(node) => write!(f, "{node} is down"),
+            Self::NodeOffline(node) => write!(f, "{node} is offline"),
+            Self::NoNodeLike(name) => write!(f, "no node is named or has the property {name}"),
+            Self::CardsNotClean { on, cards } => {
+                write!(
+                    f,
+                    "{} of {on} still in use by ended jobs",
+                    Many(*cards, "card")
+                )
+            }
+            Self::BehindJob(job) => write!(f, "its nodes are kept for job {job}"),
+            Self::QueueStopped(queue) => write!(f, "queue {queue} is stopped"),
+            Self::Held(kinds) => write!(f, "hold types {kinds}"),
+            Self::WaitingUntil(time) => write!(f, "not before {time}"),
+            Self::DependsOn(job) => write!(f, "depends on job {job}"),
+            Self::ArraySlotLimit(limit) => {
+                write!(f, "{} may run at once", Many(*limit, "member"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (", self.headline())?;
+        self.detail(f)?;
+        f.write_str(")")
+    }
+}
+
+fn most_free(
+    f: &mut fmt::Formatter<'_>,
+    on: Option<&NodeName>,
+    free: &dyn fmt::Display,
+) -> fmt::Result {
+    match on {
+        Some(node) => write!(f, "{node} has {free} free"),
+        None => f.write_str("no such node is up"),
+    }
+}
+
+struct Many(u32, &'static str);
+
+impl fmt::Display for Many {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.0 == 1 { "" } else { "s" };
+        write!(f, "{} {}{plural}", self.0, self.1)
+    }
+}
+
+struct Megabytes(u64);
+
+impl fmt::Display for Megabytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}mb", self.0 >> 20)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(reason: &Reason, expected: &str) {
+        assert_eq!(reason.to_string(), expected);
+    }
+
+    #[test]
+    fn the_sentence_of_torque_comes_first_then_what_is_missing() {
+        let head = "Not Running: Not enough of the right type of nodes are available";
+        let cards = |on| Reason::NotEnoughCards {
+            wanted: 2,
+            nodes: 1,
+            free_most: 1,
+            on,
+        };
+        check(
+            &cards(Some("node01".into())),
+            &format!("{head} (wants 2 cards on 1 node; node01 has 1 free)"),
+        );
+        check(
+            &cards(None),
+            &format!("{head} (wants 2 cards on 1 node; no such node is up)"),
+        );
+        let memory = Reason::NotEnoughMemory {
+            wanted_bytes: 3 << 30,
+            nodes: 2,
+            free_most_bytes: 5 << 20,
+            on: Some("node02".into()),
+        };
+        check(
+            &memory,
+            &format!("{head} (wants 3072mb memory on 2 nodes; node02 has 5mb free)"),
+        );
+        check(
+            &Reason::BehindJob(JobId::member(7, 3)),
+            &format!("{head} (its nodes are kept for job 7[3])"),
+        );
+    }
+
+    #[test]
+    fn other_causes_have_their_own_sentence() {
+        check(
+            &Reason::QueueStopped("mcc".into()),
+            "Not Running: Queue not started. (queue mcc is stopped)",
+        );
+        check(
+            &Reason::Held(HoldKinds::USER.with(HoldKinds::SYSTEM)),
+            "Not Running: Job is held (hold types su)",
+        );
+        check(
+            &Reason::WaitingUntil(Timestamp(1_795_391_940_000)),
+            "Not Running: Job waits for its execution time (not before 2026-11-22 23:59:00 UTC)",
+        );
+        check(
+            &Reason::ArraySlotLimit(3),
+            "Not Running: Array slot limit has been reached (3 members may run at once)",
+        );
+    }
+}
