@@ -1,1 +1,21 @@
-//! capstan-core
+//! Every decision of the scheduler: an event and a time make changes, effects or a refusal; a view and a time make
+//! a plan. No clock, no randomness, no I/O, no async, no hash order: the same events at the same times give the same
+//! state and the same decisions, so the past can be replayed and the simulator is the scheduler.
+
+mod apply;
+mod change;
+mod effect;
+mod event;
+mod model;
+mod plan;
+mod rejection;
+
+pub use apply::{Outcome, Reply, apply};
+pub use change::{Change, Payload};
+pub use effect::{Account, Effect};
+pub use event::{
+    AttemptReport, Caller, DeleteOrder, Event, Hello, HoldOrder, NodeOrder, ReportedPhase, Submission,
+};
+pub use model::*;
+pub use plan::{Placement, Plan, plan};
+pub use rejection::Rejection;

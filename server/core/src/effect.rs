@@ -1,0 +1,70 @@
+//! What the server must do in the world after a change is stored. Every effect may be repeated.
+
+use std::sync::Arc;
+
+use capstan_types::{AgentId, AttemptId, NodeName, Timestamp};
+
+use crate::Job;
+
+/// An order to the world.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Tell the node to start the job's current attempt (the script's node is the first share).
+    StartAttempt {
+        /// Where.
+        node: NodeName,
+        /// The job as it is now, in state Starting.
+        job: Arc<Job>,
+    },
+    /// Tell the node to stop an attempt.
+    StopAttempt {
+        /// Where.
+        node: NodeName,
+        /// Which.
+        attempt: AttemptId,
+        /// Seconds between SIGTERM and SIGKILL.
+        grace_secs: u32,
+    },
+    /// The end of an attempt is stored: its agent may forget it.
+    ForgetAttempt {
+        /// Where.
+        node: NodeName,
+        /// Which.
+        attempt: AttemptId,
+    },
+    /// Answer an agent's hello: these attempts should run there.
+    WelcomeNode {
+        /// Where.
+        node: NodeName,
+        /// The agent that said hello.
+        agent: AgentId,
+        /// What should run.
+        attempts: Vec<AttemptId>,
+    },
+    /// Write a line of the accounting log.
+    Account {
+        /// When it happened.
+        at: Timestamp,
+        /// The job as it is now.
+        job: Arc<Job>,
+        /// Which record.
+        record: Account,
+    },
+}
+
+/// Kinds of accounting records, by PBS's letters.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Account {
+    /// Q: entered a queue.
+    Queued,
+    /// S: started.
+    Started,
+    /// E: ended.
+    Ended,
+    /// D: deleted by request of this "user@host".
+    Deleted(Box<str>),
+    /// A: aborted by the server.
+    Aborted,
+    /// R: requeued to run again.
+    Rerun,
+}

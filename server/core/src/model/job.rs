@@ -1,0 +1,388 @@
+//! A job and its life. [`JobState::on`] is the one function that changes a job's state.
+
+use std::sync::Arc;
+
+use capstan_types::{
+    ArrayRequest, AttemptId, Condition, IndexSet, JobId, JobPart, JoinPath, NodeSpec, QueueName, ResourceList,
+    Timestamp, UserName,
+};
+use serde::{Deserialize, Serialize};
+
+use super::NodeShare;
+
+/// A submitted job. Cheap to clone but for its few own fields: the specification is shared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// What was asked for; changes only by `qalter`.
+    pub spec: Arc<JobSpec>,
+    /// Where it waits or ran.
+    pub queue: QueueName,
+    /// `-p`, −1024 to 1023.
+    pub priority: i32,
+    /// Holds set by people and by the server, without the one that dependencies imply.
+    pub holds: Holds,
+    /// Conditions not yet met; while there are any, the job has a dependency hold.
+    pub waits_for: Vec<(Condition, JobId)>,
+    /// Not before this time (`-a`).
+    pub not_before: Option<Timestamp>,
+    /// Where it is in its life.
+    pub state: JobState,
+    /// When it was submitted (`ctime`).
+    pub created: Timestamp,
+    /// When it entered its queue (`qtime`); its age for ordering.
+    pub queued: Timestamp,
+    /// When it last became free to run (`etime`).
+    pub eligible: Option<Timestamp>,
+    /// When anything about it last changed (`mtime`).
+    pub changed: Timestamp,
+    /// Attempts so far (`start_count`).
+    pub run_count: u32,
+    /// What the server or an operator has to say about it.
+    pub comment: Option<Box<str>>,
+    /// For the array as a whole: its members that have no record of their own yet.
+    pub array: Option<ArrayState>,
+}
+
+/// What was asked for when the job was submitted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// `-N`, or the script's base name, or `STDIN`.
+    pub name: Box<str>,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Everything of `-l`, with the queue's defaults filled in, as `Resource_List.*` shows it.
+    pub resources: ResourceList,
+    /// The nodes that it needs, made from `nodes=`, `ncpus=` or `procs=`; read by placement.
+    pub nodes: Option<NodeSpec>,
+    /// Memory per job in bytes (`mem`), shared evenly over its nodes by placement.
+    pub memory_bytes: Option<u64>,
+    /// `-r`.
+    pub is_rerunnable: bool,
+    /// `-o` with the host part split off, absolute; `$PBS_*` not expanded.
+    pub stdout_path: Box<str>,
+    /// `-e`, likewise.
+    pub stderr_path: Box<str>,
+    /// `-j`.
+    pub join: JoinPath,
+    /// `-k`: letters of `o` and `e`.
+    pub keep: Box<str>,
+    /// `-w`, else the folder of `qsub`: `PBS_O_WORKDIR`.
+    pub work_folder: Box<str>,
+    /// `-d`: folder to start in; empty for the home folder.
+    pub initial_folder: Box<str>,
+    /// `-S`; empty for the login shell.
+    pub shell: Box<str>,
+    /// `umask=`; `None` for 0077.
+    pub umask: Option<u32>,
+    /// `-F`, one string as typed.
+    pub script_arguments: Box<str>,
+    /// `-K`, or none for the queue's.
+    pub kill_delay_secs: Option<u32>,
+    /// `-t`.
+    pub array: Option<ArrayRequest>,
+    /// Attributes that are kept and shown but decide nothing (Mail_Points, Account_Name, submit_args …), in order.
+    pub shown: Vec<(Box<str>, Box<str>)>,
+}
+
+/// Whose job it is, by the kernel's word at submission.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Login name.
+    pub user: Box<str>,
+    /// Its uid on the server host.
+    pub uid: u32,
+    /// Its login group's name (`egroup`).
+    pub group: Box<str>,
+    /// The host it was submitted on.
+    pub host: Box<str>,
+}
+
+/// Where a job is in its life.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum JobState {
+    /// It waits: queued, held or waiting for its time.
+    Pending,
+    /// An attempt has been ordered; its node has not said yet that it runs.
+    Starting(Run),
+    /// Its attempt runs.
+    Running(Run),
+    /// Its attempt has been told to stop.
+    Exiting(Run, StopOrder),
+    /// It is over; kept for history.
+    Ended(Ended),
+}
+
+/// One attempt and what it holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// What it holds, the script's node first.
+    pub shares: Arc<[NodeShare]>,
+    /// When it was ordered.
+    pub placed: Timestamp,
+    /// When the script started, by the node's clock, and its session id.
+    pub started: Option<(Timestamp, u32)>,
+    /// Last known usage.
+    pub usage: Usage,
+}
+
+/// Why and how a running job was told to stop; decides what becomes of it when the attempt has ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StopOrder {
+    /// When.
+    pub at: Timestamp,
+    /// Seconds between SIGTERM and SIGKILL.
+    pub grace_secs: u32,
+    /// Back to the queue afterwards instead of ending (requeue); otherwise it was deleted.
+    pub requeue: bool,
+    /// Who or what ordered it, for comment and accounting: "alice@hn1".
+    pub by: Box<str>,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    /// When (`comp_time`).
+    pub at: Timestamp,
+    /// PBS exit status; `None` when the job never ran.
+    pub exit_status: Option<i32>,
+    /// Its last attempt, when there was one; its shares are history and hold nothing.
+    pub run: Option<Run>,
+}
+
+/// Resources used, as PBS counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// CPU seconds.
+    pub cput_secs: u64,
+    /// Peak resident memory, kilobytes.
+    pub mem_kb: u64,
+    /// Peak virtual memory, kilobytes.
+    pub vmem_kb: u64,
+    /// Seconds since the start.
+    pub walltime_secs: u64,
+}
+
+/// Members of an array that have no record of their own yet: they are as the array is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ArrayState {
+    /// Members not yet placed or touched one by one.
+    pub waiting: IndexSet,
+    /// Members with a record that is not ended.
+    pub live: u32,
+    /// Exit status of the first member that failed.
+    pub worst_exit: Option<i32>,
+}
+
+/// A set of holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Holds(u8);
+
+impl Holds {
+    /// Set by the owner.
+    pub const USER: Self = Self(1);
+    /// Set by an operator.
+    pub const OPERATOR: Self = Self(2);
+    /// Set by the server or an administrator.
+    pub const SYSTEM: Self = Self(4);
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether all of `other` are in here.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// With those of `other`.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Without those of `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Reads letters of `u`, `o`, `s`; `n` alone is none.
+    #[must_use]
+    pub fn from_letters(letters: &str) -> Option<Self> {
+        if letters == "n" {
+            return Some(Self::default());
+        }
+        letters.chars().try_fold(Self::default(), |holds, letter| {
+            Some(holds.with(match letter {
+                'u' => Self::USER,
+                'o' => Self::OPERATOR,
+                's' => Self::SYSTEM,
+                _ => return None,
+            }))
+        })
+    }
+
+    /// As `Hold_Types` prints them: in the order `sou`, `n` for none.
+    #[must_use]
+    pub fn letters(self) -> &'static str {
+        ["n", "u", "o", "ou", "s", "su", "so", "sou"][usize::from(self.0 & 7)]
+    }
+}
+
+/// What can happen to a job's state.
+#[derive(Clone, Debug, PartialEq)]
+pub enum JobEvent {
+    /// An attempt was ordered.
+    Placed(Run),
+    /// Its node says that the script runs: attempt, time, session id.
+    Started(AttemptId, Timestamp, u32),
+    /// The attempt was told to stop.
+    StopOrdered(StopOrder),
+    /// Back to the queue: the attempt ended in a way that calls for another.
+    Requeued(AttemptId),
+    /// It is over.
+    Ended(Ended),
+}
+
+/// A change of state that must not be. Our own mistake, or a late report of an old attempt.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("a job that is {state} cannot be {event}")]
+pub struct IllegalTransition {
+    /// The state's name.
+    pub state: &'static str,
+    /// The event's name.
+    pub event: &'static str,
+}
+
+impl JobState {
+    /// The state after `event`. Reports of any attempt but the current one are refused.
+    ///
+    /// # Errors
+    /// When the event cannot happen in this state.
+    pub fn on(self, event: JobEvent) -> Result<Self, IllegalTransition> {
+        use JobEvent as E;
+        match (self, event) {
+            (Self::Pending, E::Placed(run)) => Ok(Self::Starting(run)),
+            (Self::Starting(run) | Self::Running(run), E::Started(attempt, at, session)) if run.attempt == attempt => {
+                let started = Some((at, session));
+                Ok(Self::Running(Run { started, ..run }))
+            }
+            (Self::Exiting(run, order), E::Started(attempt, at, session)) if run.attempt == attempt => {
+                let started = Some((at, session));
+                Ok(Self::Exiting(Run { started, ..run }, order))
+            }
+            (Self::Starting(run) | Self::Running(run), E::StopOrdered(order)) => Ok(Self::Exiting(run, order)),
+            // A second order may shorten the grace or turn a requeue into a deletion, never the other way.
+            (Self::Exiting(run, old), E::StopOrdered(new)) => {
+                let requeue = old.requeue && new.requeue;
+                Ok(Self::Exiting(run, StopOrder { requeue, ..new }))
+            }
+            (Self::Starting(run) | Self::Running(run) | Self::Exiting(run, _), E::Requeued(attempt))
+                if run.attempt == attempt =>
+            {
+                Ok(Self::Pending)
+            }
+            (Self::Pending, E::Ended(ended)) if ended.run.is_none() => Ok(Self::Ended(ended)),
+            (Self::Starting(run) | Self::Running(run) | Self::Exiting(run, _), E::Ended(ended))
+                if ended.run.as_ref().is_some_and(|last| last.attempt == run.attempt) =>
+            {
+                Ok(Self::Ended(ended))
+            }
+            (state, event) => Err(IllegalTransition {
+                state: state.name(),
+                event: event.name(),
+            }),
+        }
+    }
+
+    /// The attempt that holds resources now.
+    #[must_use]
+    pub fn run(&self) -> Option<&Run> {
+        match self {
+            Self::Starting(run) | Self::Running(run) | Self::Exiting(run, _) => Some(run),
+            Self::Pending | Self::Ended(_) => None,
+        }
+    }
+
+    /// For messages: "pending", "running" …
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Starting(_) => "starting",
+            Self::Running(_) => "running",
+            Self::Exiting(..) => "exiting",
+            Self::Ended(_) => "ended",
+        }
+    }
+}
+
+impl JobEvent {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Placed(_) => "placed",
+            Self::Started(..) => "started",
+            Self::StopOrdered(_) => "told to stop",
+            Self::Requeued(_) => "requeued",
+            Self::Ended(_) => "ended",
+        }
+    }
+}
+
+impl Job {
+    /// The letter that PBS shows: T Q H W R E C.
+    #[must_use]
+    pub fn letter(&self, now: Timestamp) -> char {
+        match &self.state {
+            JobState::Pending if !self.effective_holds().is_empty() => 'H',
+            JobState::Pending if self.not_before.is_some_and(|time| time > now) => 'W',
+            JobState::Pending => 'Q',
+            JobState::Starting(_) | JobState::Running(_) => 'R',
+            JobState::Exiting(..) => 'E',
+            JobState::Ended(_) => 'C',
+        }
+    }
+
+    /// Its holds, with the system hold that unmet dependencies imply.
+    #[must_use]
+    pub fn effective_holds(&self) -> Holds {
+        match self.waits_for.is_empty() {
+            true => self.holds,
+            false => self.holds.with(Holds::SYSTEM),
+        }
+    }
+
+    /// Whether placement may consider it now (its queue permitting).
+    #[must_use]
+    pub fn is_eligible(&self, now: Timestamp) -> bool {
+        matches!(self.state, JobState::Pending)
+            && self.effective_holds().is_empty()
+            && self.not_before.is_none_or(|time| time <= now)
+    }
+
+    /// Whether it is the array as a whole, which never runs itself.
+    #[must_use]
+    pub const fn is_array(&self) -> bool {
+        matches!(self.id.part, JobPart::Array)
+    }
+
+    /// Whether it is over.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        matches!(self.state, JobState::Ended(_))
+    }
+
+    /// Whether `user` owns it.
+    #[must_use]
+    pub fn is_owned_by(&self, user: &UserName) -> bool {
+        *self.spec.owner.user == *user.as_str()
+    }
+}

@@ -1,0 +1,15 @@
+//! The values that decisions are made of: jobs, nodes, queues, and the state that holds them.
+
+mod job;
+mod node;
+mod queue;
+mod settings;
+mod state;
+
+pub use job::{
+    ArrayState, Ended, Holds, IllegalTransition, Job, JobEvent, JobSpec, JobState, Owner, Run, StopOrder, Usage,
+};
+pub use node::{Card, Inventory, Link, Node, NodeShare, ShareCard};
+pub use queue::Queue;
+pub use settings::Settings;
+pub use state::State;

@@ -1,0 +1,112 @@
+//! A node: what its agent reports, what the administrator says, and shares of it.
+
+use capstan_types::{AgentId, CardId, NodeName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A machine with an agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// The agent installation that owns the name.
+    pub agent: AgentId,
+    /// What it has, by its last report.
+    pub inventory: Inventory,
+    /// Slots (`np`): the setting, else the cores.
+    pub slots: u16,
+    /// Properties from the settings, in order.
+    pub properties: Vec<Box<str>>,
+    /// Whether its agent is connected.
+    pub link: Link,
+    /// Set by `pbsnodes -o`: no new work.
+    pub is_offline: bool,
+    /// Set by `pbsnodes -N`.
+    pub note: Box<str>,
+    /// Cards that may not be lent: a process that is nobody's, or left over, is on them.
+    pub unclean: Vec<CardId>,
+}
+
+/// Whether a node's agent is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Link {
+    /// Connected, since when.
+    Up(Timestamp),
+    /// Not connected, since when. For a short named time this is not yet shown as `down`.
+    Lost(Timestamp),
+}
+
+/// What an agent found on its host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// Processor cores.
+    pub cores: u16,
+    /// Memory of the host.
+    pub memory_bytes: u64,
+    /// Its cards, in index order.
+    pub cards: Vec<Card>,
+    /// Why there are no cards, or not all; empty when all is well.
+    pub gpu_problem: Box<str>,
+    /// Version of the container engine; empty when there is none.
+    pub engine: Box<str>,
+    /// Why there is no container engine; empty when all is well.
+    pub engine_problem: Box<str>,
+    /// `uname -a`.
+    pub uname: Box<str>,
+    /// The agent can run jobs of this user only.
+    pub only_uid: Option<u32>,
+    /// The cards are a fake library's.
+    pub simulated: bool,
+}
+
+/// One GPU of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Card {
+    /// Its UUID.
+    pub uuid: CardId,
+    /// NVML's index, by which users know it.
+    pub index: u32,
+    /// Product name.
+    pub model: Box<str>,
+    /// Its memory.
+    pub memory_bytes: u64,
+    /// PCI address.
+    pub pci_address: Box<str>,
+    /// Driver version.
+    pub driver: Box<str>,
+}
+
+/// What an attempt holds on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeShare {
+    /// The node.
+    pub node: NodeName,
+    /// Slot numbers, ascending (`exec_host` prints them as ranges).
+    pub slots: Vec<u16>,
+    /// Cards.
+    pub cards: Vec<ShareCard>,
+    /// Memory set aside; 0 when none was asked for.
+    pub memory_bytes: u64,
+}
+
+/// A card in a share, with the index it had when it was lent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareCard {
+    /// The card.
+    pub uuid: CardId,
+    /// NVML's index then.
+    pub index: u32,
+}
+
+impl Node {
+    /// Whether its agent is connected.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        matches!(self.link, Link::Up(_))
+    }
+
+    /// Whether it has `property`.
+    #[must_use]
+    pub fn has_property(&self, property: &str) -> bool {
+        self.properties.iter().any(|own| **own == *property)
+    }
+}

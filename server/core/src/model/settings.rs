@@ -1,0 +1,41 @@
+//! The settings that decisions depend on; part of the state, so that a replay uses those of its time.
+
+use std::collections::BTreeMap;
+
+use capstan_types::{NodeName, QueueName, ServerName};
+use serde::{Deserialize, Serialize};
+
+use super::Queue;
+
+/// Settings in force. All durations are seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The server's name, behind the dot of job ids.
+    pub server: ServerName,
+    /// The queue of jobs that name none.
+    pub default_queue: QueueName,
+    /// All queues, by name.
+    pub queues: BTreeMap<QueueName, Queue>,
+    /// Properties of nodes, by node name.
+    pub node_properties: BTreeMap<NodeName, Vec<Box<str>>>,
+    /// Slots of nodes where they are not their cores (`np`).
+    pub node_slots: BTreeMap<NodeName, u16>,
+    /// Users who may do anything; root always may.
+    pub managers: Vec<Box<str>>,
+    /// Users who may operate jobs and nodes.
+    pub operators: Vec<Box<str>>,
+    /// How long an ended job is shown.
+    pub keep_completed_secs: u64,
+    /// Between SIGTERM and SIGKILL, unless the job says otherwise.
+    pub kill_delay_secs: u32,
+    /// A node without a connection for so long is shown as down.
+    pub node_down_after_secs: u64,
+    /// A node down for so long is lost: its rerunnable jobs are requeued, the others end.
+    pub node_lost_after_secs: u64,
+    /// Largest script, bytes.
+    pub script_bytes_max: u64,
+    /// Most members of one array.
+    pub array_members_max: u64,
+    /// Most jobs that have not ended.
+    pub live_jobs_max: u64,
+}

@@ -1,0 +1,200 @@
+//! The state: what is stored, and the indexes that are made of it. [`State::absorb`] is the only way to change it,
+//! so that a restart, a replay and a decision all do the same. Cloning shares everything and costs nothing: readers
+//! hold a clone while the engine goes on.
+
+use std::sync::Arc;
+
+use capstan_types::{AttemptId, JobId, NodeName, Timestamp};
+use imbl::{OrdMap, OrdSet};
+
+use super::{Job, JobState, Node, NodeShare, Settings};
+use crate::Change;
+
+/// Everything the scheduler knows.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    settings: Option<Arc<Settings>>,
+    jobs: OrdMap<JobId, Arc<Job>>,
+    nodes: OrdMap<NodeName, Arc<Node>>,
+    next_seq: u64,
+    next_attempt: u64,
+    pending: OrdSet<JobId>,
+    attempts: OrdMap<AttemptId, JobId>,
+    /// (node, attempt) → share: what is held where.
+    held: OrdMap<(NodeName, AttemptId), NodeShare>,
+    ended: OrdSet<(Timestamp, JobId)>,
+    /// (job waited for, waiting job).
+    dependants: OrdSet<(JobId, JobId)>,
+}
+
+impl State {
+    /// The settings in force; `None` before the first [`crate::Event::ServerStarted`].
+    #[must_use]
+    pub fn settings(&self) -> Option<&Arc<Settings>> {
+        self.settings.as_ref()
+    }
+
+    /// A job.
+    #[must_use]
+    pub fn job(&self, id: JobId) -> Option<&Arc<Job>> {
+        self.jobs.get(&id)
+    }
+
+    /// All jobs in id order, ended ones included.
+    pub fn jobs(&self) -> impl Iterator<Item = &Arc<Job>> {
+        self.jobs.values()
+    }
+
+    /// The job and all members of the array that `seq` numbers.
+    pub fn submission(&self, seq: u64) -> impl Iterator<Item = &Arc<Job>> {
+        let (first, last) = (JobId::whole(seq), JobId::member(seq, u32::MAX));
+        self.jobs.range(first..=last).map(|(_, job)| job)
+    }
+
+    /// How many jobs there are, ended ones included.
+    #[must_use]
+    pub fn job_count(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// How many jobs have not ended.
+    #[must_use]
+    pub fn live_count(&self) -> usize {
+        self.jobs.len() - self.ended.len()
+    }
+
+    /// Jobs in state Pending, held ones included, in id order.
+    pub fn pending(&self) -> impl Iterator<Item = &Arc<Job>> {
+        self.pending.iter().filter_map(|id| self.jobs.get(id))
+    }
+
+    /// The job whose current attempt this is.
+    #[must_use]
+    pub fn job_of(&self, attempt: AttemptId) -> Option<&Arc<Job>> {
+        self.jobs.get(self.attempts.get(&attempt)?)
+    }
+
+    /// Attempts that hold something now, with their jobs, in attempt order.
+    pub fn running(&self) -> impl Iterator<Item = (AttemptId, &Arc<Job>)> {
+        let found = self.attempts.iter();
+        found.filter_map(|(attempt, job)| Some((*attempt, self.jobs.get(job)?)))
+    }
+
+    /// What is held on `node`, by attempt.
+    pub fn held_on(&self, node: &NodeName) -> impl Iterator<Item = (AttemptId, &NodeShare)> {
+        let (first, last) = (AttemptId(0), AttemptId(u64::MAX));
+        let range = self.held.range((node.clone(), first)..=(node.clone(), last));
+        range.map(|((_, attempt), share)| (*attempt, share))
+    }
+
+    /// Jobs that ended at or before `time`, oldest first.
+    pub fn ended_until(&self, time: Timestamp) -> impl Iterator<Item = JobId> {
+        let oldest_first = self.ended.iter();
+        oldest_first.take_while(move |(at, _)| *at <= time).map(|(_, job)| *job)
+    }
+
+    /// Jobs that wait for something of `job`.
+    pub fn dependants(&self, job: JobId) -> impl Iterator<Item = JobId> {
+        let from = (job, JobId::whole(0));
+        let range = self.dependants.range(from..);
+        range.take_while(move |(on, _)| *on == job).map(|(_, waiting)| *waiting)
+    }
+
+    /// A node.
+    #[must_use]
+    pub fn node(&self, name: &NodeName) -> Option<&Arc<Node>> {
+        self.nodes.get(name)
+    }
+
+    /// All nodes in name order.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.values()
+    }
+
+    /// The number that the next submission gets, from 1.
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq.max(1)
+    }
+
+    /// The id that the next attempt gets, from 1.
+    #[must_use]
+    pub fn next_attempt(&self) -> AttemptId {
+        AttemptId(self.next_attempt.max(1))
+    }
+
+    /// Takes one change in.
+    pub fn absorb(&mut self, change: &Change) {
+        match change {
+            Change::PutJob(job) => self.put_job(job.clone()),
+            Change::RemoveJob(id) => self.remove_job(*id),
+            Change::PutPayload(..) => {}
+            Change::PutNode(node) => {
+                self.nodes.insert(node.name.clone(), node.clone());
+            }
+            Change::RemoveNode(name) => {
+                self.nodes.remove(name);
+            }
+            Change::PutSettings(settings) => self.settings = Some(settings.clone()),
+            Change::SetNextSeq(next) => self.next_seq = *next,
+            Change::SetNextAttempt(next) => self.next_attempt = *next,
+        }
+    }
+
+    /// The changes that make this state out of an empty one (payloads excepted): a snapshot.
+    pub fn as_changes(&self) -> impl Iterator<Item = Change> {
+        let counters = [
+            Change::SetNextSeq(self.next_seq),
+            Change::SetNextAttempt(self.next_attempt),
+        ];
+        let settings = self.settings.iter().cloned().map(Change::PutSettings);
+        let nodes = self.nodes.values().cloned().map(Change::PutNode);
+        let jobs = self.jobs.values().cloned().map(Change::PutJob);
+        counters.into_iter().chain(settings).chain(nodes).chain(jobs)
+    }
+
+    fn put_job(&mut self, job: Arc<Job>) {
+        self.remove_job(job.id);
+        match &job.state {
+            JobState::Pending => {
+                self.pending.insert(job.id);
+            }
+            JobState::Starting(run) | JobState::Running(run) | JobState::Exiting(run, _) => {
+                self.attempts.insert(run.attempt, job.id);
+                for share in run.shares.iter() {
+                    self.held.insert((share.node.clone(), run.attempt), share.clone());
+                }
+            }
+            JobState::Ended(ended) => {
+                self.ended.insert((ended.at, job.id));
+            }
+        }
+        for (_, on) in &job.waits_for {
+            self.dependants.insert((*on, job.id));
+        }
+        self.jobs.insert(job.id, job);
+    }
+
+    fn remove_job(&mut self, id: JobId) {
+        let Some(old) = self.jobs.remove(&id) else {
+            return;
+        };
+        match &old.state {
+            JobState::Pending => {
+                self.pending.remove(&id);
+            }
+            JobState::Starting(run) | JobState::Running(run) | JobState::Exiting(run, _) => {
+                self.attempts.remove(&run.attempt);
+                for share in run.shares.iter() {
+                    self.held.remove(&(share.node.clone(), run.attempt));
+                }
+            }
+            JobState::Ended(ended) => {
+                self.ended.remove(&(ended.at, id));
+            }
+        }
+        for (_, on) in &old.waits_for {
+            self.dependants.remove(&(*on, id));
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Why an event is refused. Values, not sentences: the edge chooses PBS's words.
+
+use capstan_types::{AttemptId, Condition, JobId, NodeName, QueueName};
+
+use crate::IllegalTransition;
+
+/// A refusal. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Rejection {
+    /// No such job, or it has aged out.
+    #[error("unknown job {0}")]
+    UnknownJob(JobId),
+    /// No such queue.
+    #[error("unknown queue {0}")]
+    UnknownQueue(QueueName),
+    /// The queue takes no jobs.
+    #[error("queue {0} is not enabled")]
+    QueueDisabled(QueueName),
+    /// The queue's `resources_max` is exceeded: resource, asked for, limit.
+    #[error("queue {queue} allows at most {resource}={limit}, asked for {asked}")]
+    OverQueueLimit {
+        /// The queue.
+        queue: QueueName,
+        /// The resource.
+        resource: Box<str>,
+        /// What was asked for.
+        asked: Box<str>,
+        /// What is allowed.
+        limit: Box<str>,
+    },
+    /// No set of nodes could ever run it, however idle: why.
+    #[error("the cluster can never run this: {0}")]
+    NeverFits(Box<str>),
+    /// The script is larger than the setting allows.
+    #[error("the script has {bytes} bytes, at most {max} are allowed")]
+    ScriptTooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// The array has more members than the setting allows.
+    #[error("the array has {members} members, at most {max} are allowed")]
+    ArrayTooLarge {
+        /// Its size.
+        members: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// The bound on live jobs is reached.
+    #[error("there are {0} live jobs already, which is the limit")]
+    TooManyJobs(u64),
+    /// A dependency names a job that does not exist, or a condition that can never be met.
+    #[error("dependency {0:?} on {1} cannot be")]
+    BadDependency(Condition, JobId),
+    /// The caller may not do that to this job.
+    #[error("job {0} belongs to somebody else")]
+    NotOwner(JobId),
+    /// Only operators and managers may.
+    #[error("only operators and managers may do this")]
+    NotOperator,
+    /// Only managers may.
+    #[error("only managers may do this")]
+    NotManager,
+    /// The job is over.
+    #[error("job {0} has ended")]
+    AlreadyEnded(JobId),
+    /// No such node.
+    #[error("unknown node {0}")]
+    UnknownNode(NodeName),
+    /// Another agent has this node name and is connected.
+    #[error("node name {0} belongs to another agent that is connected")]
+    NodeNameTaken(NodeName),
+    /// A report of an attempt that is not the job's current one.
+    #[error("attempt {0} is not current")]
+    StaleAttempt(AttemptId),
+    /// Nothing to do: the job has none of the holds to release.
+    #[error("job {0} has no such hold")]
+    NotHeld(JobId),
+    /// Our own mistake.
+    #[error(transparent)]
+    Illegal(#[from] IllegalTransition),
+}
