@@ -36,18 +36,25 @@ impl Size {
         self.number * unit << (10 * self.scale)
     }
 
-    /// Reads a size.
+    /// Reads a size; hexadecimal (`0x10mb`) as well. A leading 0 does not make it octal, as it did in Torque.
     ///
     /// # Errors
     /// No number, an unknown unit, or a size that does not fit into 64 bits of bytes.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let fail = |at, expected| ParseError::new(text, at, expected);
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        if digits == 0 {
-            return Err(fail(0, "a number"));
+        let (prefix, radix) = match text.get(..2) {
+            Some("0x" | "0X") => (2, 16),
+            Some(_) | None => (0, 10),
+        };
+        let is_digit = |byte: &u8| match radix {
+            16 => byte.is_ascii_hexdigit(),
+            _ => byte.is_ascii_digit(),
+        };
+        let digits = prefix + text.bytes().skip(prefix).take_while(is_digit).count();
+        if digits == prefix {
+            return Err(fail(prefix, "a number"));
         }
-        let number: u64 = text[..digits]
-            .parse()
+        let number = u64::from_str_radix(&text[prefix..digits], radix)
             .map_err(|_| fail(0, "a smaller number"))?;
         let unit = text[digits..].to_ascii_lowercase();
         let mut rest = unit.as_bytes();
@@ -61,6 +68,8 @@ impl Size {
         }
         let is_words = match rest {
             b"" | b"b" => false,
+            // Torque takes `1gbb`, so somebody's script has it.
+            b"bb" if scale > 0 => false,
             b"w" => true,
             _ => {
                 return Err(fail(
@@ -112,6 +121,11 @@ mod tests {
         check("1073741824", Some((1 << 30, "1073741824b")));
         check("2w", Some((16, "2w")));
         check("2kw", Some((2 << 13, "2kw")));
+        check("1000mw", Some((1000 << 23, "1000mw")));
+        check("1gbb", Some((1 << 30, "1gb")));
+        check("0x10kb", Some((16 << 10, "16kb")));
+        check("010mb", Some((10 << 20, "10mb")));
+        check("0", Some((0, "0b")));
         for bad in [
             "",
             "x",
