@@ -1,1 +1,68 @@
-//! capstan-store
+//! Keeps the state across restarts: every decided event is on disk before anyone hears of it, and a restart finds
+//! exactly what was acknowledged. Decides how and where things are stored; what is stored is the core's to say.
+//!
+//! Two layers. The *journal* (`journal/NNNNNNNN.log`, checksummed, append-only, fdatasync'ed) is the truth and is all
+//! that a commit waits for. The *index* (sled, `index/`) follows it on a thread of its own, so that a start reads the
+//! jobs and not their history, and payloads stay out of memory; it can be lost at any time and is then made again from
+//! the last snapshot (`snapshot/NNNNNNNNNN.snap`) and the journal.
+
+mod disk;
+mod error;
+mod memory;
+mod replay;
+mod report;
+
+use std::sync::Arc;
+
+use capstan_core::{Change, Event, Payload};
+use capstan_types::{JobId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+pub use disk::{DiskStore, Options};
+pub use error::StoreError;
+pub use memory::{MemoryDisk, MemoryStore};
+pub use replay::{Replay, replay};
+pub use report::{IndexReport, OpenReport, RebuildReason, Statistics};
+
+/// One decided event: what happened, when, and what it changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// When it was decided.
+    pub at: Timestamp,
+    /// What happened. A submission's payload is left out here and comes back empty: it is stored by its own change.
+    pub event: Event,
+    /// What it changed, in order.
+    pub changes: Vec<Change>,
+}
+
+/// Where decided events are kept. One writer; payloads are read from any thread.
+pub trait Store: Send {
+    /// Stores `records` as one group: all of them are on disk when this returns, at the cost of one write and one
+    /// fdatasync. May wait for the index when that is far behind.
+    ///
+    /// # Errors
+    /// Nothing of the group is stored, and the next commit may succeed ([`StoreError::is_passing`]); or the store is
+    /// [`StoreError::Poisoned`], refuses everything from then on, and only opening it again tells what is stored.
+    fn commit(&mut self, records: &[Record]) -> Result<(), StoreError>;
+
+    /// Reads payloads, from any thread, without waiting for the writer.
+    fn payload_reader(&self) -> Arc<dyn PayloadReader>;
+
+    /// Ends cleanly: the index has taken everything in and is synced, and a snapshot is written if one is due.
+    ///
+    /// # Errors
+    /// When the index could not be finished. Nothing is lost by that: the next open catches up from the journal.
+    fn close(self: Box<Self>) -> Result<(), StoreError>;
+
+    /// Counts since the store was opened.
+    fn statistics(&self) -> Statistics;
+}
+
+/// Reads the heavy part of submissions. Sees every payload whose commit has returned, and forgets it with its job.
+pub trait PayloadReader: Send + Sync {
+    /// The script and variables that were stored under `id` (of an array: the array's id).
+    ///
+    /// # Errors
+    /// When the disk fails. A payload that is not there is `None`.
+    fn payload(&self, id: JobId) -> Result<Option<Arc<Payload>>, StoreError>;
+}
