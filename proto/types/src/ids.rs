@@ -124,6 +124,11 @@ impl FromStr for JobReference {
             };
             at = close + 1;
         }
+        // A name that cannot be a host's is no server's, and is not repeated on a terminal or in a log.
+        let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._:".contains(&b);
+        if let Some(bad) = text[at..].bytes().position(|b| !is_name(b) && b != b'@') {
+            return Err(fail(at + bad, "`.server`, `[` or the end"));
+        }
         let (name, host) = match text[at..].split_once('@') {
             Some((name, host)) => (name, Some(host)),
             None => (&text[at..], None),
@@ -134,14 +139,35 @@ impl FromStr for JobReference {
             None if name.is_empty() => None,
             None => return Err(fail(at, "`.server`, `[` or the end")),
         };
-        if host == Some("") {
-            return Err(fail(text.len(), "a server name"));
+        if let Some(host) = host.filter(|host| host.is_empty() || host.contains('@')) {
+            return Err(fail(text.len() - host.len(), "a server name"));
         }
         Ok(Self {
             id: JobId { seq, part },
             server,
             at: host.map(ServerName::from),
         })
+    }
+}
+
+impl JobReference {
+    /// What stands behind the id: `.server@at`.
+    pub(crate) fn fmt_place(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(server) = &self.server {
+            write!(f, ".{server}")?;
+        }
+        if let Some(at) = &self.at {
+            write!(f, "@{at}")?;
+        }
+        Ok(())
+    }
+}
+
+/// As it was typed, but for leading zeros.
+impl fmt::Display for JobReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.id)?;
+        self.fmt_place(f)
     }
 }
 
@@ -166,7 +192,7 @@ mod tests {
         check("12[].hn1", Some(JobId::array(12)));
         check("12[3].hn1", Some(JobId::member(12, 3)));
         for bad in [
-            "", "x", "12x", "12[", "12[x]", "12[-1]", "12.", "12@", ".hn1", "12[3",
+            "", "x", "12x", "12[", "12[x]", "12[-1]", "12.", "12@", ".hn1", "12[3", "12.a b", "12@a@b", "12.\n",
         ] {
             check(bad, None);
         }

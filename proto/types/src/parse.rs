@@ -27,6 +27,8 @@ pub enum ErrorClass {
     InvalidSyntax,
     /// A GPU mode that nobody may ask for (`prohibited`).
     ProhibitedGpuMode,
+    /// A dependency type without a job.
+    InvalidDependency,
     /// A number beyond what any cluster has.
     TooLarge,
 }
@@ -39,6 +41,7 @@ impl ErrorClass {
             Self::IllegalValue => Pbse::Badatval,
             Self::InvalidSyntax => Pbse::InvalidSyntax,
             Self::ProhibitedGpuMode => Pbse::GpuProhibitedMode,
+            Self::InvalidDependency => Pbse::Baddepend,
             Self::TooLarge => Pbse::Excqresc,
         }
     }
