@@ -1,0 +1,149 @@
+//! Modes and neighbours: MIG is always off, compute mode is the default one, and no two cards share a link.
+
+use std::ffi::{c_int, c_uint, c_void};
+
+use super::{Handle, put, write};
+use crate::code::{Code, status};
+use crate::source;
+
+/// NVML_TOPOLOGY_SYSTEM: the way between two cards goes over the sockets' link.
+const TOPOLOGY_SYSTEM: c_uint = 50;
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMigMode(
+    device: Handle,
+    current: *mut c_uint,
+    pending: *mut c_uint,
+) -> c_int {
+    let function = "nvmlDeviceGetMigMode";
+    status(put(function, device, current, |_, _| Ok(0)).and_then(|()| write(pending, 0)))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceSetMigMode(device: Handle, mode: c_uint, activation: *mut c_uint) -> c_int {
+    status(put(
+        "nvmlDeviceSetMigMode",
+        device,
+        activation,
+        |_, _| match mode {
+            0 => Ok(0),
+            _ => Err(Code::NotSupported),
+        },
+    ))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMaxMigDeviceCount(device: Handle, count: *mut c_uint) -> c_int {
+    status(put(
+        "nvmlDeviceGetMaxMigDeviceCount",
+        device,
+        count,
+        |_, _| Ok(0),
+    ))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMigDeviceHandleByIndex(
+    device: Handle,
+    _index: c_uint,
+    mig: *mut Handle,
+) -> c_int {
+    status(put(
+        "nvmlDeviceGetMigDeviceHandleByIndex",
+        device,
+        mig,
+        |_, _| Err(Code::NotFound),
+    ))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceIsMigDeviceHandle(device: Handle, is_mig: *mut c_uint) -> c_int {
+    status(put(
+        "nvmlDeviceIsMigDeviceHandle",
+        device,
+        is_mig,
+        |_, _| Ok(0),
+    ))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle(
+    mig: Handle,
+    device: *mut Handle,
+) -> c_int {
+    status(put(
+        "nvmlDeviceGetDeviceHandleFromMigDeviceHandle",
+        mig,
+        device,
+        |_, _| Err(Code::InvalidArgument),
+    ))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetTopologyCommonAncestor(
+    one: Handle,
+    other: Handle,
+    level: *mut c_uint,
+) -> c_int {
+    let function = "nvmlDeviceGetTopologyCommonAncestor";
+    status(super::index(other).and_then(|index| {
+        source::with_card(function, index, |_| Ok(()))?;
+        put(function, one, level, |_, _| Ok(TOPOLOGY_SYSTEM))
+    }))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceOnSameBoard(one: Handle, other: Handle, same: *mut c_int) -> c_int {
+    status(put("nvmlDeviceOnSameBoard", one, same, |_, _| {
+        Ok(c_int::from(one == other))
+    }))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetNvLinkState(
+    device: Handle,
+    _link: c_uint,
+    active: *mut c_uint,
+) -> c_int {
+    status(put("nvmlDeviceGetNvLinkState", device, active, |_, _| {
+        Ok(0)
+    }))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetNvLinkVersion(
+    device: Handle,
+    _link: c_uint,
+    version: *mut c_uint,
+) -> c_int {
+    status(put(
+        "nvmlDeviceGetNvLinkVersion",
+        device,
+        version,
+        |_, _| Err(Code::NotSupported),
+    ))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetNvLinkRemotePciInfo_v2(
+    _device: Handle,
+    _link: c_uint,
+    _pci: *mut c_void,
+) -> c_int {
+    status(Err(Code::NotSupported))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetComputeMode(device: Handle, mode: *mut c_uint) -> c_int {
+    status(put("nvmlDeviceGetComputeMode", device, mode, |_, _| Ok(0)))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceSetComputeMode(_device: Handle, _mode: c_uint) -> c_int {
+    status(source::scenario("nvmlDeviceSetComputeMode").and(Err(Code::NotSupported)))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceSetPersistenceMode(_device: Handle, _mode: c_uint) -> c_int {
+    status(source::scenario("nvmlDeviceSetPersistenceMode").map(|_| ()))
+}
