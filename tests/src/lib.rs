@@ -1,1 +1,10 @@
-//! capstan-tests
+//! The harness of the end-to-end tests: a whole cluster in a temporary folder, ordinary users, waiting on states.
+
+pub mod cluster;
+pub mod engine;
+pub mod users;
+pub mod wait;
+
+pub use cluster::{Cluster, Ran};
+pub use users::User;
+pub use wait::wait_until;

@@ -1,0 +1,221 @@
+//! Loads made by gRPC callers in one process of an ordinary user: this program again, as that user.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use capstan_proto::connect_unix;
+use capstan_proto::wire::scheduler_client::SchedulerClient;
+use capstan_proto::wire::{Attribute, HoldJobRequest, StatServerRequest, SubmitRequest, Variable};
+use capstan_tests::{Cluster, User};
+use tonic::transport::Channel;
+
+use crate::report::Report;
+
+/// `load submit COUNT CALLERS` or `load drain COUNT`: prints seconds.
+pub(crate) fn main(words: &[&str]) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let seconds = match words {
+        ["submit", count, callers] => {
+            runtime
+                .block_on(submit_all(count.parse()?, callers.parse()?))?
+                .0
+        }
+        ["drain", count] => runtime.block_on(drain_all(count.parse()?))?,
+        other => bail!("unknown load {other:?}"),
+    };
+    std::io::Write::write_all(&mut std::io::stdout(), format!("{seconds}\n").as_bytes())?;
+    Ok(())
+}
+
+/// fsyncs for a thousand submissions by so many callers at once.
+pub(crate) fn group_commit(cluster: &Cluster, user: &User, report: &mut Report) -> Result<()> {
+    for callers in [1, 8, 64] {
+        let before = fsyncs(cluster)?;
+        let seconds = as_user(cluster, user, &["submit", "1000", &callers.to_string()])?;
+        let fsyncs = fsyncs(cluster)? - before;
+        let goal = if callers == 64 { "< 100" } else { "" };
+        let conditions = format!("{:.0} submissions/s over gRPC", 1000.0 / seconds);
+        report.figure(
+            &format!("fsyncs per 1,000 submissions, {callers} callers"),
+            &fsyncs.to_string(),
+            goal,
+            &conditions,
+        );
+    }
+    Ok(())
+}
+
+/// A thousand jobs that do nothing, released at once on 64 slots.
+pub(crate) fn drain(cluster: &Cluster, user: &User, report: &mut Report) -> Result<()> {
+    let seconds = as_user(cluster, user, &["drain", "1000"])?;
+    let rate = 1000.0 / seconds;
+    report.figure(
+        "1,000 no-op jobs drained on 64 slots",
+        &format!("{rate:.0}/s"),
+        ">= 400/s",
+        "from the first release to the last end",
+    );
+    Ok(())
+}
+
+/// Fills the queue with held jobs.
+pub(crate) fn fill(cluster: &Cluster, user: &User, count: u32) -> Result<()> {
+    as_user(cluster, user, &["submit", &count.to_string(), "16"]).map(drop)
+}
+
+fn as_user(cluster: &Cluster, user: &User, words: &[&str]) -> Result<f64> {
+    // The target folder may be root's alone: the user runs a copy that it can reach.
+    let copy = cluster.path().join("bench-load");
+    if !copy.exists() {
+        std::fs::copy(std::env::current_exe()?, &copy)?;
+    }
+    let socket = cluster
+        .variable("CAPSTAN_SERVER_SOCKET")
+        .context("DIR/env names the socket")?;
+    let mut command = Command::new(copy);
+    command
+        .arg("load")
+        .args(words)
+        .env("CAPSTAN_SERVER_SOCKET", socket)
+        .env("HOME", &user.home);
+    command
+        .current_dir(&user.home)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
+    std::os::unix::process::CommandExt::gid(&mut command, user.gid);
+    std::os::unix::process::CommandExt::uid(&mut command, user.uid);
+    let output = command.output()?;
+    ensure!(
+        output.status.success(),
+        "load {words:?} failed: {}",
+        output.status
+    );
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+fn fsyncs(cluster: &Cluster) -> Result<u64> {
+    let socket = cluster
+        .variable("CAPSTAN_SERVER_SOCKET")
+        .context("DIR/env names the socket")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let channel = connect_unix(Path::new(socket)).await?;
+        let reply = SchedulerClient::new(channel)
+            .stat_server(StatServerRequest {})
+            .await?
+            .into_inner();
+        let found = reply
+            .attributes
+            .iter()
+            .find(|attribute| attribute.name == "journal_fsyncs");
+        Ok(found
+            .context("the server counts its fsyncs")?
+            .value
+            .parse()?)
+    })
+}
+
+async fn client() -> Result<SchedulerClient<Channel>> {
+    let socket = std::env::var("CAPSTAN_SERVER_SOCKET")?;
+    Ok(SchedulerClient::new(
+        connect_unix(Path::new(&socket)).await?,
+    ))
+}
+
+fn request() -> SubmitRequest {
+    let attribute = |name: &str, value: &str| Attribute {
+        name: name.into(),
+        resource: String::new(),
+        value: value.into(),
+    };
+    let home = std::env::var("HOME").unwrap_or_default();
+    let variable = |name: &str, value: &str| Variable {
+        name: name.into(),
+        value: value.into(),
+    };
+    SubmitRequest {
+        script: b"#!/bin/sh\ntrue\n".to_vec(),
+        attributes: vec![
+            attribute("Job_Name", "noop"),
+            attribute("Hold_Types", "u"),
+            attribute("Output_Path", "/dev/null"),
+            attribute("Error_Path", "/dev/null"),
+            attribute("init_work_dir", &home),
+        ],
+        variables: vec![
+            variable("PBS_O_WORKDIR", &home),
+            variable("PBS_O_HOME", &home),
+            variable("PADDING", &"x".repeat(1000)),
+        ],
+        destination: String::new(),
+    }
+}
+
+async fn submit_all(count: u32, callers: u32) -> Result<(f64, Vec<String>)> {
+    let mut clients = Vec::new();
+    for _ in 0..callers {
+        clients.push(client().await?);
+    }
+    let start = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for (number, mut client) in clients.into_iter().enumerate() {
+        let share = count / callers + u32::from((number as u32) < count % callers);
+        tasks.spawn(async move {
+            let mut ids = Vec::new();
+            for _ in 0..share {
+                ids.push(client.submit(request()).await?.into_inner().job_id);
+            }
+            Ok::<_, tonic::Status>(ids)
+        });
+    }
+    let mut ids = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        ids.extend(done??);
+    }
+    Ok((start.elapsed().as_secs_f64(), ids))
+}
+
+async fn drain_all(count: u32) -> Result<f64> {
+    let (_, ids) = submit_all(count, 16).await?;
+    let start = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for part in ids.chunks(ids.len().div_ceil(16)) {
+        let (part, mut client) = (part.to_vec(), client().await?);
+        tasks.spawn(async move {
+            for job_id in part {
+                let kinds = "u".to_owned();
+                client.release_job(HoldJobRequest { job_id, kinds }).await?;
+            }
+            Ok::<_, tonic::Status>(())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    let mut client = client().await?;
+    let request = capstan_proto::wire::StatQueuesRequest {
+        queue: "batch".into(),
+    };
+    loop {
+        let reply = client.stat_queues(request.clone()).await?.into_inner();
+        let completed: u32 = reply
+            .queues
+            .iter()
+            .map(|queue| queue.jobs.get("C").copied().unwrap_or(0))
+            .sum();
+        if completed >= count {
+            return Ok(start.elapsed().as_secs_f64());
+        }
+        ensure!(
+            start.elapsed() < Duration::from_secs(120),
+            "only {completed} of {count} ended"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

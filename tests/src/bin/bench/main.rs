@@ -1,0 +1,56 @@
+//! Measures a real cluster, release build, and prints each figure with its conditions. `scripts/bench` runs it as
+//! root; what users do runs as an ordinary user. Nothing here asserts a time: figures are for reading.
+
+mod commands;
+mod containers;
+mod idle;
+mod load;
+mod planning;
+mod report;
+
+use anyhow::{Context, Result, bail};
+use capstan_tests::{Cluster, User};
+
+use report::Report;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["load", rest @ ..] => load::main(rest),
+        ["plan"] => {
+            planning::measure(&mut Report::start());
+            Ok(())
+        }
+        [] => measure_all(),
+        other => bail!("unknown arguments {other:?}: call scripts/bench without any"),
+    }
+}
+
+fn measure_all() -> Result<()> {
+    let mut report = Report::start();
+    planning::measure(&mut report);
+    let bencher = User::alice();
+    {
+        let cluster = Cluster::up(&["--nodes", "1", "--cores", "64", "--release"]);
+        idle::measure(&cluster, &mut report).context("idle cluster")?;
+        commands::first_line(&cluster, &bencher, &mut report)?;
+        commands::one_by_one(&cluster, &bencher, &mut report)?;
+        commands::eight_at_once(&cluster, &bencher, &mut report)?;
+        load::group_commit(&cluster, &bencher, &mut report)?;
+        commands::large_array(&cluster, &bencher, &mut report)?;
+    }
+    {
+        let cluster = Cluster::up(&["--nodes", "1", "--cores", "64", "--release"]);
+        load::drain(&cluster, &bencher, &mut report)?;
+    }
+    {
+        let mut cluster = Cluster::up(&["--nodes", "1", "--cores", "64", "--release"]);
+        load::fill(&cluster, &bencher, 10_000)?;
+        commands::list(&cluster, &bencher, &mut report)?;
+        idle::memory_with_jobs(&cluster, &mut report)?;
+        commands::restart(&mut cluster, &mut report);
+    }
+    containers::measure(&bencher, &mut report)?;
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! End to end: the real server, agents, commands, container engine and ordinary users. Needs root.
+
+mod bad_input;
+mod containers;
+mod faults;
+mod jobs;
+mod store_faults;
+
+/// Says aloud why a test does nothing here.
+fn skipped(why: &str) {
+    let line = format!("skipped: {why}\n");
+    std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).ok();
+}
+
+/// Whether ordinary users can be made and become: only as root.
+fn is_root() -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        skipped("needs root to make ordinary users");
+    }
+    is_root
+}
