@@ -32,6 +32,13 @@ pub enum Reason {
         /// That node; `None` when no suitable node is up.
         on: Option<NodeName>,
     },
+    /// All nodes together have not so many free slots (`procs=`).
+    NotEnoughSlotsInAll {
+        /// Slots wanted, on whatever nodes.
+        wanted: u32,
+        /// Free slots of all suitable nodes.
+        free: u32,
+    },
     /// No node, or too few, have so much free memory.
     NotEnoughMemory {
         /// Bytes wanted on each node of a part of the request.
@@ -93,6 +100,7 @@ impl Reason {
         match self {
             Self::NotEnoughCards { .. }
             | Self::NotEnoughSlots { .. }
+            | Self::NotEnoughSlotsInAll { .. }
             | Self::NotEnoughMemory { .. }
             | Self::NotEnoughNodes { .. }
             | Self::NoNodeUp
@@ -141,6 +149,9 @@ impl Reason {
                     Many(*nodes, "node")
                 )?;
                 most_free(f, on.as_ref(), free_most)
+            }
+            Self::NotEnoughSlotsInAll { wanted, free } => {
+                write!(f, "wants {} in all, {free} free", Many(*wanted, "slot"))
             }
             Self::NotEnoughMemory {
                 wanted_bytes,

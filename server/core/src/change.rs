@@ -41,7 +41,11 @@ pub struct Payload {
 impl std::fmt::Debug for Payload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let bytes = self.script.len();
-        write!(f, "Payload {{ script: {bytes} bytes, variables: {:?} }}", self.variables)
+        write!(
+            f,
+            "Payload {{ script: {bytes} bytes, variables: {:?} }}",
+            self.variables
+        )
     }
 }
 
@@ -53,7 +57,9 @@ mod bytes {
         serializer.serialize_bytes(bytes)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
         struct Bytes;
         impl<'de> de::Visitor<'de> for Bytes {
             type Value = Vec<u8>;

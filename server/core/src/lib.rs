@@ -14,7 +14,8 @@ pub use apply::{Outcome, Reply, apply};
 pub use change::{Change, Payload};
 pub use effect::{Account, Effect};
 pub use event::{
-    AttemptReport, Caller, DeleteOrder, Event, Hello, HoldOrder, NodeOrder, ReportedPhase, Submission,
+    AttemptReport, Caller, DeleteOrder, Event, Hello, HoldOrder, NodeOrder, ReportedPhase,
+    Submission,
 };
 pub use model::*;
 pub use plan::{Placement, Plan, plan};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use capstan_types::{
-    ArrayRequest, AttemptId, Condition, IndexSet, JobId, JobPart, JoinPath, NodeSpec, QueueName, ResourceList,
-    Timestamp, UserName,
+    ArrayRequest, AttemptId, Condition, IndexSet, JobId, JobPart, JoinPath, NodeSpec, QueueName,
+    ResourceList, Timestamp, UserName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -54,8 +54,11 @@ pub struct JobSpec {
     pub owner: Owner,
     /// Everything of `-l`, with the queue's defaults filled in, as `Resource_List.*` shows it.
     pub resources: ResourceList,
-    /// The nodes that it needs, made from `nodes=`, `ncpus=` or `procs=`; read by placement.
+    /// The nodes that it needs, made from `nodes=` or `ncpus=`; read by placement.
     pub nodes: Option<NodeSpec>,
+    /// `procs=`: so many slots on any nodes, several of them on one node or not; `nodes` is `None` then.
+    #[serde(default)]
+    pub loose_slots: Option<u32>,
     /// Memory per job in bytes (`mem`), shared evenly over its nodes by placement.
     pub memory_bytes: Option<u64>,
     /// `-r`.
@@ -173,6 +176,9 @@ pub struct ArrayState {
     pub waiting: IndexSet,
     /// Members with a record that is not ended.
     pub live: u32,
+    /// Those of them that have an attempt now: what a slot limit (`-t 0-9%3`) counts.
+    #[serde(default)]
+    pub running: u32,
     /// Exit status of the first member that failed.
     pub worst_exit: Option<i32>,
 }
@@ -271,28 +277,36 @@ impl JobState {
         use JobEvent as E;
         match (self, event) {
             (Self::Pending, E::Placed(run)) => Ok(Self::Starting(run)),
-            (Self::Starting(run) | Self::Running(run), E::Started(attempt, at, session)) if run.attempt == attempt => {
+            (Self::Starting(run) | Self::Running(run), E::Started(attempt, at, session))
+                if run.attempt == attempt =>
+            {
                 let started = Some((at, session));
                 Ok(Self::Running(Run { started, ..run }))
             }
-            (Self::Exiting(run, order), E::Started(attempt, at, session)) if run.attempt == attempt => {
+            (Self::Exiting(run, order), E::Started(attempt, at, session))
+                if run.attempt == attempt =>
+            {
                 let started = Some((at, session));
                 Ok(Self::Exiting(Run { started, ..run }, order))
             }
-            (Self::Starting(run) | Self::Running(run), E::StopOrdered(order)) => Ok(Self::Exiting(run, order)),
+            (Self::Starting(run) | Self::Running(run), E::StopOrdered(order)) => {
+                Ok(Self::Exiting(run, order))
+            }
             // A second order may shorten the grace or turn a requeue into a deletion, never the other way.
             (Self::Exiting(run, old), E::StopOrdered(new)) => {
                 let requeue = old.requeue && new.requeue;
                 Ok(Self::Exiting(run, StopOrder { requeue, ..new }))
             }
-            (Self::Starting(run) | Self::Running(run) | Self::Exiting(run, _), E::Requeued(attempt))
-                if run.attempt == attempt =>
-            {
-                Ok(Self::Pending)
-            }
+            (
+                Self::Starting(run) | Self::Running(run) | Self::Exiting(run, _),
+                E::Requeued(attempt),
+            ) if run.attempt == attempt => Ok(Self::Pending),
             (Self::Pending, E::Ended(ended)) if ended.run.is_none() => Ok(Self::Ended(ended)),
             (Self::Starting(run) | Self::Running(run) | Self::Exiting(run, _), E::Ended(ended))
-                if ended.run.as_ref().is_some_and(|last| last.attempt == run.attempt) =>
+                if ended
+                    .run
+                    .as_ref()
+                    .is_some_and(|last| last.attempt == run.attempt) =>
             {
                 Ok(Self::Ended(ended))
             }
@@ -342,6 +356,7 @@ impl Job {
     #[must_use]
     pub fn letter(&self, now: Timestamp) -> char {
         match &self.state {
+            JobState::Pending if self.array.as_ref().is_some_and(|array| array.running > 0) => 'R',
             JobState::Pending if !self.effective_holds().is_empty() => 'H',
             JobState::Pending if self.not_before.is_some_and(|time| time > now) => 'W',
             JobState::Pending => 'Q',
@@ -366,6 +381,17 @@ impl Job {
         matches!(self.state, JobState::Pending)
             && self.effective_holds().is_empty()
             && self.not_before.is_none_or(|time| time <= now)
+    }
+
+    /// The member `index` of this array as it is before it has a record of its own.
+    #[must_use]
+    pub fn as_member(&self, index: u32) -> Self {
+        Self {
+            id: JobId::member(self.id.seq, index),
+            run_count: 0,
+            array: None,
+            ..self.clone()
+        }
     }
 
     /// Whether it is the array as a whole, which never runs itself.

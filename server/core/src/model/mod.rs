@@ -7,7 +7,8 @@ mod settings;
 mod state;
 
 pub use job::{
-    ArrayState, Ended, Holds, IllegalTransition, Job, JobEvent, JobSpec, JobState, Owner, Run, StopOrder, Usage,
+    ArrayState, Ended, Holds, IllegalTransition, Job, JobEvent, JobSpec, JobState, Owner, Run,
+    StopOrder, Usage,
 };
 pub use node::{Card, Inventory, Link, Node, NodeShare, ShareCard};
 pub use queue::Queue;

@@ -1,6 +1,6 @@
 //! A node: what its agent reports, what the administrator says, and shares of it.
 
-use capstan_types::{AgentId, CardId, NodeName, Timestamp};
+use capstan_types::{AgentId, AttemptId, CardId, NodeName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// A machine with an agent.
@@ -24,6 +24,10 @@ pub struct Node {
     pub note: Box<str>,
     /// Cards that may not be lent: a process that is nobody's, or left over, is on them.
     pub unclean: Vec<CardId>,
+    /// Attempts that run there though they should not (requeued or purged meanwhile) and were told to stop. While
+    /// there are any, the node gets no new work: nobody knows what they still use.
+    #[serde(default)]
+    pub strays: Vec<AttemptId>,
 }
 
 /// Whether a node's agent is connected.
@@ -102,6 +106,12 @@ impl Node {
     #[must_use]
     pub const fn is_up(&self) -> bool {
         matches!(self.link, Link::Up(_))
+    }
+
+    /// Whether it may get new work, as far as its link and its operator are concerned.
+    #[must_use]
+    pub const fn is_usable(&self) -> bool {
+        self.is_up() && !self.is_offline
     }
 
     /// Whether it has `property`.

@@ -30,7 +30,8 @@ pub struct Settings {
     pub kill_delay_secs: u32,
     /// A node without a connection for so long is shown as down.
     pub node_down_after_secs: u64,
-    /// A node down for so long is lost: its rerunnable jobs are requeued, the others end.
+    /// A node without a connection for so long is lost: its rerunnable jobs are requeued. The others keep their
+    /// attempt, for it may well go on there: they end as lost when the node comes back without it, or by `qdel -p`.
     pub node_lost_after_secs: u64,
     /// Largest script, bytes.
     pub script_bytes_max: u64,

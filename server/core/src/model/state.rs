@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use capstan_types::{AttemptId, JobId, NodeName, Timestamp};
+use capstan_types::{AttemptId, JobId, JobPart, NodeName, Timestamp};
 use imbl::{OrdMap, OrdSet};
 
 use super::{Job, JobState, Node, NodeShare, Settings};
@@ -18,7 +18,7 @@ pub struct State {
     nodes: OrdMap<NodeName, Arc<Node>>,
     next_seq: u64,
     next_attempt: u64,
-    pending: OrdSet<JobId>,
+    pending: OrdMap<JobId, Arc<Job>>,
     attempts: OrdMap<AttemptId, JobId>,
     /// (node, attempt) → share: what is held where.
     held: OrdMap<(NodeName, AttemptId), NodeShare>,
@@ -65,7 +65,7 @@ impl State {
 
     /// Jobs in state Pending, held ones included, in id order.
     pub fn pending(&self) -> impl Iterator<Item = &Arc<Job>> {
-        self.pending.iter().filter_map(|id| self.jobs.get(id))
+        self.pending.values()
     }
 
     /// The job whose current attempt this is.
@@ -83,21 +83,56 @@ impl State {
     /// What is held on `node`, by attempt.
     pub fn held_on(&self, node: &NodeName) -> impl Iterator<Item = (AttemptId, &NodeShare)> {
         let (first, last) = (AttemptId(0), AttemptId(u64::MAX));
-        let range = self.held.range((node.clone(), first)..=(node.clone(), last));
+        let range = self
+            .held
+            .range((node.clone(), first)..=(node.clone(), last));
         range.map(|((_, attempt), share)| (*attempt, share))
+    }
+
+    /// All that is held, in the order of node names, then attempts.
+    pub fn held(&self) -> impl Iterator<Item = (&NodeName, &NodeShare)> {
+        self.held.iter().map(|((node, _), share)| (node, share))
+    }
+
+    /// A job, or a member of an array that has no record of its own yet: it is as the array is.
+    #[must_use]
+    pub fn resolve(&self, id: JobId) -> Option<Arc<Job>> {
+        if let Some(job) = self.jobs.get(&id) {
+            return Some(job.clone());
+        }
+        let JobPart::Member(index) = id.part else {
+            return None;
+        };
+        let array = self.jobs.get(&JobId::array(id.seq))?;
+        let is_waiting = array
+            .array
+            .as_ref()
+            .is_some_and(|state| state.waiting.contains(index));
+        is_waiting.then(|| Arc::new(array.as_member(index)))
     }
 
     /// Jobs that ended at or before `time`, oldest first.
     pub fn ended_until(&self, time: Timestamp) -> impl Iterator<Item = JobId> {
         let oldest_first = self.ended.iter();
-        oldest_first.take_while(move |(at, _)| *at <= time).map(|(_, job)| *job)
+        oldest_first
+            .take_while(move |(at, _)| *at <= time)
+            .map(|(_, job)| *job)
+    }
+
+    /// Pairs of (job waited for, waiting job), where the first is a member of the array that `seq` numbers.
+    pub fn dependants_of_members(&self, seq: u64) -> impl Iterator<Item = (JobId, JobId)> {
+        let from = (JobId::member(seq, 0), JobId::whole(0));
+        let range = self.dependants.range(from..);
+        range.take_while(move |(on, _)| on.seq == seq).copied()
     }
 
     /// Jobs that wait for something of `job`.
     pub fn dependants(&self, job: JobId) -> impl Iterator<Item = JobId> {
         let from = (job, JobId::whole(0));
         let range = self.dependants.range(from..);
-        range.take_while(move |(on, _)| *on == job).map(|(_, waiting)| *waiting)
+        range
+            .take_while(move |(on, _)| *on == job)
+            .map(|(_, waiting)| *waiting)
     }
 
     /// A node.
@@ -150,19 +185,24 @@ impl State {
         let settings = self.settings.iter().cloned().map(Change::PutSettings);
         let nodes = self.nodes.values().cloned().map(Change::PutNode);
         let jobs = self.jobs.values().cloned().map(Change::PutJob);
-        counters.into_iter().chain(settings).chain(nodes).chain(jobs)
+        counters
+            .into_iter()
+            .chain(settings)
+            .chain(nodes)
+            .chain(jobs)
     }
 
     fn put_job(&mut self, job: Arc<Job>) {
         self.remove_job(job.id);
         match &job.state {
             JobState::Pending => {
-                self.pending.insert(job.id);
+                self.pending.insert(job.id, job.clone());
             }
             JobState::Starting(run) | JobState::Running(run) | JobState::Exiting(run, _) => {
                 self.attempts.insert(run.attempt, job.id);
                 for share in run.shares.iter() {
-                    self.held.insert((share.node.clone(), run.attempt), share.clone());
+                    self.held
+                        .insert((share.node.clone(), run.attempt), share.clone());
                 }
             }
             JobState::Ended(ended) => {
