@@ -66,6 +66,16 @@ fn what_cannot_be_is_refused_at_submission_with_the_reason() {
         208,
         &["Invalid Job Dependency"],
     );
+}
+
+#[test]
+fn a_script_over_the_limit_is_refused_and_root_may_not_submit() {
+    if !is_root() {
+        return;
+    }
+    let cluster = Cluster::up(&["--nodes", "1", "--cores", "1", "--debug"]);
+    let alice = User::alice();
+    let folder = alice.folder("large");
     let large = "head -c 20000000 /dev/zero | tr '\\0' '#' | qsub";
     let ran = cluster.sh_in(&alice, &folder, large);
     assert_ne!(ran.status, 0, "{ran:?}");

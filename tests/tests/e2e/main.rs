@@ -1,5 +1,10 @@
 //! End to end: the real server, agents, commands, container engine and ordinary users. Needs root.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed unwrap in a test's own helper is a failed test"
+)]
+
 mod bad_input;
 mod containers;
 mod faults;
