@@ -3,7 +3,6 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto/capstan.proto");
     let files = protox::compile(["proto/capstan.proto"], ["proto"])?;
-    tonic_prost_build::configure()
-        .compile_fds(files)?;
+    tonic_prost_build::configure().compile_fds(files)?;
     Ok(())
 }

@@ -49,3 +49,27 @@ pub async fn connect_unix(socket: &Path) -> Result<Channel, ConnectError> {
         .await
         .map_err(|error| failed(std::io::Error::other(error)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::connect_unix;
+
+    #[tokio::test]
+    async fn nobody_listening_is_told_in_the_kernels_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("server.sock");
+        let error = connect_unix(&socket).await.unwrap_err();
+        assert_eq!(error.source.kind(), ErrorKind::NotFound);
+        assert_eq!(
+            error.to_string(),
+            format!("no answer at {}", socket.display())
+        );
+
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        let error = connect_unix(&socket).await.unwrap_err();
+        assert_eq!(error.source.kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(error.socket, socket);
+    }
+}

@@ -16,6 +16,7 @@ pub const PROTOCOL: u32 = 1;
     unreachable_pub,
     clippy::all,
     clippy::pedantic,
+    clippy::allow_attributes_without_reason,
     elided_lifetimes_in_paths,
     reason = "generated code"
 )]

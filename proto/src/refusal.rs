@@ -5,6 +5,10 @@ use tonic::{Code, Status, metadata::MetadataValue};
 
 const PBS_ERROR: &str = "pbs-error";
 
+/// The longest detail that travels, in bytes. Percent-encoded it grows at most threefold, and so stays under the 16 KiB
+/// that HTTP/2 peers take as headers; over that the client would see a broken stream instead of the reason.
+const DETAIL_BYTES_MAX: usize = 4 << 10;
+
 /// Why the server refused: the PBS error and what PBS prints after ` MSG=`, if anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -32,11 +36,19 @@ impl Refusal {
         }
     }
 
-    /// As a gRPC status.
+    /// As a gRPC status; of a very long detail, its beginning.
     #[must_use]
     pub fn into_status(self, code: Code) -> Status {
         let number = self.error.number();
-        let mut status = Status::new(code, self.detail);
+        let mut detail = self.detail;
+        if detail.len() > DETAIL_BYTES_MAX {
+            let mut end = DETAIL_BYTES_MAX;
+            while !detail.is_char_boundary(end) {
+                end -= 1;
+            }
+            detail.truncate(end);
+        }
+        let mut status = Status::new(code, detail);
         status
             .metadata_mut()
             .insert(PBS_ERROR, MetadataValue::from(number));
@@ -49,5 +61,57 @@ impl Refusal {
         let number = status.metadata().get(PBS_ERROR)?.to_str().ok()?;
         let error = Pbse::from_number(number.parse().ok()?)?;
         Some(Self::new(error, status.message()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends a refusal through the headers of an HTTP response and back.
+    fn travelled(refusal: Refusal) -> Option<Refusal> {
+        let response = refusal
+            .into_status(Code::FailedPrecondition)
+            .into_http::<()>();
+        Refusal::from_status(&Status::from_header_map(response.headers())?)
+    }
+
+    #[test]
+    fn a_refusal_arrives_as_it_was_sent() {
+        for error in Pbse::ALL {
+            let refusal = Refusal::new(*error, "");
+            assert_eq!(travelled(refusal.clone()), Some(refusal));
+        }
+        let refusal = Refusal::new(Pbse::Unkque, "cannot locate queue 100 % \n été");
+        assert_eq!(travelled(refusal.clone()), Some(refusal));
+    }
+
+    #[test]
+    fn an_endless_detail_is_cut() {
+        let refusal = travelled(Refusal::new(Pbse::System, "é".repeat(100_000))).unwrap();
+        assert_eq!(refusal.detail, "é".repeat(DETAIL_BYTES_MAX / 2));
+    }
+
+    #[test]
+    fn a_failure_of_the_transport_is_no_refusal() {
+        assert_eq!(Refusal::from_status(&Status::unavailable("gone")), None);
+        let mut status = Status::internal("odd");
+        status
+            .metadata_mut()
+            .insert(PBS_ERROR, MetadataValue::from_static("1"));
+        assert_eq!(Refusal::from_status(&status), None);
+    }
+
+    #[test]
+    fn the_text_is_that_of_torque() {
+        let check =
+            |error, detail, text: &str| assert_eq!(Refusal::new(error, detail).text(), text);
+        check(Pbse::Unkjobid, "", "Unknown Job Id Error");
+        check(
+            Pbse::InvalidSyntax,
+            "Invalid Syntax",
+            "Command syntax invalid MSG=Invalid Syntax",
+        );
+        check(Pbse::Perm, "x", "Unauthorized Request  MSG=x");
     }
 }

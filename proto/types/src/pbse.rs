@@ -7,7 +7,7 @@ macro_rules! pbs_errors {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u16)]
         pub enum Pbse {
-            $(#[doc = $text] $name = $number,)*
+            $(#[doc = concat!("`", $text, "`")] $name = $number,)*
         }
 
         impl Pbse {

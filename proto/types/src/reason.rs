@@ -127,31 +127,15 @@ impl Reason {
                 nodes,
                 free_most,
                 on,
-            } => {
-                write!(
-                    f,
-                    "wants {} on {}; ",
-                    Many(*wanted, "card"),
-                    Many(*nodes, "node")
-                )?;
-                most_free(f, on.as_ref(), free_most)
-            }
+            } => lack(f, &cards(*wanted), *nodes, &most(on, free_most)),
             Self::NotEnoughSlots {
                 wanted,
                 nodes,
                 free_most,
                 on,
-            } => {
-                write!(
-                    f,
-                    "wants {} on {}; ",
-                    Many(*wanted, "slot"),
-                    Many(*nodes, "node")
-                )?;
-                most_free(f, on.as_ref(), free_most)
-            }
+            } => lack(f, &slots(*wanted), *nodes, &most(on, free_most)),
             Self::NotEnoughSlotsInAll { wanted, free } => {
-                write!(f, "wants {} in all, {free} free", Many(*wanted, "slot"))
+                write!(f, "wants {} in all, {free} free", slots(*wanted))
             }
             Self::NotEnoughMemory {
                 wanted_bytes,
@@ -159,34 +143,21 @@ impl Reason {
                 free_most_bytes,
                 on,
             } => {
-                let wanted = Megabytes(*wanted_bytes);
-                write!(f, "wants {wanted} memory on {}; ", Many(*nodes, "node"))?;
-                most_free(f, on.as_ref(), &Megabytes(*free_most_bytes))
+                let free = Memory(*free_most_bytes);
+                lack(f, &Memory(*wanted_bytes), *nodes, &most(on, &free))
             }
             Self::NotEnoughNodes { wanted, free } => {
-                write!(
-                    f,
-                    "wants {}, {free} could take it now",
-                    Many(*wanted, "node")
-                )
+                write!(f, "wants {}, {free} could take it now", nodes(*wanted))
             }
             Self::NoNodeUp => f.write_str("no node is up"),
             Self::NodesDown { wanted, up } => {
-                write!(
-                    f,
-                    "wants {}, {up} of the right type up",
-                    Many(*wanted, "node")
-                )
+                write!(f, "wants {}, {up} of the right type up", nodes(*wanted))
             }
             Self::NodeDown(node) => write!(f, "{node} is down"),
             Self::NodeOffline(node) => write!(f, "{node} is offline"),
             Self::NoNodeLike(name) => write!(f, "no node is named or has the property {name}"),
-            Self::CardsNotClean { on, cards } => {
-                write!(
-                    f,
-                    "{} of {on} still in use by ended jobs",
-                    Many(*cards, "card")
-                )
+            Self::CardsNotClean { on, cards: count } => {
+                write!(f, "{} of {on} still in use by ended jobs", cards(*count))
             }
             Self::BehindJob(job) => write!(f, "its nodes are kept for job {job}"),
             Self::QueueStopped(queue) => write!(f, "queue {queue} is stopped"),
@@ -208,17 +179,30 @@ impl fmt::Display for Reason {
     }
 }
 
-fn most_free(
-    f: &mut fmt::Formatter<'_>,
-    on: Option<&NodeName>,
-    free: &dyn fmt::Display,
-) -> fmt::Result {
+fn lack(f: &mut fmt::Formatter<'_>, wanted: &dyn fmt::Display, on: u32, most: &str) -> fmt::Result {
+    write!(f, "wants {wanted} on {}; {most}", nodes(on))
+}
+
+fn most(on: &Option<NodeName>, free: &dyn fmt::Display) -> String {
     match on {
-        Some(node) => write!(f, "{node} has {free} free"),
-        None => f.write_str("no such node is up"),
+        Some(node) => format!("{node} has {free} free"),
+        None => "no such node is up".to_owned(),
     }
 }
 
+const fn cards(count: u32) -> Many {
+    Many(count, "card")
+}
+
+const fn slots(count: u32) -> Many {
+    Many(count, "slot")
+}
+
+const fn nodes(count: u32) -> Many {
+    Many(count, "node")
+}
+
+/// A count and its noun.
 struct Many(u32, &'static str);
 
 impl fmt::Display for Many {
@@ -228,11 +212,12 @@ impl fmt::Display for Many {
     }
 }
 
-struct Megabytes(u64);
+/// Bytes.
+struct Memory(u64);
 
-impl fmt::Display for Megabytes {
+impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}mb", self.0 >> 20)
+        write!(f, "{}mb of memory", self.0 >> 20)
     }
 }
 
@@ -269,7 +254,7 @@ mod tests {
         };
         check(
             &memory,
-            &format!("{head} (wants 3072mb memory on 2 nodes; node02 has 5mb free)"),
+            &format!("{head} (wants 3072mb of memory on 2 nodes; node02 has 5mb of memory free)"),
         );
         check(
             &Reason::BehindJob(JobId::member(7, 3)),

@@ -33,7 +33,7 @@ impl Size {
     #[must_use]
     pub const fn bytes(self) -> u64 {
         let unit = if self.is_words { 8 } else { 1 };
-        self.number * unit << (10 * self.scale)
+        (self.number * unit) << (10 * self.scale)
     }
 
     /// Reads a size; hexadecimal (`0x10mb`) as well. A leading 0 does not make it octal, as it did in Torque.
