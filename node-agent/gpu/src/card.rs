@@ -1,0 +1,126 @@
+//! One card: what must be known of it before it may be lent, and what may stay unknown.
+
+use capstan_supervisor::ports::{GpuCard, GpuUse};
+use capstan_types::CardId;
+use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::{Device, Nvml};
+
+use crate::problem::Problem;
+
+/// NVML's own limit of a UUID's text.
+const UUID_BYTES_MAX: usize = 96;
+
+/// What a card is. UUID, place and MIG mode have to be known; a card that keeps its name, address or memory to
+/// itself (unified memory has no size of its own) is still a card.
+pub(crate) fn describe(nvml: &Nvml, index: u32) -> Result<GpuCard, Problem> {
+    let lost = |error| Problem::Card { index, error };
+    let device = nvml.device_by_index(index).map_err(lost)?;
+    let uuid = device.uuid().map_err(lost)?;
+    let model = optional(device.name().map(Some)).map_err(lost)?;
+    let pci = optional(device.pci_info().map(Some)).map_err(lost)?;
+    let memory = optional(device.memory_info().map(Some)).map_err(lost)?;
+    let mig = optional(device.mig_mode().map(Some)).map_err(lost)?;
+    if mig.is_some_and(|mode| mode.current != 0) {
+        return Err(Problem::Mig { index });
+    }
+    Ok(GpuCard {
+        uuid: card_id(uuid).ok_or(Problem::NoUuid { index })?,
+        index,
+        model: model.map_or_else(|| "unknown".to_owned(), |name| printable(&name)),
+        memory_bytes: memory.map_or(0, |memory| memory.total),
+        pci_address: pci.map_or_else(String::new, |pci| printable(&pci.bus_id)),
+    })
+}
+
+/// What a card does. Load, temperature and power may stay unknown; its memory and processes tell whether it is
+/// clean, so a card that fails to say these is left out.
+pub(crate) fn usage(nvml: &Nvml, index: u32) -> Result<GpuUse, Problem> {
+    let lost = |error| Problem::Card { index, error };
+    let device = nvml.device_by_index(index).map_err(lost)?;
+    let uuid = device.uuid().map_err(lost)?;
+    Ok(GpuUse {
+        uuid: card_id(uuid).ok_or(Problem::NoUuid { index })?,
+        utilization_percent: optional(device.utilization_rates().map(|load| load.gpu.min(100)))
+            .map_err(lost)?,
+        memory_used_bytes: optional(device.memory_info().map(|memory| memory.used))
+            .map_err(lost)?,
+        temperature_celsius: optional(device.temperature(TemperatureSensor::Gpu)).map_err(lost)?,
+        power_milliwatts: optional(device.power_usage()).map_err(lost)?,
+        processes: optional(processes(&device)).map_err(lost)?,
+    })
+}
+
+/// A process may start between NVML's two calls (count, list): then the list is too short, and asked for again.
+fn processes(device: &Device<'_>) -> Result<Vec<u32>, NvmlError> {
+    let ask = || device.running_compute_processes();
+    let list = match ask() {
+        Err(NvmlError::InsufficientSize(_)) => ask()?,
+        answer => answer?,
+    };
+    Ok(list.into_iter().map(|process| process.pid).collect())
+}
+
+/// The answer, or nothing (zero, empty) from a card or driver that does not have this question.
+fn optional<T: Default>(answer: Result<T, NvmlError>) -> Result<T, NvmlError> {
+    match answer {
+        Err(error) if is_unsupported(&error) => Ok(T::default()),
+        answer => answer,
+    }
+}
+
+fn is_unsupported(error: &NvmlError) -> bool {
+    matches!(
+        error,
+        NvmlError::NotSupported
+            | NvmlError::FunctionNotFound
+            | NvmlError::FailedToLoadSymbol(_)
+            | NvmlError::NoData
+    )
+}
+
+/// UUIDs travel into environments and the container engine's orders, so nothing but a UUID may look like one.
+fn card_id(uuid: String) -> Option<CardId> {
+    let is_uuid = uuid.len() <= UUID_BYTES_MAX
+        && uuid
+            .strip_prefix("GPU-")
+            .is_some_and(|rest| !rest.is_empty())
+        && uuid
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    is_uuid.then(|| CardId::from(uuid))
+}
+
+/// A driver's text, without what would break a line of `pbsnodes`.
+fn printable(text: &str) -> String {
+    text.chars()
+        .filter(|letter| !letter.is_control())
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_uuids_become_card_ids() {
+        check_id("GPU-5f0c1a2b-0000-4000-8000-000000000001", true);
+        check_id("GPU-", false);
+        check_id("", false);
+        check_id("0", false);
+        check_id("GPU-1,GPU-2", false);
+        check_id("GPU-1\nLD_PRELOAD=x", false);
+        check_id(&format!("GPU-{}", "a".repeat(UUID_BYTES_MAX)), false);
+    }
+
+    fn check_id(uuid: &str, expected: bool) {
+        assert_eq!(card_id(uuid.to_owned()).is_some(), expected, "{uuid:?}");
+    }
+
+    #[test]
+    fn names_stay_on_their_line() {
+        assert_eq!(printable(" Tesla\tV100\n"), "TeslaV100");
+    }
+}

@@ -1,0 +1,296 @@
+//! Well and broken drivers. The well ones are the simulated library; the broken ones, which no scenario can describe,
+//! are compiled here by the C compiler that Rust links with.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot prepare its folder has failed"
+)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use capstan_gpu::NvmlGpus;
+use capstan_supervisor::ports::{GpuInventory, Gpus};
+use tempfile::TempDir;
+
+struct Node(TempDir);
+
+impl Node {
+    fn with(scenario: &str) -> Self {
+        let node = Self::empty();
+        fs::copy(
+            fake_nvml::built_library().expect("cargo built the cdylib"),
+            node.library(),
+        )
+        .unwrap();
+        node.set(scenario);
+        node
+    }
+
+    fn empty() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// A library made of C.
+    fn compiled(source: &str) -> Self {
+        let node = Self::empty();
+        let file = node.0.path().join("nvml.c");
+        fs::write(&file, source).unwrap();
+        let mut compiler = Command::new("cc");
+        compiler
+            .args(["-shared", "-fPIC", "-w", "-o"])
+            .arg(node.library())
+            .arg(&file);
+        assert!(compiler.status().unwrap().success());
+        node
+    }
+
+    fn library(&self) -> PathBuf {
+        self.0.path().join("libnvidia-ml.so.1")
+    }
+
+    fn set(&self, scenario: &str) {
+        let new = self.0.path().join("new");
+        fs::write(&new, scenario).unwrap();
+        fs::rename(new, self.0.path().join("fake-nvml.toml")).unwrap();
+    }
+
+    fn gpus(&self) -> NvmlGpus {
+        NvmlGpus::open(Some(&self.library()))
+    }
+}
+
+/// A node without cards says why, in a sentence with `word`.
+fn check_none(gpus: &NvmlGpus, word: &str) -> GpuInventory {
+    let inventory = gpus.inventory();
+    assert!(inventory.cards.is_empty(), "{inventory:?}");
+    let problem = inventory.problem.clone().expect("a reason");
+    assert!(problem.contains(word), "{problem}");
+    assert!(gpus.usage().is_empty());
+    inventory
+}
+
+const TWO: &str = "driver_version = '570.86'\n\
+    [[cards]]\nuuid = 'GPU-1'\nname = 'A100'\nmemory_mib = 1024\npci_address = '00000000:3B:00.0'\n\
+    [[cards]]\nuuid = 'GPU-2'\nutilization_percent = 97\ntemperature_celsius = 71\npower_milliwatts = 289000\n\
+    processes = [{ pid = 42, memory_mib = 100 }]\n";
+
+#[test]
+fn cards_are_described_in_index_order() {
+    let inventory = Node::with(TWO).gpus().inventory();
+    assert_eq!(inventory.problem, None);
+    assert_eq!(inventory.driver, "simulated 570.86");
+    assert!(inventory.simulated);
+    let [one, other] = &inventory.cards[..] else {
+        panic!("{inventory:?}")
+    };
+    assert_eq!(
+        (one.uuid.as_str(), one.index, one.model.as_str()),
+        ("GPU-1", 0, "A100")
+    );
+    assert_eq!(
+        (one.memory_bytes, one.pci_address.as_str()),
+        (1 << 30, "00000000:3B:00.0")
+    );
+    assert_eq!((other.uuid.as_str(), other.index), ("GPU-2", 1));
+}
+
+#[test]
+fn usage_says_what_each_card_does() {
+    let usage = Node::with(TWO).gpus().usage();
+    let [idle, busy] = &usage[..] else {
+        panic!("{usage:?}")
+    };
+    assert_eq!(
+        (
+            idle.uuid.as_str(),
+            idle.utilization_percent,
+            idle.memory_used_bytes
+        ),
+        ("GPU-1", 0, 0)
+    );
+    assert!(idle.processes.is_empty());
+    assert_eq!(
+        (busy.utilization_percent, busy.memory_used_bytes),
+        (97, 100 << 20)
+    );
+    assert_eq!(
+        (busy.temperature_celsius, busy.power_milliwatts),
+        (71, 289_000)
+    );
+    assert_eq!(busy.processes, [42]);
+}
+
+#[test]
+fn changes_are_seen_by_the_next_question() {
+    let node = Node::with(TWO);
+    let gpus = node.gpus();
+    assert_eq!(gpus.inventory().cards.len(), 2);
+    node.set(&TWO.replace("97", "3"));
+    assert_eq!(gpus.usage()[1].utilization_percent, 3);
+    node.set("[[cards]]\nuuid = 'GPU-2'\n");
+    assert_eq!(gpus.inventory().cards.len(), 1);
+}
+
+#[test]
+fn a_lost_card_is_left_out_and_comes_back() {
+    let node = Node::with(TWO);
+    let gpus = node.gpus();
+    assert_eq!(gpus.inventory().cards.len(), 2);
+    node.set(&format!("{TWO}faults = {{ '*' = 'gpu_is_lost' }}\n"));
+    let inventory = gpus.inventory();
+    assert_eq!(inventory.cards.len(), 1);
+    assert!(
+        inventory
+            .problem
+            .unwrap()
+            .starts_with("card 1 does not answer")
+    );
+    assert_eq!(gpus.usage().len(), 1);
+    node.set(TWO);
+    assert_eq!(gpus.usage().len(), 2);
+    assert_eq!(gpus.inventory().problem, None);
+}
+
+#[test]
+fn what_a_card_cannot_say_does_not_cost_the_card() {
+    let node = Node::with(
+        "[[cards]]\nuuid = 'GPU-1'\n[cards.faults]\n\
+         nvmlDeviceGetName = 'not_supported'\nnvmlDeviceGetMemoryInfo_v2 = 'not_supported'\n\
+         nvmlDeviceGetPciInfo_v3 = 'not_supported'\nnvmlDeviceGetMigMode = 'not_supported'\n\
+         nvmlDeviceGetPowerUsage = 'not_supported'\nnvmlDeviceGetTemperature = 'not_supported'\n\
+         nvmlDeviceGetUtilizationRates = 'not_supported'\n",
+    );
+    let gpus = node.gpus();
+    let inventory = gpus.inventory();
+    assert_eq!((inventory.problem, inventory.cards.len()), (None, 1));
+    assert_eq!(
+        (
+            inventory.cards[0].model.as_str(),
+            inventory.cards[0].memory_bytes
+        ),
+        ("unknown", 0)
+    );
+    assert_eq!(gpus.usage().len(), 1);
+}
+
+#[test]
+fn a_card_that_does_not_name_its_processes_has_no_usage() {
+    let fault = "faults = { nvmlDeviceGetComputeRunningProcesses_v3 = 'unknown' }\n";
+    let usage = Node::with(&format!("{TWO}{fault}")).gpus().usage();
+    assert_eq!(
+        usage
+            .iter()
+            .map(|card| card.uuid.as_str())
+            .collect::<Vec<_>>(),
+        ["GPU-1"]
+    );
+}
+
+#[test]
+fn a_host_without_driver_has_no_cards_until_it_gets_one() {
+    let node = Node::empty();
+    let gpus = node.gpus();
+    check_none(&gpus, "is not on this host");
+    fs::copy(fake_nvml::built_library().unwrap(), node.library()).unwrap();
+    check_none(&gpus, "driver is not loaded");
+    node.set(TWO);
+    assert_eq!(gpus.usage().len(), 2);
+    assert_eq!(gpus.inventory().cards.len(), 2);
+}
+
+#[test]
+fn the_default_library_is_the_loaders() {
+    // Whatever this host has: an answer, with cards or with a reason.
+    let inventory = NvmlGpus::open(None).inventory();
+    assert_eq!(
+        inventory.cards.is_empty(),
+        inventory.problem.is_some(),
+        "{inventory:?}"
+    );
+}
+
+#[test]
+fn a_driver_that_refuses_is_a_reason() {
+    for (fault, word) in [
+        (
+            "nvmlInit_v2 = 'lib_rm_version_mismatch'",
+            "different versions",
+        ),
+        ("nvmlInit_v2 = 'unknown'", "does not start"),
+        ("nvmlDeviceGetCount_v2 = 'unknown'", "how many cards"),
+        (
+            "nvmlDeviceGetHandleByIndex_v2 = 'unknown'",
+            "card 0 does not answer",
+        ),
+        ("nvmlDeviceGetUUID = 'unknown'", "card 0 does not answer"),
+    ] {
+        check_none(
+            &Node::with(&format!(
+                "[faults]\n{fault}\n{}",
+                TWO.replacen("driver_version = '570.86'\n", "", 1)
+            ))
+            .gpus(),
+            word,
+        );
+    }
+    check_none(&Node::with("").gpus(), "finds no card");
+    check_none(
+        &Node::with("[[cards]]\nuuid = 'bad, uuid'\n").gpus(),
+        "no UUID",
+    );
+}
+
+#[test]
+fn files_that_are_no_library_are_a_reason() {
+    let node = Node::empty();
+    fs::write(node.library(), "not an ELF file").unwrap();
+    check_none(&node.gpus(), "cannot be loaded");
+    fs::write(node.library(), "").unwrap();
+    check_none(&node.gpus(), "cannot be loaded");
+    let torn = Node::with(TWO);
+    let whole = fs::read(torn.library()).unwrap();
+    fs::write(torn.library(), &whole[..100]).unwrap();
+    check_none(&torn.gpus(), "cannot be loaded");
+}
+
+#[test]
+fn a_library_with_missing_functions_is_a_reason() {
+    check_none(
+        &Node::compiled("int unrelated;").gpus(),
+        "no NVIDIA management library",
+    );
+    // Without nvmlShutdown, too, which its closing must survive.
+    check_none(
+        &Node::compiled("int nvmlInit_v2() { return 0; }").gpus(),
+        "how many cards",
+    );
+    let counts =
+        "int nvmlInit_v2() { return 0; } int nvmlDeviceGetCount_v2(int *n) { *n = 1; return 0; }";
+    check_none(&Node::compiled(counts).gpus(), "card 0 does not answer");
+}
+
+#[test]
+fn a_library_that_answers_nonsense_is_a_reason() {
+    let nonsense = |answers: &str| {
+        Node::compiled(&format!(
+            "#include <string.h>\nint nvmlInit_v2() {{ return 0; }} int nvmlShutdown() {{ return 0; }}\n\
+             int nvmlDeviceGetHandleByIndex_v2(int i, void **h) {{ *h = (void *)1; return 0; }}\n{answers}"
+        ))
+    };
+    let uuid = "int nvmlDeviceGetCount_v2(int *n) { *n = 1; return 0; }\n\
+                int nvmlDeviceGetUUID(void *h, char *s, int n) { strcpy(s, \"\\xff\\xfe\"); return 0; }";
+    check_none(&nonsense(uuid).gpus(), "card 0 does not answer");
+
+    let endless = "int nvmlDeviceGetCount_v2(unsigned *n) { *n = ~0u; return 0; }\n\
+                   int nvmlDeviceGetUUID(void *h, char *s, int n) { strcpy(s, \"GPU-1\"); return 0; }";
+    let node = nonsense(endless);
+    let inventory = node.gpus().inventory();
+    assert_eq!(inventory.cards.len(), 1, "one UUID is one card");
+    let problem = inventory.problem.unwrap();
+    assert!(
+        problem.contains("4294967295 cards") && problem.contains("twice"),
+        "{problem}"
+    );
+    assert!(node.gpus().usage().len() <= 256);
+}
