@@ -1,1 +1,23 @@
-//! Attempts: ledger, shim, life and end of one run of a job on this node.
+//! Attempts on this node: the ledger that remembers them, the shims that run them, the keeper that follows each
+//! from order to end, and the table that the server's orders act on.
+
+mod cgroup;
+mod environment;
+mod identity;
+mod keeper;
+mod ledger;
+mod live;
+mod proc;
+mod reconcile;
+mod record;
+mod shim;
+mod site;
+mod spawner;
+mod table;
+
+pub use cgroup::CgroupTree;
+pub use ledger::LedgerError;
+pub use record::Damaged;
+pub use site::{Site, SiteSettings};
+pub use spawner::{SHIM_COMMAND, SPAWNER_COMMAND, execute_shim, serve as serve_spawner};
+pub use table::{Order, Supervisor};

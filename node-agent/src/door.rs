@@ -1,0 +1,26 @@
+//! The agent's door: a Unix socket that everybody on the node may open. Who calls is the kernel's word.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::Context;
+use tokio::net::UnixListener;
+
+/// Opens the door at `path`. The caller holds the state folder's lock, so a socket that is there is a dead agent's.
+pub(crate) fn open(path: &Path) -> anyhow::Result<UnixListener> {
+    let folder = path.parent().context("the door has no folder")?;
+    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("removing the old {}", path.display()));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("opening {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666))
+        .with_context(|| format!("opening {} to everybody", path.display()))?;
+    Ok(listener)
+}

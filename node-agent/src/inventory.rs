@@ -1,0 +1,137 @@
+//! What this node has, as the server hears it, and how busy it is.
+
+use std::fs;
+
+use capstan_proto::wire;
+use capstan_supervisor::ports::{GpuInventory, GpuUse};
+
+/// Facts of the host that do not change while the agent runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    pub(crate) cores: u32,
+    pub(crate) memory_bytes: u64,
+    pub(crate) uname: String,
+    pub(crate) only_uid: Option<u32>,
+}
+
+/// The container engine, as far as an inventory tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Engine {
+    pub(crate) version: String,
+    pub(crate) problem: String,
+}
+
+impl Host {
+    /// Asks the kernel.
+    pub(crate) fn ask(cores: u32) -> Self {
+        let uname = nix::sys::utsname::uname().map(|name| {
+            let parts = [
+                name.sysname(),
+                name.nodename(),
+                name.release(),
+                name.version(),
+                name.machine(),
+            ];
+            parts
+                .map(|part| part.to_string_lossy().into_owned())
+                .join(" ")
+        });
+        let uid = nix::unistd::geteuid();
+        Self {
+            cores,
+            memory_bytes: memory_kb("MemTotal:") * 1024,
+            uname: uname.unwrap_or_default(),
+            only_uid: (!uid.is_root()).then_some(uid.as_raw()),
+        }
+    }
+}
+
+/// The inventory of a hello or a heartbeat.
+pub(crate) fn inventory(host: &Host, gpus: GpuInventory, engine: Engine) -> wire::Inventory {
+    let GpuInventory {
+        cards,
+        driver,
+        problem,
+        simulated,
+    } = gpus;
+    let card = |card: capstan_supervisor::ports::GpuCard| wire::Card {
+        uuid: card.uuid.to_string(),
+        index: card.index,
+        model: card.model,
+        memory_bytes: card.memory_bytes,
+        pci_address: card.pci_address,
+        driver: driver.clone(),
+    };
+    wire::Inventory {
+        cores: host.cores,
+        memory_bytes: host.memory_bytes,
+        cards: cards.into_iter().map(card).collect(),
+        gpu_problem: problem.unwrap_or_default(),
+        engine: engine.version,
+        engine_problem: engine.problem,
+        uname: host.uname.clone(),
+        only_uid: host.only_uid,
+        simulated,
+    }
+}
+
+/// What a heartbeat says of a card; `is_ours` tells whether a process belongs to an attempt of this agent.
+pub(crate) fn card_use(card: &GpuUse, is_ours: impl Fn(u32) -> bool) -> wire::CardUse {
+    wire::CardUse {
+        uuid: card.uuid.to_string(),
+        utilization_percent: card.utilization_percent,
+        memory_used_bytes: card.memory_used_bytes,
+        temperature_celsius: card.temperature_celsius,
+        power_milliwatts: card.power_milliwatts,
+        foreign_process: card.processes.iter().any(|&pid| !is_ours(pid)),
+    }
+}
+
+/// The load average of the last minute.
+pub(crate) fn load_average() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let first = text.split(' ').next().and_then(|load| load.parse().ok());
+    first.unwrap_or(0.0)
+}
+
+/// Memory that a new job could have.
+pub(crate) fn memory_available_bytes() -> u64 {
+    memory_kb("MemAvailable:") * 1024
+}
+
+fn memory_kb(name: &str) -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|line| line.split_ascii_whitespace().next());
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use capstan_types::CardId;
+
+    #[test]
+    fn a_card_with_a_strangers_process_is_not_lent() {
+        let check = |processes: &[u32], expected: bool| {
+            let card = GpuUse {
+                uuid: CardId::from("GPU-1"),
+                utilization_percent: 0,
+                memory_used_bytes: 0,
+                temperature_celsius: 0,
+                power_milliwatts: 0,
+                processes: processes.to_vec(),
+            };
+            assert_eq!(card_use(&card, |pid| pid == 7).foreign_process, expected);
+        };
+        check(&[], false);
+        check(&[7], false);
+        check(&[7, 8], true);
+    }
+
+    #[test]
+    fn this_host_has_memory() {
+        assert!(Host::ask(1).memory_bytes > 0);
+        assert!(memory_available_bytes() > 0);
+    }
+}

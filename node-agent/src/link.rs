@@ -1,0 +1,334 @@
+//! The one stream to the server: dialled by us, again and again. Nothing is kept for a server that is away: every
+//! hello says all that the ledger knows, and both sides start from there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use capstan_proto::PROTOCOL;
+use capstan_proto::wire::agent_link_client::AgentLinkClient;
+use capstan_proto::wire::{
+    AgentMessage, Heartbeat, Hello, Inventory, LaunchSpec, ServerMessage, StartAttempt,
+    StopAttempt, Welcome, agent_message, server_message,
+};
+use capstan_supervisor::attempts::{Order, Supervisor};
+use capstan_supervisor::ports::Gpus;
+use capstan_types::AttemptId;
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use crate::inventory::{Engine, Host, card_use, inventory, load_average, memory_available_bytes};
+
+/// Reports that may wait for the network; a connection with more waiting is given up and begun anew.
+const OUTBOUND_MAX: usize = 4096;
+/// First and longest pause between two tries to connect.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+/// How long a connection may take to stand.
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// A silent server is asked for a sign of life this often, and given up when none comes.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+const KEEPALIVE_WAIT: Duration = Duration::from_secs(10);
+/// How long the first word of the server may take.
+const WELCOME_WAIT: Duration = Duration::from_secs(30);
+/// Cards and engine are asked anew this often; a card may fall off the bus.
+const INVENTORY_PERIOD: Duration = Duration::from_secs(30);
+const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
+const HEARTBEAT_MAX: Duration = Duration::from_secs(3600);
+
+/// Tells what the container engine is now.
+pub(crate) trait AskEngine: Send + Sync + 'static {
+    fn ask(&self) -> impl Future<Output = Engine> + Send;
+}
+
+/// Everything the link talks about.
+pub(crate) struct Link<G, E> {
+    pub(crate) server: String,
+    pub(crate) node: String,
+    pub(crate) agent_id: String,
+    pub(crate) host: Host,
+    pub(crate) gpus: Arc<G>,
+    pub(crate) engine: Arc<E>,
+    pub(crate) supervisor: Supervisor,
+}
+
+/// Why a connection ended.
+enum End {
+    /// The network or the server went away.
+    Gone(String),
+    /// The server does not want us; trying again soon would not help.
+    Refused(String),
+}
+
+impl<G: Gpus, E: AskEngine> Link<G, E> {
+    /// Keeps the stream up; never returns.
+    pub(crate) async fn run(self) {
+        let mut pause = RETRY_MIN;
+        let mut said = String::new();
+        loop {
+            let began = Instant::now();
+            let (text, is_refusal) = match self.connect_once().await {
+                End::Gone(text) => (text, false),
+                End::Refused(text) => (text, true),
+            };
+            if is_refusal {
+                pause = RETRY_MAX;
+            } else if began.elapsed() > RETRY_MAX {
+                // It stood for a while: this is a new interruption and not the next of a row.
+                pause = RETRY_MIN;
+            }
+            if text != said {
+                if is_refusal {
+                    tracing::error!(server = self.server, reason = text, "refused by the server");
+                } else {
+                    tracing::warn!(
+                        server = self.server,
+                        reason = text,
+                        "no connection to the server"
+                    );
+                }
+                said = text;
+            }
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    async fn connect_once(&self) -> End {
+        match self.attach().await {
+            Ok(()) => End::Gone("the server closed the stream".to_owned()),
+            Err(end) => end,
+        }
+    }
+
+    async fn attach(&self) -> Result<(), End> {
+        let channel = self.dial().await?;
+        let inventory = self.inventory().await;
+        let (out, reports) = mpsc::channel(OUTBOUND_MAX);
+        let hello = Hello {
+            protocol: PROTOCOL,
+            node: self.node.clone(),
+            agent_id: self.agent_id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            inventory: Some(inventory.clone()),
+            attempts: self.supervisor.attach(out.clone()).await,
+        };
+        let first = futures_util::stream::iter([wrap(agent_message::Message::Hello(hello))]);
+        let stream = first.chain(ReceiverStream::new(reports));
+        let mut client = AgentLinkClient::new(channel);
+        let answer = tokio::time::timeout(WELCOME_WAIT, client.attach(stream)).await;
+        let answer = answer.map_err(|_| End::Gone("the server does not answer".to_owned()))?;
+        let mut orders = answer.map_err(end)?.into_inner();
+        let welcome = tokio::time::timeout(WELCOME_WAIT, orders.message()).await;
+        let welcome = welcome.map_err(|_| End::Gone("the server says no welcome".to_owned()))?;
+        let Some(ServerMessage {
+            message: Some(server_message::Message::Welcome(welcome)),
+        }) = welcome.map_err(end)?
+        else {
+            return Err(End::Refused(
+                "the server did not begin with a welcome".to_owned(),
+            ));
+        };
+        let heartbeat = self.welcomed(welcome).await;
+        tokio::select! {
+            ended = self.obey(&mut orders) => ended,
+            () = self.beat(out, heartbeat, inventory) => {
+                Err(End::Gone("reports did not get through".to_owned()))
+            }
+        }
+    }
+
+    async fn dial(&self) -> Result<Channel, End> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.server))
+            .map_err(|error| End::Refused(format!("not an address: {error}")))?;
+        let endpoint = endpoint
+            .connect_timeout(CONNECT_WAIT)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE_WAIT)
+            .keep_alive_while_idle(true);
+        endpoint
+            .connect()
+            .await
+            .map_err(|error| End::Gone(chain(&error)))
+    }
+
+    async fn welcomed(&self, welcome: Welcome) -> Duration {
+        let Welcome {
+            server,
+            attempts,
+            heartbeat_secs,
+        } = welcome;
+        tracing::info!(server, attempts = attempts.len(), "attached");
+        let wanted = attempts.into_iter().map(AttemptId).collect();
+        self.supervisor.order(Order::Welcome(wanted)).await;
+        Duration::from_secs(heartbeat_secs.into()).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX)
+    }
+
+    async fn obey(&self, orders: &mut tonic::Streaming<ServerMessage>) -> Result<(), End> {
+        while let Some(order) = orders.message().await.map_err(end)? {
+            match order.message {
+                Some(server_message::Message::Welcome(welcome)) => {
+                    let wanted = welcome.attempts.into_iter().map(AttemptId).collect();
+                    self.supervisor.order(Order::Welcome(wanted)).await;
+                }
+                Some(server_message::Message::Start(StartAttempt { spec })) => {
+                    self.start(spec).await;
+                }
+                Some(server_message::Message::Stop(stop)) => {
+                    let StopAttempt {
+                        attempt,
+                        signal,
+                        grace_secs,
+                    } = stop;
+                    let attempt = AttemptId(attempt);
+                    let order = Order::Stop {
+                        attempt,
+                        signal,
+                        grace_secs,
+                    };
+                    self.supervisor.order(order).await;
+                }
+                Some(server_message::Message::Forget(attempt)) => {
+                    self.supervisor
+                        .order(Order::Forget(AttemptId(attempt)))
+                        .await;
+                }
+                None => {
+                    tracing::warn!("the server ordered something that this version does not know")
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn start(&self, spec: Option<LaunchSpec>) {
+        match spec {
+            Some(spec) => self.supervisor.order(Order::Start(Box::new(spec))).await,
+            None => tracing::warn!("the server ordered a start without saying of what"),
+        }
+    }
+
+    /// Sends heartbeats; returns when the reports have no reader any more.
+    async fn beat(&self, out: mpsc::Sender<AgentMessage>, period: Duration, mut known: Inventory) {
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut asked = Instant::now();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = out.closed() => return,
+            }
+            let mut heartbeat = self.heartbeat().await;
+            if asked.elapsed() >= INVENTORY_PERIOD {
+                asked = Instant::now();
+                let now = self.inventory().await;
+                if now != known {
+                    tracing::info!(cards = now.cards.len(), "the inventory changed");
+                    known = now.clone();
+                    heartbeat.inventory = Some(now);
+                }
+            }
+            let beat = out.try_send(wrap(agent_message::Message::Heartbeat(heartbeat)));
+            if beat.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn heartbeat(&self) -> Heartbeat {
+        let (gpus, supervisor) = (self.gpus.clone(), self.supervisor.clone());
+        let measured = tokio::task::spawn_blocking(move || {
+            let cards = gpus.usage();
+            let cards = cards
+                .iter()
+                .map(|card| card_use(card, |pid| supervisor.owns(pid)));
+            Heartbeat {
+                load_average: load_average(),
+                memory_available_bytes: memory_available_bytes(),
+                cards: cards.collect(),
+                attempts: supervisor.usage(),
+                inventory: None,
+            }
+        });
+        // A driver that panics must not cost the node: a heartbeat without cards is still a sign of life.
+        measured.await.unwrap_or_default()
+    }
+
+    async fn inventory(&self) -> Inventory {
+        let gpus = self.gpus.clone();
+        let cards = tokio::task::spawn_blocking(move || gpus.inventory());
+        let engine = self.engine.ask().await;
+        inventory(&self.host, cards.await.unwrap_or_default(), engine)
+    }
+}
+
+fn wrap(message: agent_message::Message) -> AgentMessage {
+    AgentMessage {
+        message: Some(message),
+    }
+}
+
+/// A refusal is the server's own word; everything else is the network's.
+fn end(status: Status) -> End {
+    match status.code() {
+        Code::InvalidArgument
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::Unauthenticated
+        | Code::Unimplemented
+        | Code::OutOfRange => End::Refused(status.message().to_owned()),
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => End::Gone(status.message().to_owned()),
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Between half and all of `pause`: a thousand agents must not come back in one moment.
+fn jittered(pause: Duration) -> Duration {
+    let noise = uuid::Uuid::new_v4().as_u128() as u32;
+    let share = 0.5 + 0.5 * f64::from(noise) / f64::from(u32::MAX);
+    pause.mul_f64(share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_spread_but_bounded() {
+        for _ in 0..100 {
+            let pause = jittered(RETRY_MAX);
+            assert!(pause >= RETRY_MAX / 2 && pause <= RETRY_MAX);
+        }
+    }
+
+    #[test]
+    fn only_the_servers_own_word_is_a_refusal() {
+        let is_refusal = |code| matches!(end(Status::new(code, "why")), End::Refused(_));
+        assert!(is_refusal(Code::AlreadyExists));
+        assert!(is_refusal(Code::FailedPrecondition));
+        assert!(!is_refusal(Code::Unavailable));
+        assert!(!is_refusal(Code::Unknown));
+    }
+}

@@ -1,0 +1,138 @@
+//! The agent's life: one at a time on its state folder, adopting what its predecessor left, until a signal. Jobs go
+//! on when it stops.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use capstan_gpu::NvmlGpus;
+use capstan_supervisor::attempts::{CgroupTree, Site, SiteSettings, Supervisor};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::engine::NoEngine;
+use crate::inventory::Host;
+use crate::link::Link;
+use crate::settings::Settings;
+
+/// Our own binary, even after its file was replaced by a newer one: agent and shims then agree.
+const OWN_BINARY: &str = "/proc/self/exe";
+
+/// Runs the agent until SIGTERM or SIGINT.
+pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let _lock = lock_state(&settings.state_folder)?;
+    let agent_id = agent_id(&settings.state_folder)?;
+    let host = Host::ask(settings.cores);
+    let cgroups = find_cgroups(&agent_id, &host);
+    let gpus = Arc::new(NvmlGpus::open(settings.nvml_library.as_deref()));
+    let engine = Arc::new(NoEngine);
+    let door = settings.run_folder.join("agent.sock");
+    let site = SiteSettings {
+        node: settings.node.to_string(),
+        state_folder: settings.state_folder.clone(),
+        agent_socket: door.clone(),
+        commands_folder: settings.commands_folder.clone(),
+        only_uid: host.only_uid,
+        program: OWN_BINARY.into(),
+    };
+    let site = Site::open(site, cgroups.clone()).context("opening the ledger")?;
+    let (supervisor, table) =
+        Supervisor::start(site, engine.clone(), gpus.clone()).context("reading the ledger")?;
+    let _listener = crate::door::open(&door)?;
+    let link = Link {
+        server: settings.server.clone(),
+        node: settings.node.to_string(),
+        agent_id,
+        host,
+        gpus,
+        engine,
+        supervisor,
+    };
+    tracing::info!(node = %settings.node, server = settings.server, "agent started");
+    let stopped = until_stopped(link.run(), table).await;
+    // Attempts that run keep their groups.
+    cgroups.remove();
+    // A door that stays would refuse callers more slowly than none.
+    let _absent = fs::remove_file(&door);
+    stopped
+}
+
+async fn until_stopped(
+    link: impl Future<Output = ()>,
+    table: tokio::task::JoinHandle<()>,
+) -> anyhow::Result<()> {
+    let mut terminated = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
+    let mut interrupted = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
+    tokio::select! {
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
+        () = link => bail!("the link to the server ended by itself"),
+        ended = table => {
+            ended.context("the table of attempts failed")?;
+            bail!("the table of attempts ended by itself");
+        }
+    }
+    tracing::info!("stopped; running jobs go on");
+    Ok(())
+}
+
+fn find_cgroups(agent_id: &str, host: &Host) -> CgroupTree {
+    if host.only_uid.is_some() {
+        return CgroupTree::default();
+    }
+    let short: String = agent_id.chars().take(8).collect();
+    let cgroups = CgroupTree::find(&format!("capstan/{short}"));
+    if !cgroups.is_usable() {
+        tracing::warn!("no cgroups on this host; attempts are followed by descent");
+    }
+    cgroups
+}
+
+/// One agent at a time on a state folder.
+fn lock_state(folder: &Path) -> anyhow::Result<File> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(folder)
+        .with_context(|| format!("making the state folder {}", folder.display()))?;
+    let path = folder.join("lock");
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| format!("opening {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another agent runs on {}; stop it, or give this one a state_dir of its own",
+            folder.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("locking {}", path.display()))
+        }
+    }
+}
+
+/// The id of this installation, made once.
+fn agent_id(folder: &Path) -> anyhow::Result<String> {
+    let path = folder.join("agent-id");
+    if let Ok(id) = fs::read_to_string(&path)
+        && uuid::Uuid::parse_str(id.trim()).is_ok()
+    {
+        return Ok(id.trim().to_owned());
+    }
+    let id = uuid::Uuid::new_v4().to_string();
+    let new = folder.join("agent-id.new");
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(&new)?;
+        file.write_all(id.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        File::open(folder)?.sync_all()
+    };
+    write().with_context(|| format!("writing {}", path.display()))?;
+    Ok(id)
+}

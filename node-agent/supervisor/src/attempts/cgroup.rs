@@ -1,0 +1,454 @@
+//! An attempt's cgroup, in version 1 (freezer and, where present, memory, cpuacct and pids) and version 2. Without
+//! rights for cgroups there is none, and the shim falls back to being its processes' sub-reaper.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use capstan_types::AttemptId;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::record::CgroupFolder;
+
+/// Hierarchies of version 1 in which an attempt gets a folder. The freezer is what makes killing certain; the
+/// others bound and measure. Docker makes its own folders in the rest.
+const CONTROLLERS: [&str; 4] = ["freezer", "memory", "cpuacct", "pids"];
+/// In version 2 a group with processes cannot hand controllers to groups below it, and containers live below the
+/// attempt: so the job's own processes get a leaf of their own.
+const LEAF: &str = "job";
+/// How long a kill may take before it is given up; a process in uninterruptible sleep cannot be killed at all.
+const KILL_WAIT: Duration = Duration::from_secs(10);
+
+/// The part of the cgroup tree that belongs to one agent.
+#[derive(Clone, Debug, Default)]
+pub struct CgroupTree {
+    /// Controller and mount point; an empty controller is version 2. Empty without rights.
+    mounts: Vec<(String, PathBuf)>,
+    /// `capstan/1a2b3c4d`: two agents on one host never share one.
+    base: String,
+}
+
+impl CgroupTree {
+    /// Finds the hierarchies of this host that may be written, and makes `base` in each.
+    #[must_use]
+    pub fn find(base: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let writable =
+            |(_, mount): &(String, PathBuf)| fs::create_dir_all(mount.join(base)).is_ok();
+        let mounts: Vec<_> = hierarchies(&mounts).into_iter().filter(writable).collect();
+        let kills =
+            |(controller, _): &(String, PathBuf)| controller.is_empty() || controller == "freezer";
+        if !mounts.iter().any(kills) {
+            return Self::default();
+        }
+        let tree = Self {
+            mounts,
+            base: base.to_owned(),
+        };
+        tree.hand_down_controllers();
+        tree
+    }
+
+    /// Whether this host lets us use cgroups.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        !self.mounts.is_empty()
+    }
+
+    /// The attempt's path, relative to the root of every hierarchy; empty when cgroups are not usable.
+    #[must_use]
+    pub(super) fn relative(&self, attempt: AttemptId) -> String {
+        if self.mounts.is_empty() {
+            return String::new();
+        }
+        format!("/{}/{attempt}", self.base)
+    }
+
+    /// Where the attempt's groups are, whether they exist or not.
+    #[must_use]
+    pub(super) fn folders(&self, attempt: AttemptId) -> Vec<CgroupFolder> {
+        let folder = |(controller, mount): &(String, PathBuf)| {
+            let path = mount.join(&self.base).join(attempt.to_string());
+            CgroupFolder {
+                controller: controller.clone(),
+                path: path.to_string_lossy().into_owned(),
+            }
+        };
+        self.mounts.iter().map(folder).collect()
+    }
+
+    /// Attempts that have a group here, from whatever time.
+    #[must_use]
+    pub(super) fn attempts(&self) -> Vec<AttemptId> {
+        let mut found: Vec<AttemptId> = self
+            .mounts
+            .iter()
+            .filter_map(|(_, mount)| fs::read_dir(mount.join(&self.base)).ok())
+            .flatten()
+            .filter_map(|folder| attempt_of_name(folder.ok()?.file_name().to_str()?))
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// The attempt of process `pid`, by the kernel's word.
+    #[must_use]
+    pub(super) fn attempt_of(&self, pid: u32) -> Option<AttemptId> {
+        if self.mounts.is_empty() {
+            return None;
+        }
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let decisive = self.mounts.first().map(|(controller, _)| controller)?;
+        attempt_in(&groups, decisive, &self.base)
+    }
+
+    /// Removes our folders, as far as they are empty.
+    pub fn remove(&self) {
+        for (_, mount) in &self.mounts {
+            // Busy folders still hold attempts, which outlive us on purpose.
+            let _busy = fs::remove_dir(mount.join(&self.base));
+        }
+    }
+
+    fn hand_down_controllers(&self) {
+        for (_, mount) in self.mounts.iter().filter(|(name, _)| name.is_empty()) {
+            let mut folder = mount.clone();
+            for part in Path::new(&self.base).components() {
+                for controller in ["+memory", "+cpu", "+pids"] {
+                    // One that this kernel does not offer is not measured or bounded; nothing else depends on it.
+                    let _absent = fs::write(folder.join("cgroup.subtree_control"), controller);
+                }
+                folder.push(part);
+            }
+            for controller in ["+memory", "+cpu", "+pids"] {
+                let _absent = fs::write(folder.join("cgroup.subtree_control"), controller);
+            }
+        }
+    }
+}
+
+/// The hierarchies worth using, from the text of `/proc/self/mounts`, the one that decides about membership first:
+/// version 1 where it has a freezer, else version 2.
+fn hierarchies(mounts: &str) -> Vec<(String, PathBuf)> {
+    let mut unified = None;
+    let mut first = vec![None; CONTROLLERS.len()];
+    for line in mounts.lines() {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [_, mount, kind, options, ..] = fields[..] else {
+            continue;
+        };
+        match kind {
+            "cgroup2" => unified = Some((String::new(), PathBuf::from(mount))),
+            "cgroup" => {
+                for (slot, controller) in first.iter_mut().zip(CONTROLLERS) {
+                    if options.split(',').any(|option| option == controller) {
+                        *slot = Some((controller.to_owned(), PathBuf::from(mount)));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    if first[0].is_some() {
+        return first.into_iter().flatten().collect();
+    }
+    unified.into_iter().collect()
+}
+
+fn attempt_of_name(name: &str) -> Option<AttemptId> {
+    Some(AttemptId(name.strip_prefix("att-")?.parse().ok()?))
+}
+
+/// Reads the text of `/proc/PID/cgroup`; only the decisive hierarchy counts.
+fn attempt_in(groups: &str, decisive: &str, base: &str) -> Option<AttemptId> {
+    let path = groups.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let is_decisive = controllers.split(',').any(|name| name == decisive);
+        is_decisive.then_some(path)
+    })?;
+    let below = path.strip_prefix('/')?.strip_prefix(base)?;
+    let name = below.strip_prefix('/')?.split('/').next()?;
+    attempt_of_name(name)
+}
+
+/// The groups of one attempt.
+#[derive(Clone, Debug)]
+pub(super) struct Cgroup {
+    folders: Vec<CgroupFolder>,
+}
+
+/// What the kernel measured in a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct CgroupUsage {
+    /// CPU time, if measured.
+    pub(super) cpu: Option<Duration>,
+    /// Highest memory use, if measured.
+    pub(super) memory_peak_bytes: Option<u64>,
+    /// Processes killed because the group was out of memory.
+    pub(super) memory_kills: u64,
+}
+
+impl Cgroup {
+    /// The groups recorded in an entry; `None` when there are none.
+    #[must_use]
+    pub(super) fn at(folders: &[CgroupFolder]) -> Option<Self> {
+        (!folders.is_empty()).then(|| Self {
+            folders: folders.to_vec(),
+        })
+    }
+
+    /// Makes the groups and bounds their memory.
+    ///
+    /// # Errors
+    /// When a group cannot be made or bounded.
+    pub(super) fn create(&self, memory_bytes: Option<u64>) -> io::Result<()> {
+        for folder in &self.folders {
+            let path = Path::new(&folder.path);
+            make(path)?;
+            if folder.controller.is_empty() {
+                make(&path.join(LEAF))?;
+            }
+            let Some(limit) = memory_bytes else { continue };
+            match folder.controller.as_str() {
+                "memory" => {
+                    fs::write(path.join("memory.limit_in_bytes"), limit.to_string())?;
+                    // Without swap accounting in the kernel this file is missing.
+                    let _absent =
+                        fs::write(path.join("memory.memsw.limit_in_bytes"), limit.to_string());
+                }
+                "" if path.join("memory.max").exists() => {
+                    fs::write(path.join("memory.max"), limit.to_string())?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the calling process into the groups.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn enter(&self) -> io::Result<()> {
+        self.folders
+            .iter()
+            .try_for_each(|folder| fs::write(process_folder(folder).join("cgroup.procs"), "0"))
+    }
+
+    /// Sends `signal` to the job's own processes; those of containers hear of it from their clients.
+    pub(super) fn signal(&self, signal: Signal) {
+        let Some(folder) = self.folders.first() else {
+            return;
+        };
+        for pid in processes(&process_folder(folder)) {
+            // It may have ended since.
+            let _gone = kill(pid, signal);
+        }
+    }
+
+    /// Pids of the job's own processes.
+    #[must_use]
+    pub(super) fn processes(&self) -> Vec<u32> {
+        let folder = self.folders.first().map(process_folder);
+        let pids = folder.map(|folder| processes(&folder)).unwrap_or_default();
+        pids.into_iter().map(|pid| pid.as_raw() as u32).collect()
+    }
+
+    /// Kills every process in the groups and below; false when some could not be killed in time.
+    ///
+    /// Version 1 has no single order for this. Frozen processes cannot fork, so all of them get the signal; it acts
+    /// when they thaw. `between` runs after every round, for a parent to reap its dead.
+    #[must_use]
+    pub(super) fn kill_all(&self, mut between: impl FnMut()) -> bool {
+        let Some(folder) = self.folders.first() else {
+            return true;
+        };
+        let path = Path::new(&folder.path);
+        let deadline = Instant::now() + KILL_WAIT;
+        let mut pause = Duration::from_millis(1);
+        while !processes_below(path).is_empty() {
+            if Instant::now() > deadline {
+                return false;
+            }
+            if folder.controller.is_empty() && fs::write(path.join("cgroup.kill"), "1").is_ok() {
+                // Done by the kernel.
+            } else {
+                freeze_and_kill(path, folder.controller == "freezer");
+            }
+            std::thread::sleep(pause);
+            between();
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+        true
+    }
+
+    /// What was measured so far.
+    #[must_use]
+    pub(super) fn usage(&self) -> CgroupUsage {
+        let mut usage = CgroupUsage::default();
+        for folder in &self.folders {
+            let path = Path::new(&folder.path);
+            match folder.controller.as_str() {
+                "cpuacct" => {
+                    usage.cpu = number(&path.join("cpuacct.usage")).map(Duration::from_nanos);
+                }
+                "memory" => {
+                    usage.memory_peak_bytes = number(&path.join("memory.max_usage_in_bytes"));
+                    usage.memory_kills =
+                        field(&path.join("memory.oom_control"), "oom_kill").unwrap_or(0);
+                }
+                "" => {
+                    usage.cpu =
+                        field(&path.join("cpu.stat"), "usage_usec").map(Duration::from_micros);
+                    usage.memory_peak_bytes = number(&path.join("memory.peak"))
+                        .or_else(|| number(&path.join("memory.current")));
+                    usage.memory_kills =
+                        field(&path.join("memory.events"), "oom_kill").unwrap_or(0);
+                }
+                _ => {}
+            }
+        }
+        usage
+    }
+
+    /// Removes the groups; false while something still lives in them or below.
+    #[must_use]
+    pub(super) fn remove(&self) -> bool {
+        // No short cut: each hierarchy is tried, although an earlier one is busy.
+        let removed = |folder: &CgroupFolder| remove_tree(Path::new(&folder.path));
+        self.folders
+            .iter()
+            .map(removed)
+            .fold(true, |all, one| all & one)
+    }
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+fn process_folder(folder: &CgroupFolder) -> PathBuf {
+    let path = PathBuf::from(&folder.path);
+    if folder.controller.is_empty() {
+        path.join(LEAF)
+    } else {
+        path
+    }
+}
+
+fn processes(folder: &Path) -> Vec<Pid> {
+    let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    let pids = text.lines().filter_map(|line| line.parse().ok());
+    // A process of another pid namespace shows as 0, and 0 would mean our own group.
+    pids.filter(|&pid| pid > 0).map(Pid::from_raw).collect()
+}
+
+fn subfolders(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+fn processes_below(folder: &Path) -> Vec<Pid> {
+    let mut all = processes(folder);
+    for below in subfolders(folder) {
+        all.extend(processes_below(&below));
+    }
+    all
+}
+
+fn freeze_and_kill(path: &Path, can_freeze: bool) {
+    let state = path.join("freezer.state");
+    if can_freeze {
+        // A freeze that fails leaves a plain kill, repeated by the caller until nobody is left.
+        let _refused = fs::write(&state, "FROZEN");
+    }
+    for pid in processes_below(path) {
+        let _gone = kill(pid, Signal::SIGKILL);
+    }
+    if can_freeze {
+        let _refused = fs::write(&state, "THAWED");
+    }
+}
+
+/// Removes a group and those that containers left below it.
+fn remove_tree(path: &Path) -> bool {
+    match fs::remove_dir(path) {
+        Ok(()) => return true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return true,
+        Err(_) => {}
+    }
+    for below in subfolders(path) {
+        remove_tree(&below);
+    }
+    fs::remove_dir(path).is_ok()
+}
+
+fn number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn field(path: &Path, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.find(|(key, _)| *key == name)?.1.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "tmpfs /sys/fs/cgroup tmpfs rw 0 0
+cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,relatime,cpu,cpuacct 0 0
+cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0
+cgroup /sys/fs/cgroup/freezer cgroup rw,relatime,freezer 0 0
+cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0
+";
+
+    #[test]
+    fn version_1_with_a_freezer_wins_over_an_empty_version_2() {
+        let found = hierarchies(HYBRID);
+        let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["freezer", "memory", "cpuacct"]);
+        let unified = hierarchies("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n");
+        assert_eq!(unified, [(String::new(), PathBuf::from("/sys/fs/cgroup"))]);
+        assert!(hierarchies("proc /proc proc rw 0 0\n").is_empty());
+    }
+
+    fn check(groups: &str, decisive: &str, expected: Option<u64>) {
+        let seen = attempt_in(groups, decisive, "capstan/ab");
+        assert_eq!(seen, expected.map(AttemptId), "{groups}");
+    }
+
+    #[test]
+    fn only_the_decisive_hierarchy_tells_the_attempt() {
+        check("6:freezer:/capstan/ab/att-57\n0::/\n", "freezer", Some(57));
+        check(
+            "6:freezer:/capstan/ab/att-57/docker-1\n",
+            "freezer",
+            Some(57),
+        );
+        check(
+            "2:cpu,cpuacct:/capstan/ab/att-57\n6:freezer:/\n",
+            "freezer",
+            None,
+        );
+        check("0::/capstan/ab/att-9/job\n", "", Some(9));
+        check("0::/capstan/abc/att-9\n", "", None);
+        check("0::/user/capstan/ab/att-9\n", "", None);
+        check("0::/capstan/ab/att-x\n", "", None);
+        check("", "", None);
+    }
+}

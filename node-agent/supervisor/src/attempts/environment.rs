@@ -1,0 +1,263 @@
+//! The environment of a job's first process and the names of its files, as Torque gives them. Pure.
+
+use capstan_proto::wire;
+use capstan_types::{Env, PathVariables};
+
+use super::record::{Entry, Identity};
+
+/// What `PBS_VERSION` says: programs compare it with the version they were written for.
+const PBS_VERSION: &str = "TORQUE-6.1.3.h5";
+/// Nobody listens there; Torque's own port, for programs that want the variable set.
+const PBS_MOMPORT: &str = "15003";
+/// Until the login shell has read the profile.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Everything that the job's first process gets. What the user exported comes first: it cannot override our own.
+#[must_use]
+pub(super) fn environment(entry: &Entry, identity: &Identity, host: &str) -> Env {
+    let spec = &entry.spec;
+    let mut pairs = vec![("PATH".to_owned(), PATH.to_owned())];
+    let exported = spec
+        .variables
+        .iter()
+        .filter(|variable| is_settable(variable));
+    pairs.extend(exported.map(|variable| (variable.name.clone(), variable.value.clone())));
+    let mut set = |name: &str, value: &str| pairs.push((name.to_owned(), value.to_owned()));
+    set("HOME", &identity.home);
+    set("LOGNAME", &identity.user);
+    set("USER", &identity.user);
+    set("SHELL", &shell(spec, identity, &entry.node));
+    set("HOSTNAME", host);
+    set("ENVIRONMENT", "BATCH");
+    set("PBS_ENVIRONMENT", "PBS_BATCH");
+    set("PBS_JOBID", &spec.job_id);
+    set("PBS_JOBNAME", &spec.job_name);
+    set("PBS_QUEUE", &spec.queue);
+    set("PBS_JOBCOOKIE", &entry.cookie);
+    set("PBS_NODENUM", "0");
+    set("PBS_TASKNUM", "1");
+    set("PBS_VNODENUM", "0");
+    set("PBS_MOMPORT", PBS_MOMPORT);
+    set("PBS_NODEFILE", &entry.node_file());
+    // Torque sets these two whether the files exist or not.
+    set("PBS_GPUFILE", &entry.gpu_file());
+    set("PBS_MICFILE", &format!("{}mic", entry.node_file()));
+    set("PBS_NP", &spec.node_file.len().max(1).to_string());
+    set("PBS_NUM_NODES", &spec.num_nodes.max(1).to_string());
+    set("PBS_NUM_PPN", &spec.num_ppn.max(1).to_string());
+    if let Some(walltime) = spec.walltime_secs {
+        set("PBS_WALLTIME", &walltime.to_string());
+    }
+    set("PBS_VERSION", PBS_VERSION);
+    if let Some(index) = spec.array_index {
+        set("PBS_ARRAYID", &index.to_string());
+    }
+    if !spec.cards.is_empty() {
+        let indices: Vec<String> = spec
+            .cards
+            .iter()
+            .map(|card| card.index.to_string())
+            .collect();
+        set("CUDA_VISIBLE_DEVICES", &indices.join(","));
+    }
+    set("CAPSTAN_AGENT_SOCKET", &entry.agent_socket);
+    pairs.into_iter().collect()
+}
+
+/// A variable that the kernel cannot carry would end the whole launch; Torque drops such ones, too.
+fn is_settable(variable: &wire::Variable) -> bool {
+    let wire::Variable { name, value } = variable;
+    !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
+}
+
+/// The shell: the part of `-S path[@host],…` for this node, else its part without a host, else the login shell.
+#[must_use]
+pub(super) fn shell(spec: &wire::LaunchSpec, identity: &Identity, node: &str) -> String {
+    let mut general = None;
+    for part in spec.shell.split(',').filter(|part| !part.is_empty()) {
+        match part.split_once('@') {
+            Some((path, host)) if is_same_host(host, node) => return path.to_owned(),
+            Some(_) => {}
+            None => general = Some(part),
+        }
+    }
+    let login = match identity.shell.as_str() {
+        "" => "/bin/sh",
+        shell => shell,
+    };
+    general.unwrap_or(login).to_owned()
+}
+
+fn is_same_host(host: &str, node: &str) -> bool {
+    let short = |name: &str| name.split('.').next().map(str::to_owned);
+    host == node || short(host) == short(node)
+}
+
+/// The name of an output file inside a folder: `NAME.oSEQ`, `NAME.eSEQ-INDEX`; the last part of a name with slashes.
+#[must_use]
+pub(super) fn default_output_name(spec: &wire::LaunchSpec, letter: char) -> String {
+    let name = spec.job_name.rsplit('/').next().unwrap_or_default();
+    let seq: String = spec
+        .job_id
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect();
+    match spec.array_index {
+        None => format!("{name}.{letter}{seq}"),
+        Some(index) => {
+            // PBS_JOBNAME of a member ends with its index; the file has it behind the number instead.
+            let plain = name.strip_suffix(&format!("-{index}")).unwrap_or(name);
+            format!("{plain}.{letter}{seq}-{index}")
+        }
+    }
+}
+
+/// The variables that an output path may name: those of the job.
+pub(super) struct JobVariables<'a>(pub(super) &'a Env);
+
+impl PathVariables for JobVariables<'_> {
+    fn value(&self, name: &str) -> Option<String> {
+        self.0.get(name).map(str::to_owned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Entry {
+        Entry {
+            spec: wire::LaunchSpec {
+                attempt: 57,
+                job_id: "263[3].hn1".into(),
+                job_name: "a/ar-3".into(),
+                queue: "batch".into(),
+                node_file: vec!["gpu02".into(), "gpu02".into()],
+                num_nodes: 1,
+                num_ppn: 2,
+                walltime_secs: Some(150),
+                array_index: Some(3),
+                variables: vec![
+                    variable("PBS_O_WORKDIR", "/home/alice/w"),
+                    variable("FOO", "bar"),
+                    variable("PBS_JOBID", "1.forged"),
+                    variable("HOME", "/root"),
+                    variable("BAD=NAME", "x"),
+                    variable("", "x"),
+                    variable("NUL", "a\0b"),
+                ],
+                cards: [1, 0]
+                    .map(|index| wire::Card {
+                        index,
+                        ..wire::Card::default()
+                    })
+                    .to_vec(),
+                ..wire::LaunchSpec::default()
+            },
+            cookie: "AB".repeat(16),
+            state_folder: "/var/spool/capstan".into(),
+            agent_socket: "/run/capstan/agent.sock".into(),
+            node: "gpu02".into(),
+            ..Entry::default()
+        }
+    }
+
+    fn variable(name: &str, value: &str) -> wire::Variable {
+        wire::Variable {
+            name: name.into(),
+            value: value.into(),
+        }
+    }
+
+    fn alice() -> Identity {
+        Identity {
+            user: "alice".into(),
+            home: "/home/alice".into(),
+            shell: "/bin/bash".into(),
+            ..Identity::default()
+        }
+    }
+
+    fn check(name: &str, expected: Option<&str>) {
+        let env = environment(&entry(), &alice(), "hn1");
+        assert_eq!(env.get(name), expected, "{name}");
+    }
+
+    #[test]
+    fn a_job_sees_what_torque_shows() {
+        check("ENVIRONMENT", Some("BATCH"));
+        check("PBS_ENVIRONMENT", Some("PBS_BATCH"));
+        check("PBS_JOBNAME", Some("a/ar-3"));
+        check("PBS_QUEUE", Some("batch"));
+        check("PBS_NP", Some("2"));
+        check("PBS_NUM_NODES", Some("1"));
+        check("PBS_NUM_PPN", Some("2"));
+        check("PBS_WALLTIME", Some("150"));
+        check("PBS_ARRAYID", Some("3"));
+        check("PBS_NODEFILE", Some("/var/spool/capstan/aux/263[3].hn1"));
+        check("PBS_GPUFILE", Some("/var/spool/capstan/aux/263[3].hn1gpu"));
+        check("PBS_MICFILE", Some("/var/spool/capstan/aux/263[3].hn1mic"));
+        check("CUDA_VISIBLE_DEVICES", Some("1,0"));
+        check("HOSTNAME", Some("hn1"));
+        check("SHELL", Some("/bin/bash"));
+        check("PBS_O_WORKDIR", Some("/home/alice/w"));
+        check("FOO", Some("bar"));
+    }
+
+    #[test]
+    fn what_the_user_exports_cannot_override_our_own() {
+        check("PBS_JOBID", Some("263[3].hn1"));
+        check("HOME", Some("/home/alice"));
+    }
+
+    #[test]
+    fn variables_that_no_kernel_carries_are_dropped() {
+        let env = environment(&entry(), &alice(), "hn1");
+        assert!(
+            env.iter().all(|(name, value)| !name.is_empty()
+                && !name.contains('=')
+                && !value.contains('\0'))
+        );
+    }
+
+    #[test]
+    fn a_job_without_cards_has_no_cuda_variable() {
+        let mut entry = entry();
+        entry.spec.cards.clear();
+        entry.spec.array_index = None;
+        let env = environment(&entry, &alice(), "hn1");
+        assert_eq!(env.get("CUDA_VISIBLE_DEVICES"), None);
+        assert_eq!(env.get("PBS_ARRAYID"), None);
+    }
+
+    #[test]
+    fn the_shell_of_this_host_wins() {
+        let check = |typed: &str, expected: &str| {
+            let mut spec = entry().spec;
+            spec.shell = typed.into();
+            assert_eq!(shell(&spec, &alice(), "gpu02"), expected, "{typed}");
+        };
+        check("", "/bin/bash");
+        check("/bin/zsh", "/bin/zsh");
+        check("/bin/zsh,/bin/ksh@gpu02", "/bin/ksh");
+        check("/bin/ksh@gpu02.example.org", "/bin/ksh");
+        check("/bin/ksh@gpu01", "/bin/bash");
+    }
+
+    #[test]
+    fn output_names_are_those_of_torque() {
+        let check = |name: &str, id: &str, index: Option<u32>, expected: &str| {
+            let spec = wire::LaunchSpec {
+                job_name: name.into(),
+                job_id: id.into(),
+                array_index: index,
+                ..wire::LaunchSpec::default()
+            };
+            assert_eq!(default_output_name(&spec, 'o'), expected);
+        };
+        check("both", "269.hn1", None, "both.o269");
+        check("a/b/c", "1.hn1", None, "c.o1");
+        check("ar-3", "263[3].hn1", Some(3), "ar.o263-3");
+        check("ar", "263[3].hn1", Some(3), "ar.o263-3");
+    }
+}

@@ -1,0 +1,372 @@
+//! Follows one attempt from the order (or from its discovery after a restart) to its reported end: starts the shim,
+//! passes orders on, and afterwards ends its containers and looks whether its cards are clean.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use capstan_proto::wire::{AttemptEnded, AttemptStarted, LaunchSpec, attempt_ended::Outcome};
+use capstan_types::AttemptId;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use super::cgroup::Cgroup;
+use super::ledger::{AttemptFolder, LedgerError};
+use super::live::{self, LiveAttempt, LiveTable};
+use super::proc;
+use super::record::{Entry, ShimRecord};
+use super::site::{Aftermath, Site};
+use crate::ports::{Containers, Gpus};
+
+/// How often a shim that never began is started again.
+const STARTS_MAX: u32 = 3;
+/// Between looks at a shim that lives but does not answer yet, or a folder that cannot be read.
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How often the engine is asked to end an attempt's containers before the end is reported all the same.
+const CONTAINER_TRIES: u32 = 5;
+/// How long cards may take to become clean.
+const CARDS_WAIT: Duration = Duration::from_secs(5);
+const CARDS_PAUSE: Duration = Duration::from_millis(100);
+/// How long the processes of a dead shim are hunted where there are no cgroups.
+const STRAYS_WAIT: Duration = Duration::from_secs(10);
+
+/// An order to end an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StopOrder {
+    pub(super) signal: i32,
+    pub(super) grace_secs: u32,
+}
+
+/// What a keeper tells the table.
+#[derive(Debug)]
+pub(super) enum News {
+    Started(AttemptStarted),
+    Ended(AttemptEnded),
+}
+
+/// What every keeper needs.
+pub(super) struct Keeping<C, G> {
+    pub(super) site: Arc<Site>,
+    pub(super) containers: Arc<C>,
+    pub(super) gpus: Arc<G>,
+    pub(super) live: LiveTable,
+    pub(super) news: mpsc::Sender<(AttemptId, News)>,
+}
+
+impl<C, G> Clone for Keeping<C, G> {
+    fn clone(&self) -> Self {
+        Self {
+            site: self.site.clone(),
+            containers: self.containers.clone(),
+            gpus: self.gpus.clone(),
+            live: self.live.clone(),
+            news: self.news.clone(),
+        }
+    }
+}
+
+/// The keeper of one attempt.
+pub(super) struct Keeper<C, G> {
+    pub(super) shared: Keeping<C, G>,
+    pub(super) orders: mpsc::Receiver<StopOrder>,
+}
+
+impl<C: Containers, G: Gpus> Keeper<C, G> {
+    /// Starts the attempt and follows it.
+    pub(super) async fn launch(mut self, spec: LaunchSpec) -> AttemptEnded {
+        if let Ok(order) = self.orders.try_recv() {
+            tracing::debug!(attempt = spec.attempt, "stopped before its start");
+            return live::ended(spec.attempt, Outcome::ExitStatus(256 + order.signal));
+        }
+        let site = self.shared.site.clone();
+        let live = self.shared.live.clone();
+        let started = blocking(move || start(&site, &live, spec)).await;
+        match started {
+            Ok((attempt, shim)) => self.follow(attempt, shim.ok()).await,
+            Err(ended) => *ended,
+        }
+    }
+
+    /// Follows an attempt that was in the ledger when the agent started.
+    pub(super) async fn adopt(self, entry: Entry) -> AttemptEnded {
+        let attempt = Arc::new(LiveAttempt::new(entry));
+        attempt.assume_containers();
+        self.shared.live.insert(attempt.clone());
+        self.follow(attempt, None).await
+    }
+
+    async fn follow(
+        mut self,
+        attempt: Arc<LiveAttempt>,
+        mut shim: Option<std::os::unix::net::UnixStream>,
+    ) -> AttemptEnded {
+        let mut starts = 1;
+        let mut pause = PAUSE;
+        let ended = loop {
+            if let Some(stream) = shim.take().and_then(|shim| UnixStream::from_std(shim).ok()) {
+                self.listen(&attempt, stream).await;
+            }
+            let (site, entry) = (self.shared.site.clone(), attempt.clone());
+            let aftermath = blocking(move || site.aftermath(&entry.entry)).await;
+            match aftermath {
+                Ok(Aftermath::Ended(ended)) => break ended,
+                Ok(Aftermath::Lost(why)) => break self.lose(&attempt, why).await,
+                Ok(Aftermath::Live) => {
+                    shim = self.connect(&attempt).await.ok();
+                    if shim.is_some() {
+                        pause = PAUSE;
+                        continue;
+                    }
+                }
+                Ok(Aftermath::NeverBegan) if starts > STARTS_MAX => {
+                    break self.lose(&attempt, "its shim could not be started").await;
+                }
+                Ok(Aftermath::NeverBegan) => {
+                    starts += 1;
+                    shim = self.start_again(&attempt).await.ok();
+                    if shim.is_some() {
+                        continue;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(attempt = %attempt.entry.attempt(), %error, "attempt cannot be looked at");
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        };
+        self.clear_up(&attempt, ended).await
+    }
+
+    /// Listens to the shim until it closes, passing orders on.
+    async fn listen(&mut self, attempt: &LiveAttempt, mut stream: UnixStream) {
+        let (reading, mut writing) = stream.split();
+        let mut lines = BufReader::new(reading).lines();
+        loop {
+            tokio::select! {
+                line = lines.next_line() => match line {
+                    Ok(Some(line)) => self.heard(attempt, &line).await,
+                    Ok(None) | Err(_) => return,
+                },
+                Some(order) = self.orders.recv() => {
+                    let line = format!("stop {} {}\n", order.signal, order.grace_secs);
+                    if writing.write_all(line.as_bytes()).await.is_err() {
+                        // It is ending by itself; what it writes down is the truth.
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn heard(&self, attempt: &LiveAttempt, line: &str) {
+        let numbers: Vec<u64> = line
+            .split(' ')
+            .skip(1)
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        let [session, at_ms] = numbers[..] else {
+            tracing::warn!(attempt = %attempt.entry.attempt(), "shim said something unknown");
+            return;
+        };
+        let folder = self.shared.site.folder(&attempt.entry);
+        let record = blocking(move || folder.shim().ok().flatten()).await;
+        attempt.set_shim(ShimRecord {
+            session: session as u32,
+            started_ms: at_ms,
+            ..record.unwrap_or_default()
+        });
+        let started = AttemptStarted {
+            attempt: attempt.entry.spec.attempt,
+            session: session as u32,
+            at_ms,
+        };
+        self.tell(attempt, News::Started(started)).await;
+    }
+
+    async fn tell(&self, attempt: &LiveAttempt, news: News) {
+        // The table outlives its keepers, except when the agent ends; then nobody needs the news.
+        let _ending = self.shared.news.send((attempt.entry.attempt(), news)).await;
+    }
+
+    async fn connect(&self, attempt: &LiveAttempt) -> io::Result<std::os::unix::net::UnixStream> {
+        let folder = self.shared.site.folder(&attempt.entry);
+        blocking(move || connect(&folder)).await
+    }
+
+    async fn start_again(
+        &self,
+        attempt: &LiveAttempt,
+    ) -> io::Result<std::os::unix::net::UnixStream> {
+        tracing::warn!(attempt = %attempt.entry.attempt(), "its shim did not begin; starting another");
+        let site = self.shared.site.clone();
+        let folder = site.folder(&attempt.entry);
+        blocking(move || site.spawner.start_by_exec(folder.path())).await
+    }
+
+    /// Kills what a dead shim left behind, and writes down that nobody knows how the attempt ended.
+    async fn lose(&self, attempt: &Arc<LiveAttempt>, why: &'static str) -> AttemptEnded {
+        tracing::warn!(attempt = %attempt.entry.attempt(), why, "attempt lost");
+        let ended = live::ended(attempt.entry.spec.attempt, Outcome::Lost(why.to_owned()));
+        let (lost, folder) = (attempt.clone(), self.shared.site.folder(&attempt.entry));
+        let (written, ended) = blocking(move || {
+            kill_strays(&lost.entry);
+            (folder.write_status(&ended), ended)
+        })
+        .await;
+        if let Err(error) = written {
+            // Reported all the same; after a restart the same is found out again.
+            tracing::warn!(attempt = %attempt.entry.attempt(), %error, "its loss cannot be written down");
+        }
+        ended
+    }
+
+    /// After the processes: containers, the cgroup, and a look at the cards.
+    async fn clear_up(&self, attempt: &Arc<LiveAttempt>, mut ended: AttemptEnded) -> AttemptEnded {
+        // First, so that no new container can begin.
+        self.shared.live.remove(attempt.entry.attempt());
+        let mut are_gone = true;
+        if attempt.may_have_containers() {
+            are_gone = self.end_containers(attempt.entry.attempt()).await;
+        }
+        if let Some(cgroup) = Cgroup::at(&attempt.entry.cgroups) {
+            blocking(move || cgroup.remove() || (cgroup.kill_all(|| {}) && cgroup.remove())).await;
+        }
+        if let Some(usage) = &mut ended.usage {
+            usage.vmem_kb = usage.vmem_kb.max(attempt.vmem_kb_peak());
+        }
+        let cards = attempt
+            .entry
+            .spec
+            .cards
+            .iter()
+            .map(|card| card.uuid.clone());
+        let cards: BTreeSet<String> = cards.collect();
+        ended.unclean_cards = if are_gone {
+            self.unclean(cards).await
+        } else {
+            cards.into_iter().collect()
+        };
+        ended
+    }
+
+    async fn end_containers(&self, attempt: AttemptId) -> bool {
+        let mut pause = PAUSE;
+        for _ in 0..CONTAINER_TRIES {
+            match self.shared.containers.end_attempt(attempt).await {
+                Ok(()) => return true,
+                Err(error) => {
+                    tracing::warn!(%attempt, %error, cause = error.source.to_string(), "containers remain");
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 4).min(PAUSE_MAX);
+        }
+        false
+    }
+
+    /// Those of `cards` that a process still uses, or that do not answer, after a bounded wait.
+    async fn unclean(&self, cards: BTreeSet<String>) -> Vec<String> {
+        let deadline = Instant::now() + CARDS_WAIT;
+        let mut unclean = cards;
+        while !unclean.is_empty() {
+            let gpus = self.shared.gpus.clone();
+            let usage = blocking(move || gpus.usage()).await;
+            let is_clean = |card: &String| {
+                let mut uses = usage
+                    .iter()
+                    .filter(|card_use| card_use.uuid.to_string() == *card);
+                uses.next()
+                    .is_some_and(|card_use| card_use.processes.is_empty())
+            };
+            unclean.retain(|card| !is_clean(card));
+            if unclean.is_empty() || Instant::now() > deadline {
+                break;
+            }
+            tokio::time::sleep(CARDS_PAUSE).await;
+        }
+        unclean.into_iter().collect()
+    }
+}
+
+type Start = (Arc<LiveAttempt>, io::Result<std::os::unix::net::UnixStream>);
+
+/// Writes the entry and starts the shim; the end, when it cannot even be written.
+fn start(site: &Site, live: &LiveTable, spec: LaunchSpec) -> Result<Start, Box<AttemptEnded>> {
+    let entry = match site.record(spec.clone()) {
+        Ok(entry) => entry,
+        Err(refused) => {
+            let attempt = spec.attempt;
+            let ended = site.record_refused(spec, &refused).unwrap_or_else(|error| {
+                // A disk that takes nothing: the server hears of it now, and again when it repeats the order.
+                tracing::warn!(attempt, %error, "refusal cannot be written down");
+                live::ended(attempt, Outcome::Unstartable(refused.to_string()))
+            });
+            return Err(Box::new(ended));
+        }
+    };
+    let folder = site.folder(&entry);
+    let attempt = Arc::new(LiveAttempt::new(entry));
+    live.insert(attempt.clone());
+    Ok((attempt, site.spawner.start(folder.path())))
+}
+
+fn connect(folder: &AttemptFolder) -> io::Result<std::os::unix::net::UnixStream> {
+    use std::os::fd::AsRawFd;
+    // By way of a descriptor: the path of a socket must be short, that of the state folder need not be.
+    let opened = std::fs::File::open(folder.path())?;
+    let socket = format!("/proc/self/fd/{}/control", opened.as_raw_fd());
+    let stream = std::os::unix::net::UnixStream::connect(Path::new(&socket))?;
+    stream.set_nonblocking(true)?;
+    Ok(stream)
+}
+
+/// Kills the processes of an attempt whose shim is dead.
+fn kill_strays(entry: &Entry) {
+    if let Some(cgroup) = Cgroup::at(&entry.cgroups) {
+        if !cgroup.kill_all(|| {}) {
+            tracing::error!(attempt = %entry.attempt(), "processes cannot be killed");
+        }
+        return;
+    }
+    let Some(identity) = &entry.identity else {
+        return;
+    };
+    let variable = format!("PBS_JOBCOOKIE={}", entry.cookie);
+    let deadline = Instant::now() + STRAYS_WAIT;
+    loop {
+        let strays = proc::with_variable(identity.uid, &variable);
+        if strays.is_empty() || Instant::now() > deadline {
+            return;
+        }
+        for pid in strays {
+            // It may have ended since.
+            let _gone = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
+        }
+        std::thread::sleep(CARDS_PAUSE);
+    }
+}
+
+/// Runs what may block away from the event loop. Its panic is ours.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is ending; nothing that follows will run either.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// Drops an attempt from the ledger, off the event loop.
+pub(super) async fn forget(site: Arc<Site>, attempt: AttemptId) -> Result<(), LedgerError> {
+    blocking(move || site.ledger.remove(attempt)).await
+}

@@ -1,0 +1,232 @@
+//! Attempts that are alive here: who belongs to which, and what each uses.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use capstan_proto::wire::{AttemptEnded, AttemptUse, Usage, attempt_ended::Outcome};
+use capstan_types::AttemptId;
+
+use super::cgroup::{Cgroup, CgroupTree};
+use super::environment::environment;
+use super::proc::{self, ProcessStat};
+use super::record::{Entry, ShimRecord};
+use crate::ports::AttemptContext;
+
+/// Longest chain of ancestors that is followed.
+const ANCESTORS_MAX: usize = 4096;
+const PAGE_KB: u64 = 4;
+/// Clock ticks of `/proc` in a second.
+const TICKS_PER_SEC: u64 = 100;
+
+/// An attempt from the moment its shim may run until it is known to have ended.
+#[derive(Debug)]
+pub(super) struct LiveAttempt {
+    pub(super) entry: Entry,
+    shim: RwLock<ShimRecord>,
+    /// A program inside it has called the door: there may be containers.
+    used_door: AtomicBool,
+    vmem_kb_peak: AtomicU64,
+}
+
+/// All of them, shared with the door.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LiveTable(Arc<RwLock<BTreeMap<AttemptId, Arc<LiveAttempt>>>>);
+
+impl LiveAttempt {
+    pub(super) fn new(entry: Entry) -> Self {
+        Self {
+            entry,
+            shim: RwLock::default(),
+            used_door: AtomicBool::new(false),
+            vmem_kb_peak: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn set_shim(&self, shim: ShimRecord) {
+        *self.shim.write().unwrap_or_else(PoisonError::into_inner) = shim;
+    }
+
+    fn shim(&self) -> ShimRecord {
+        *self.shim.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A restarted agent cannot know who called its predecessor.
+    pub(super) fn assume_containers(&self) {
+        self.used_door.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn may_have_containers(&self) -> bool {
+        self.used_door.load(Ordering::Relaxed)
+    }
+
+    /// The highest virtual memory seen while it ran.
+    pub(super) fn vmem_kb_peak(&self) -> u64 {
+        self.vmem_kb_peak.load(Ordering::Relaxed)
+    }
+
+    fn context(&self) -> Option<AttemptContext> {
+        let entry = &self.entry;
+        let identity = entry.identity.as_ref()?;
+        let host = nix::unistd::gethostname().unwrap_or_default();
+        let has_cards = !entry.spec.gpu_file.is_empty();
+        Some(AttemptContext {
+            attempt: entry.attempt(),
+            spec: Arc::new(entry.spec.clone()),
+            uid: identity.uid,
+            gid: identity.gid,
+            groups: identity.groups.clone(),
+            home: PathBuf::from(&identity.home),
+            login_shell: PathBuf::from(&identity.shell),
+            environment: environment(entry, identity, &host.to_string_lossy()),
+            cgroup: (!entry.cgroup.is_empty()).then(|| entry.cgroup.clone()),
+            node_file: PathBuf::from(entry.node_file()),
+            gpu_file: has_cards.then(|| PathBuf::from(entry.gpu_file())),
+        })
+    }
+
+    /// What it uses now; `None` until it runs.
+    fn usage(&self, processes: &BTreeMap<u32, ProcessStat>) -> Option<AttemptUse> {
+        let shim = self.shim();
+        if shim.started_ms == 0 {
+            return None;
+        }
+        let cgroup = Cgroup::at(&self.entry.cgroups);
+        let pids = match &cgroup {
+            Some(cgroup) => cgroup.processes(),
+            None => proc::descendants(processes, shim.pid).into_iter().collect(),
+        };
+        let stats = pids
+            .into_iter()
+            .filter_map(|pid| match processes.get(&pid) {
+                Some(stat) => Some(*stat),
+                None => proc::stat(pid),
+            });
+        let (mut vmem_kb, mut resident_kb, mut ticks) = (0, 0, 0);
+        for stat in stats {
+            vmem_kb += stat.virtual_bytes / 1024;
+            resident_kb += stat.resident_pages * PAGE_KB;
+            ticks += stat.cpu_ticks;
+        }
+        let vmem_kb = self
+            .vmem_kb_peak
+            .fetch_max(vmem_kb, Ordering::Relaxed)
+            .max(vmem_kb);
+        let measured = cgroup.map(|cgroup| cgroup.usage()).unwrap_or_default();
+        Some(AttemptUse {
+            attempt: self.entry.spec.attempt,
+            usage: Some(Usage {
+                cput_secs: measured
+                    .cpu
+                    .map_or(ticks / TICKS_PER_SEC, |cpu| cpu.as_secs()),
+                mem_kb: measured
+                    .memory_peak_bytes
+                    .map_or(resident_kb, |bytes| bytes / 1024),
+                vmem_kb,
+                walltime_secs: now_ms().saturating_sub(shim.started_ms) / 1000,
+            }),
+        })
+    }
+}
+
+impl LiveTable {
+    pub(super) fn insert(&self, attempt: Arc<LiveAttempt>) {
+        let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        table.insert(attempt.entry.attempt(), attempt);
+    }
+
+    pub(super) fn remove(&self, attempt: AttemptId) {
+        let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        table.remove(&attempt);
+    }
+
+    fn all(&self) -> Vec<Arc<LiveAttempt>> {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        table.values().cloned().collect()
+    }
+
+    fn get(&self, attempt: AttemptId) -> Option<Arc<LiveAttempt>> {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        table.get(&attempt).cloned()
+    }
+
+    /// What each attempt uses now. Reads `/proc`: blocks.
+    pub(super) fn usage(&self) -> Vec<AttemptUse> {
+        let all = self.all();
+        // Without cgroups, who belongs to whom is only known from a look at everybody.
+        let is_by_descent = |attempt: &Arc<LiveAttempt>| attempt.entry.cgroups.is_empty();
+        let processes = if all.iter().any(is_by_descent) {
+            proc::all()
+        } else {
+            BTreeMap::new()
+        };
+        all.iter()
+            .filter_map(|attempt| attempt.usage(&processes))
+            .collect()
+    }
+
+    /// The live attempt of process `pid`, by its cgroup, else by its ancestry.
+    pub(super) fn attempt_of(&self, pid: u32, cgroups: &CgroupTree) -> Option<Arc<LiveAttempt>> {
+        match cgroups.attempt_of(pid) {
+            Some(attempt) => self.get(attempt),
+            None => self.by_ancestry(pid),
+        }
+    }
+
+    /// The context for the door, when the caller is the attempt's own user: a pid may have passed to another's
+    /// process since it called.
+    pub(super) fn context_of(&self, pid: u32, cgroups: &CgroupTree) -> Option<AttemptContext> {
+        let before = proc::stat(pid)?.start_ticks;
+        let live = self.attempt_of(pid, cgroups)?;
+        let context = live.context()?;
+        if proc::real_uid(pid)? != context.uid || proc::stat(pid)?.start_ticks != before {
+            return None;
+        }
+        live.assume_containers();
+        Some(context)
+    }
+
+    fn by_ancestry(&self, pid: u32) -> Option<Arc<LiveAttempt>> {
+        let shims: BTreeMap<u32, Arc<LiveAttempt>> = self
+            .all()
+            .into_iter()
+            .filter(|attempt| attempt.entry.cgroups.is_empty())
+            .map(|attempt| (attempt.shim().pid, attempt))
+            .collect();
+        if shims.is_empty() {
+            return None;
+        }
+        let mut pid = pid;
+        for _ in 0..ANCESTORS_MAX {
+            let stat = proc::stat(pid)?;
+            if let Some(attempt) = shims.get(&pid) {
+                let is_shim = attempt.shim().start_ticks == stat.start_ticks;
+                return is_shim.then(|| attempt.clone());
+            }
+            if stat.parent <= 1 {
+                return None;
+            }
+            pid = stat.parent;
+        }
+        None
+    }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+/// An end that the agent itself has to report.
+pub(super) fn ended(attempt: u64, outcome: Outcome) -> AttemptEnded {
+    AttemptEnded {
+        attempt,
+        at_ms: now_ms(),
+        usage: Some(Usage::default()),
+        outcome: Some(outcome),
+        unclean_cards: Vec::new(),
+    }
+}

@@ -1,0 +1,212 @@
+//! What the ledger writes down: the entry of an attempt, and how any record is sealed so that a torn one is known.
+
+use capstan_proto::wire;
+use capstan_types::AttemptId;
+use prost::Message;
+
+/// First bytes of every record; the digit is the version of the frame.
+const MAGIC: &[u8; 4] = b"CAP1";
+const HEADER: usize = MAGIC.len() + 8;
+
+/// The record is not whole: torn by a crash, or damaged.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damaged {
+    /// Shorter than it says, or without a header.
+    #[error("the record is cut off after {length} bytes")]
+    Cut {
+        /// Bytes that are there.
+        length: usize,
+    },
+    /// The checksum disagrees.
+    #[error("the record's checksum does not fit its content")]
+    Checksum,
+    /// The bytes are those written, but mean nothing to this version.
+    #[error("the record cannot be read by this version")]
+    Content,
+}
+
+/// `message` with a checksum before it.
+#[must_use]
+pub(super) fn seal(message: &impl Message) -> Vec<u8> {
+    let body = message.encode_to_vec();
+    let mut record = Vec::with_capacity(HEADER + body.len());
+    record.extend_from_slice(MAGIC);
+    record.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
+    // A body over 4 GiB cannot come from a gRPC message of bounded size; a wrong length would read as damage.
+    record.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    record.extend_from_slice(&body);
+    record
+}
+
+/// Reads a sealed record.
+///
+/// # Errors
+/// A record that is torn, damaged, or of an unknown version.
+pub(super) fn unseal<M: Message + Default>(record: &[u8]) -> Result<M, Damaged> {
+    let cut = Damaged::Cut {
+        length: record.len(),
+    };
+    let Some((header, body)) = record.split_at_checked(HEADER) else {
+        return Err(cut);
+    };
+    let (magic, numbers) = header.split_at(MAGIC.len());
+    if magic != MAGIC {
+        return Err(Damaged::Content);
+    }
+    let number = |at: usize| {
+        let bytes = numbers[at..at + 4].try_into();
+        u32::from_le_bytes(bytes.expect("a slice of four bytes"))
+    };
+    if body.len() != number(4) as usize {
+        return Err(cut);
+    }
+    if crc32c::crc32c(body) != number(0) {
+        return Err(Damaged::Checksum);
+    }
+    M::decode(body).map_err(|_| Damaged::Content)
+}
+
+/// Everything a shim needs; written durably before it starts. Numbers are never reused.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Entry {
+    /// What the server ordered.
+    #[prost(message, required, tag = "1")]
+    pub(super) spec: wire::LaunchSpec,
+    /// The user on this host; absent when the attempt could not be started for want of it.
+    #[prost(message, optional, tag = "2")]
+    pub(super) identity: Option<Identity>,
+    /// The kernel's boot id when this was written: after a reboot no shim can be alive.
+    #[prost(string, tag = "3")]
+    pub(super) boot_id: String,
+    /// 32 hex digits, known to the attempt's processes and to us (PBS_JOBCOOKIE).
+    #[prost(string, tag = "4")]
+    pub(super) cookie: String,
+    /// The folder that holds `spool` and `aux`.
+    #[prost(string, tag = "5")]
+    pub(super) state_folder: String,
+    /// The agent's door.
+    #[prost(string, tag = "6")]
+    pub(super) agent_socket: String,
+    /// Folder put at the front of PATH; empty for none.
+    #[prost(string, tag = "7")]
+    pub(super) commands_folder: String,
+    /// The attempt's cgroup in every hierarchy that is used; empty without rights for cgroups.
+    #[prost(message, repeated, tag = "8")]
+    pub(super) cgroups: Vec<CgroupFolder>,
+    /// The name of this node.
+    #[prost(string, tag = "9")]
+    pub(super) node: String,
+    /// Relative to the root of every hierarchy: `/capstan/1a2b3c4d/att-57`; empty without rights for cgroups.
+    #[prost(string, tag = "10")]
+    pub(super) cgroup: String,
+}
+
+/// One hierarchy's folder for an attempt.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CgroupFolder {
+    /// `freezer`, `memory` … in version 1; empty for the unified hierarchy.
+    #[prost(string, tag = "1")]
+    pub(super) controller: String,
+    /// `/sys/fs/cgroup/freezer/capstan/1a2b3c4d/att-57`.
+    #[prost(string, tag = "2")]
+    pub(super) path: String,
+}
+
+/// A user of this host, as numbers.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Identity {
+    /// Login name.
+    #[prost(string, tag = "1")]
+    pub(super) user: String,
+    /// User id.
+    #[prost(uint32, tag = "2")]
+    pub(super) uid: u32,
+    /// Primary group, or the one asked for.
+    #[prost(uint32, tag = "3")]
+    pub(super) gid: u32,
+    /// All groups, with the primary one.
+    #[prost(uint32, repeated, tag = "4")]
+    pub(super) groups: Vec<u32>,
+    /// Home folder.
+    #[prost(string, tag = "5")]
+    pub(super) home: String,
+    /// Login shell.
+    #[prost(string, tag = "6")]
+    pub(super) shell: String,
+}
+
+impl Entry {
+    /// The attempt that this entry is for.
+    #[must_use]
+    pub(super) fn attempt(&self) -> AttemptId {
+        AttemptId(self.spec.attempt)
+    }
+
+    /// `PBS_NODEFILE`.
+    #[must_use]
+    pub(super) fn node_file(&self) -> String {
+        format!("{}/aux/{}", self.state_folder, self.spec.job_id)
+    }
+
+    /// `PBS_GPUFILE`; written only when the attempt has cards.
+    #[must_use]
+    pub(super) fn gpu_file(&self) -> String {
+        format!("{}gpu", self.node_file())
+    }
+
+    /// Where the script lies while it runs.
+    #[must_use]
+    pub(super) fn script_file(&self) -> String {
+        format!("{}/spool/{}.SC", self.state_folder, self.spec.job_id)
+    }
+}
+
+/// The mark of a shim that has begun. Not synced: after a power cut the boot id already tells that it is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct ShimRecord {
+    /// Process id of the shim.
+    #[prost(uint32, tag = "1")]
+    pub(super) pid: u32,
+    /// Its start time in clock ticks since boot, which tells a reused pid.
+    #[prost(uint64, tag = "2")]
+    pub(super) start_ticks: u64,
+    /// Session of the job's first process; 0 until it runs.
+    #[prost(uint32, tag = "3")]
+    pub(super) session: u32,
+    /// When the script was started, milliseconds since 1970.
+    #[prost(uint64, tag = "4")]
+    pub(super) started_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_torn_at_any_byte_is_known() {
+        let entry = ShimRecord {
+            pid: 7,
+            start_ticks: 9,
+            session: 8,
+            started_ms: 1 << 40,
+        };
+        let whole = seal(&entry);
+        assert_eq!(unseal::<ShimRecord>(&whole), Ok(entry));
+        for length in 0..whole.len() {
+            assert!(unseal::<ShimRecord>(&whole[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_known() {
+        let whole = seal(&ShimRecord {
+            pid: 7,
+            ..ShimRecord::default()
+        });
+        for bit in 0..whole.len() * 8 {
+            let mut record = whole.clone();
+            record[bit / 8] ^= 1 << (bit % 8);
+            assert!(unseal::<ShimRecord>(&record).is_err(), "bit {bit}");
+        }
+    }
+}

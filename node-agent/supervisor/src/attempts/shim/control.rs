@@ -1,0 +1,158 @@
+//! The shim's side of its talk with the agent: one line in for an order, one line out when the script runs. Closing
+//! is the news that it ended; the status file has the rest.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+
+use crate::attempts::ledger::AttemptFolder;
+
+/// Agents that may be connected at once: the old one's connection may not be gone when the new one comes.
+const PEERS_MAX: usize = 4;
+/// Longest order.
+const LINE_BYTES_MAX: usize = 128;
+
+/// An order to end the attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stop {
+    pub(super) signal: i32,
+    pub(super) grace: Duration,
+}
+
+pub(super) struct Control {
+    listener: UnixListener,
+    peers: Vec<Peer>,
+    started: Option<String>,
+}
+
+struct Peer {
+    stream: UnixStream,
+    line: Vec<u8>,
+}
+
+impl Control {
+    /// Listens in the attempt's folder, which only root can enter.
+    pub(super) fn listen(folder: &AttemptFolder, agent: Option<OwnedFd>) -> Result<Self, Errno> {
+        // A relative name: the path of a socket must be short, that of the state folder need not be.
+        let plain =
+            |error: std::io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        std::env::set_current_dir(folder.path()).map_err(plain)?;
+        let listener = UnixListener::bind("control").map_err(plain)?;
+        listener.set_nonblocking(true).map_err(plain)?;
+        let mut control = Self {
+            listener,
+            peers: Vec::new(),
+            started: None,
+        };
+        if let Some(agent) = agent {
+            control.greet(UnixStream::from(agent));
+        }
+        Ok(control)
+    }
+
+    /// Tells every agent, now or later, that the script runs.
+    pub(super) fn started(&mut self, session: u32, at_ms: u64) {
+        let line = format!("started {session} {at_ms}\n");
+        // A peer that cannot take a line has gone or is broken; a new agent asks again.
+        self.peers
+            .retain_mut(|peer| peer.stream.write_all(line.as_bytes()).is_ok());
+        self.started = Some(line);
+    }
+
+    /// What to poll for.
+    pub(super) fn watched(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let peers = self.peers.iter().map(|peer| peer.stream.as_fd());
+        std::iter::once(self.listener.as_fd())
+            .chain(peers)
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+    }
+
+    /// Orders that have arrived.
+    pub(super) fn orders(&mut self) -> Vec<Stop> {
+        while let Ok((stream, _)) = self.listener.accept() {
+            self.greet(stream);
+        }
+        let mut orders = Vec::new();
+        self.peers.retain_mut(|peer| peer.read(&mut orders));
+        orders
+    }
+
+    fn greet(&mut self, mut stream: UnixStream) {
+        let is_greeted = stream.set_nonblocking(true).is_ok()
+            && self
+                .started
+                .as_ref()
+                .is_none_or(|line| stream.write_all(line.as_bytes()).is_ok());
+        if !is_greeted {
+            return;
+        }
+        if self.peers.len() == PEERS_MAX {
+            self.peers.remove(0);
+        }
+        self.peers.push(Peer {
+            stream,
+            line: Vec::new(),
+        });
+    }
+}
+
+impl Peer {
+    /// Reads what is there; false when the peer has gone or talks nonsense.
+    fn read(&mut self, orders: &mut Vec<Stop>) -> bool {
+        let mut bytes = [0; LINE_BYTES_MAX];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return false,
+                Ok(count) => self.line.extend_from_slice(&bytes[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => return false,
+            }
+            while let Some(end) = self.line.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.line.drain(..=end).collect();
+                orders.extend(
+                    String::from_utf8(line)
+                        .ok()
+                        .and_then(|line| parse_stop(&line)),
+                );
+            }
+            if self.line.len() > LINE_BYTES_MAX {
+                return false;
+            }
+        }
+    }
+}
+
+fn parse_stop(line: &str) -> Option<Stop> {
+    let mut words = line.strip_prefix("stop ")?.split_ascii_whitespace();
+    let signal = words.next()?.parse().ok()?;
+    let grace = Duration::from_secs(words.next()?.parse::<u32>().ok()?.into());
+    Some(Stop { signal, grace })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_orders_count() {
+        let stop = Stop {
+            signal: 15,
+            grace: Duration::from_secs(2),
+        };
+        assert_eq!(parse_stop("stop 15 2\n"), Some(stop));
+        for bad in [
+            "stop 15\n",
+            "stop x 2\n",
+            "stop 15 -2\n",
+            "halt 15 2\n",
+            "\n",
+        ] {
+            assert_eq!(parse_stop(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! All processes of an attempt, seen from their shim: signalling, killing to the last one, and what they used.
+
+use std::time::{Duration, Instant};
+
+use capstan_proto::wire;
+use nix::errno::Errno;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::time::TimeVal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::verdict::Exit;
+use crate::attempts::cgroup::Cgroup;
+use crate::attempts::proc;
+
+/// A process in uninterruptible sleep cannot be killed; after so long the attempt is reported all the same, and the
+/// agent looks at the cards before they are lent again.
+const KILL_WAIT: Duration = Duration::from_secs(60);
+const PAUSE_MAX: Duration = Duration::from_millis(20);
+
+pub(super) struct Processes {
+    child: Pid,
+    exit: Option<Exit>,
+    has_children: bool,
+    cgroup: Option<Cgroup>,
+}
+
+impl Processes {
+    pub(super) fn new(child: Pid, cgroup: Option<Cgroup>) -> Self {
+        Self {
+            child,
+            exit: None,
+            has_children: true,
+            cgroup,
+        }
+    }
+
+    /// Reaps whoever ended (orphans come to us, as sub-reaper); how the script ended, once it has.
+    pub(super) fn reap(&mut self) -> Option<Exit> {
+        loop {
+            match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) if pid == self.child => {
+                    self.exit = Some(Exit::Code(code));
+                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.child => {
+                    self.exit = Some(Exit::Signal(signal as i32));
+                }
+                Ok(WaitStatus::StillAlive) => break,
+                Err(Errno::ECHILD) => {
+                    self.has_children = false;
+                    break;
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        self.exit
+    }
+
+    /// How the script ended; killed, when it would not end.
+    pub(super) fn exit(&self) -> Exit {
+        self.exit.unwrap_or(Exit::Signal(Signal::SIGKILL as i32))
+    }
+
+    /// Sends `signal` to every process of the job.
+    pub(super) fn signal(&self, signal: Signal) {
+        match &self.cgroup {
+            Some(cgroup) => cgroup.signal(signal),
+            None => signal_descendants(signal),
+        }
+    }
+
+    /// Kills every process that is left, daemons of their own session included.
+    pub(super) fn end(&mut self) {
+        self.reap();
+        if !self.has_children {
+            return;
+        }
+        if let Some(cgroup) = self.cgroup.clone() {
+            // What could not be killed in time is tried again below, by descent.
+            let _all = cgroup.kill_all(|| {
+                self.reap();
+            });
+        }
+        let deadline = Instant::now() + KILL_WAIT;
+        let mut pause = Duration::from_millis(1);
+        self.reap();
+        while self.has_children && Instant::now() < deadline {
+            signal_descendants(Signal::SIGKILL);
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+            self.reap();
+        }
+    }
+
+    /// CPU time so far, of the living and the dead.
+    pub(super) fn cpu_time(&self) -> Duration {
+        let measured = self.cgroup.as_ref().and_then(|cgroup| cgroup.usage().cpu);
+        measured.unwrap_or_else(|| reaped_cpu_time() + living_cpu_time())
+    }
+
+    /// What the attempt used. Virtual memory is only known to who looked while it ran: the agent adds that.
+    pub(super) fn usage(&self, walltime: Duration) -> wire::Usage {
+        let measured = self.cgroup.as_ref().map(Cgroup::usage).unwrap_or_default();
+        let cpu = measured.cpu.unwrap_or_else(reaped_cpu_time);
+        let peak = measured.memory_peak_bytes.map(|bytes| bytes / 1024);
+        let mem_kb = peak.unwrap_or_else(largest_process_kb);
+        wire::Usage {
+            cput_secs: cpu.as_secs(),
+            mem_kb,
+            vmem_kb: mem_kb,
+            walltime_secs: walltime.as_secs(),
+        }
+    }
+
+    /// Processes that the kernel killed because the attempt was out of memory.
+    pub(super) fn memory_kills(&self) -> u64 {
+        self.cgroup
+            .as_ref()
+            .map_or(0, |cgroup| cgroup.usage().memory_kills)
+    }
+}
+
+fn signal_descendants(signal: Signal) {
+    for pid in proc::descendants(&proc::all(), std::process::id()) {
+        // It may have ended since.
+        let _gone = kill(Pid::from_raw(pid as i32), signal);
+    }
+}
+
+fn reaped_cpu_time() -> Duration {
+    let span = |time: TimeVal| {
+        Duration::from_micros(time.tv_sec() as u64 * 1_000_000 + time.tv_usec() as u64)
+    };
+    getrusage(UsageWho::RUSAGE_CHILDREN).map_or(Duration::ZERO, |usage| {
+        span(usage.user_time()) + span(usage.system_time())
+    })
+}
+
+fn living_cpu_time() -> Duration {
+    let all = proc::all();
+    let living = proc::descendants(&all, std::process::id());
+    let ticks: u64 = living
+        .iter()
+        .filter_map(|pid| all.get(pid))
+        .map(|stat| stat.cpu_ticks)
+        .sum();
+    // The kernel's user-visible tick is 10 ms on every architecture that Linux runs GPUs on.
+    Duration::from_millis(ticks * 10)
+}
+
+fn largest_process_kb() -> u64 {
+    getrusage(UsageWho::RUSAGE_CHILDREN).map_or(0, |usage| usage.max_rss().unsigned_abs())
+}

@@ -1,0 +1,303 @@
+//! The shim: a small process of its own session that runs one attempt's script as the user, outlives the agent,
+//! enforces the limits, leaves no process behind, and writes durably how it ended.
+//!
+//! Single-threaded on purpose: it changes its effective user while it opens files, and it forks.
+
+mod control;
+mod files;
+mod kill;
+pub(super) mod launch;
+mod output;
+mod shell;
+mod user;
+mod verdict;
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use capstan_proto::wire::{self, attempt_ended::Outcome};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::setsid;
+
+use self::control::{Control, Stop};
+use self::kill::Processes;
+use self::launch::Launched;
+pub(super) use self::launch::detach_streams;
+use self::verdict::Cause;
+use super::ledger::{AttemptFolder, LedgerError};
+use super::proc;
+use super::record::{Entry, ShimRecord};
+
+/// An agent that looks whether a shim lives holds the lock for an instant; a shim tries again so often.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
+/// CPU time is looked at so often when it is limited.
+const CPU_POLL: Duration = Duration::from_secs(2);
+/// How often a status is tried on a disk that refuses it, a second apart; then the attempt counts as lost.
+const STATUS_TRIES: u32 = 600;
+/// The longest that one `poll` sleeps.
+const POLL_MAX: Duration = Duration::from_secs(3600);
+
+/// Why a shim gave up before it could say so in a status.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ShimError {
+    /// The attempt's folder.
+    #[error("the attempt's folder is not usable")]
+    Ledger(#[from] LedgerError),
+    /// The kernel refused what every shim needs.
+    #[error("cannot {wanted}")]
+    Kernel {
+        /// What was tried.
+        wanted: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: Errno,
+    },
+}
+
+fn kernel(wanted: &'static str) -> impl Fn(Errno) -> ShimError {
+    move |source| ShimError::Kernel { wanted, source }
+}
+
+/// Runs the attempt whose folder is `path` to its end. `agent` is the agent's connection, when it has one already.
+///
+/// Returns at once when another shim has the attempt, or had it.
+///
+/// # Errors
+/// When nothing could be started, nor this be written down; the agent then finds neither lock nor status.
+pub(super) fn run(path: &Path, agent: Option<OwnedFd>) -> Result<(), ShimError> {
+    // A process that leads a group already cannot lead a session; then it is the leader that we want.
+    let _leader = setsid();
+    let folder = AttemptFolder::at(path.to_owned());
+    let Some(_lock) = lock(&folder)? else {
+        return Ok(());
+    };
+    if folder.status()?.is_some() || folder.shim()?.is_some() {
+        return Ok(());
+    }
+    let entry = folder.entry()?;
+    set_child_subreaper(true).map_err(kernel("become a sub-reaper"))?;
+    let mut blocked = SigSet::all();
+    blocked.remove(Signal::SIGSEGV);
+    blocked.thread_block().map_err(kernel("block signals"))?;
+    let children = SigSet::from(Signal::SIGCHLD);
+    let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+    let signals = SignalFd::with_flags(&children, flags).map_err(kernel("watch children"))?;
+    let pid = std::process::id();
+    let mut record = ShimRecord {
+        pid,
+        start_ticks: proc::stat(pid).map_or(0, |stat| stat.start_ticks),
+        ..ShimRecord::default()
+    };
+    folder.mark_shim(&record)?;
+    let mut control = Control::listen(&folder, agent).map_err(kernel("listen"))?;
+
+    let ended = match launch::launch(&entry) {
+        Err(problem) => {
+            files::remove(&entry, None);
+            ended(
+                &entry,
+                Outcome::Unstartable(problem.to_string()),
+                wire::Usage::default(),
+            )
+        }
+        Ok(launched) => {
+            record.session = launched.child.as_raw() as u32;
+            record.started_ms = now_ms();
+            // The marks of a shim only serve reports; a full disk must not end a job that runs.
+            let _unmarked = folder.mark_shim(&record);
+            control.started(record.session, record.started_ms);
+            Shim::new(&entry, launched, &signals).attend(&mut control)
+        }
+    };
+    write_status(&folder, &ended)?;
+    drop(control);
+    if let Some(cgroup) = super::cgroup::Cgroup::at(&entry.cgroups) {
+        // Containers may still live below; the agent ends them and removes the rest.
+        let _busy = cgroup.remove();
+    }
+    Ok(())
+}
+
+fn lock(folder: &AttemptFolder) -> Result<Option<File>, ShimError> {
+    for _ in 0..LOCK_TRIES {
+        if let Some(lock) = folder.lock()? {
+            return Ok(Some(lock));
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    Ok(None)
+}
+
+fn write_status(folder: &AttemptFolder, ended: &wire::AttemptEnded) -> Result<(), ShimError> {
+    let mut tries = 0;
+    loop {
+        match folder.write_status(ended) {
+            Ok(()) => return Ok(()),
+            Err(error) if tries == STATUS_TRIES => return Err(error.into()),
+            Err(_) => tries += 1,
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+fn ended(entry: &Entry, outcome: Outcome, usage: wire::Usage) -> wire::AttemptEnded {
+    wire::AttemptEnded {
+        attempt: entry.spec.attempt,
+        at_ms: now_ms(),
+        usage: Some(usage),
+        outcome: Some(outcome),
+        unclean_cards: Vec::new(),
+    }
+}
+
+/// An order to end that is under way: the first signal is sent, the last one is due.
+struct Ending {
+    cause: Cause,
+    kill_at: Instant,
+}
+
+struct Shim<'a> {
+    entry: &'a Entry,
+    signals: &'a SignalFd,
+    processes: Processes,
+    files: files::Written,
+    stderr: Option<File>,
+    started: Instant,
+    ending: Option<Ending>,
+}
+
+impl<'a> Shim<'a> {
+    fn new(entry: &'a Entry, launched: Launched, signals: &'a SignalFd) -> Self {
+        let Launched {
+            child,
+            files,
+            stderr,
+        } = launched;
+        Self {
+            entry,
+            signals,
+            processes: Processes::new(child, super::cgroup::Cgroup::at(&entry.cgroups)),
+            files,
+            stderr,
+            started: Instant::now(),
+            ending: None,
+        }
+    }
+
+    /// Waits for the end of the script, enforcing limits and taking orders; then clears up.
+    fn attend(mut self, control: &mut Control) -> wire::AttemptEnded {
+        while self.processes.reap().is_none() {
+            self.wait(control);
+            for stop in control.orders() {
+                self.stop(stop);
+            }
+            self.check_limits();
+            let is_due = |ending: &Ending| ending.kill_at <= Instant::now();
+            if self.ending.as_ref().is_some_and(is_due) {
+                break;
+            }
+        }
+        self.processes.end();
+        let usage = self.processes.usage(self.started.elapsed());
+        let memory_kills = self.processes.memory_kills();
+        let cause = self.ending.take().map(|ending| ending.cause);
+        let cause = cause.or((memory_kills > 0).then_some(Cause::Memory));
+        let status = verdict::exit_status(cause, self.processes.exit());
+        if status == verdict::OUT_OF_MEMORY {
+            let limit_kb = self.entry.spec.memory_bytes.unwrap_or(0) / 1024;
+            self.say(&format!("mem {} exceeded limit {limit_kb}", usage.mem_kb));
+        }
+        files::remove(self.entry, Some(&self.files));
+        ended(self.entry, Outcome::ExitStatus(status), usage)
+    }
+
+    fn wait(&self, control: &Control) {
+        let timeout = self.next_deadline().map_or(POLL_MAX, |deadline| {
+            deadline.saturating_duration_since(Instant::now())
+        });
+        // Rounded up: waking a moment too early would spin until the deadline.
+        let millis = timeout.min(POLL_MAX).as_micros().div_ceil(1000) as i32;
+        let mut watched = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        watched.extend(control.watched());
+        // Interrupted or not, the caller looks at everything.
+        let _ready = poll(
+            &mut watched,
+            PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX),
+        );
+        while let Ok(Some(_child)) = self.signals.read_signal() {}
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        if let Some(ending) = &self.ending {
+            return Some(ending.kill_at);
+        }
+        let spec = &self.entry.spec;
+        let walltime = spec.walltime_secs.map(Duration::from_secs);
+        // A limit beyond what a clock can show is no limit.
+        let walltime = walltime.and_then(|limit| self.started.checked_add(limit));
+        let cpu = spec.cput_secs.map(|_| Instant::now() + CPU_POLL);
+        [walltime, cpu].into_iter().flatten().min()
+    }
+
+    fn check_limits(&mut self) {
+        if self.ending.is_some() {
+            return;
+        }
+        let spec = &self.entry.spec;
+        let grace = Duration::from_secs(spec.kill_delay_secs.into());
+        let elapsed = self.started.elapsed();
+        if let Some(limit) = spec.walltime_secs
+            && elapsed >= Duration::from_secs(limit)
+        {
+            let used = elapsed.as_secs();
+            self.end(Cause::Walltime, Signal::SIGTERM, grace);
+            self.say(&format!("walltime {used} exceeded limit {limit}"));
+            return;
+        }
+        if let Some(limit) = spec.cput_secs {
+            let used = self.processes.cpu_time().as_secs();
+            if used > limit {
+                self.end(Cause::CpuTime, Signal::SIGTERM, grace);
+                self.say(&format!("cput {used} exceeded limit {limit}"));
+            }
+        }
+    }
+
+    fn stop(&mut self, stop: Stop) {
+        let signal = Signal::try_from(stop.signal).unwrap_or(Signal::SIGTERM);
+        let grace = match signal {
+            Signal::SIGKILL => Duration::ZERO,
+            _ => stop.grace,
+        };
+        match &mut self.ending {
+            // Already ending for its own reason, which stays the reason; but it may not take longer than ordered.
+            Some(ending) => ending.kill_at = ending.kill_at.min(Instant::now() + grace),
+            None => self.end(Cause::Stopped(signal), signal, grace),
+        }
+    }
+
+    fn end(&mut self, cause: Cause, signal: Signal, grace: Duration) {
+        self.processes.signal(signal);
+        let kill_at = Instant::now() + grace;
+        self.ending = Some(Ending { cause, kill_at });
+    }
+
+    /// Tells the user why, at the end of the stderr file.
+    fn say(&mut self, what: &str) {
+        if let Some(stderr) = &mut self.stderr {
+            output::append(stderr, &format!("=>> PBS: job killed: {what}\n"));
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! How a shell is told to become the script, with its profile read first. Pure.
+
+/// The text for `-c`. The script replaces the shell, so a `#!` line counts, and without one the shell reads it.
+///
+/// `commands_folder` goes in front of PATH here and not in the environment, because profiles set PATH anew.
+pub(super) fn command_line(
+    shell: &str,
+    script: &str,
+    arguments: &str,
+    commands_folder: &str,
+) -> String {
+    let name = shell.rsplit('/').next().unwrap_or(shell);
+    let folder = quoted(commands_folder);
+    let path = match (name, commands_folder) {
+        (_, "") => String::new(),
+        ("csh" | "tcsh", _) => format!("setenv PATH {folder}:\"$PATH\"; "),
+        ("fish", _) => format!("set -gx PATH {folder} $PATH; "),
+        _ => format!("PATH={folder}:\"$PATH\"; export PATH; "),
+    };
+    let mut line = format!("{path}exec {}", quoted(script));
+    if !arguments.is_empty() {
+        // As typed: the shell splits and expands them, as it did for Torque.
+        line.push(' ');
+        line.push_str(arguments);
+    }
+    line
+}
+
+/// The name that makes a shell a login shell: `-bash`.
+pub(super) fn login_name(shell: &str) -> String {
+    format!("-{}", shell.rsplit('/').next().unwrap_or(shell))
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(shell: &str, arguments: &str, folder: &str, expected: &str) {
+        let line = command_line(shell, "/s/1[2].x.SC", arguments, folder);
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn each_shell_is_told_in_its_own_words() {
+        check("/bin/bash", "", "", "exec '/s/1[2].x.SC'");
+        check(
+            "/bin/bash",
+            "-a 'b c' $HOME",
+            "",
+            "exec '/s/1[2].x.SC' -a 'b c' $HOME",
+        );
+        check(
+            "/bin/sh",
+            "",
+            "/opt/it's",
+            r#"PATH='/opt/it'\''s':"$PATH"; export PATH; exec '/s/1[2].x.SC'"#,
+        );
+        check(
+            "/usr/bin/tcsh",
+            "1",
+            "/c",
+            r#"setenv PATH '/c':"$PATH"; exec '/s/1[2].x.SC' 1"#,
+        );
+        check(
+            "/usr/bin/fish",
+            "",
+            "/c",
+            "set -gx PATH '/c' $PATH; exec '/s/1[2].x.SC'",
+        );
+    }
+
+    #[test]
+    fn a_login_shell_is_known_by_its_dash() {
+        assert_eq!(login_name("/bin/bash"), "-bash");
+    }
+}

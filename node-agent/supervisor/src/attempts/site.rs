@@ -1,0 +1,222 @@
+//! What all attempts of this node share, and the step from an order to an entry in the ledger.
+
+use std::path::PathBuf;
+
+use capstan_proto::wire::{AttemptEnded, LaunchSpec, attempt_ended::Outcome};
+
+use super::cgroup::CgroupTree;
+use super::identity::{Identities, IdentityProblem};
+use super::ledger::{AttemptFolder, Ledger, LedgerError};
+use super::record::Entry;
+use super::spawner::Spawner;
+use super::{live, proc};
+
+/// What the agent's settings say about attempts.
+#[derive(Clone, Debug)]
+pub struct SiteSettings {
+    /// The name of this node.
+    pub node: String,
+    /// Where the ledger lies.
+    pub state_folder: PathBuf,
+    /// The agent's door.
+    pub agent_socket: PathBuf,
+    /// Folder put at the front of PATH of jobs.
+    pub commands_folder: Option<PathBuf>,
+    /// Our own uid when we are not root: then jobs of others are refused.
+    pub only_uid: Option<u32>,
+    /// Our own binary, which is also the shim's.
+    pub program: PathBuf,
+}
+
+/// What all attempts of this node share.
+#[derive(Debug)]
+pub struct Site {
+    settings: SiteSettings,
+    boot_id: String,
+    pub(super) cgroups: CgroupTree,
+    pub(super) ledger: Ledger,
+    pub(super) spawner: Spawner,
+    identities: Identities,
+}
+
+/// Why an attempt has no entry and will not get one.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    #[error(transparent)]
+    Identity(#[from] IdentityProblem),
+    #[error("the agent cannot remember the attempt: {}", chain(.0))]
+    Ledger(#[from] LedgerError),
+}
+
+/// An error with its causes, for a sentence to a person.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+impl Site {
+    /// Opens the ledger. Attempts get cgroups in `cgroups`, which is empty when there are no rights for them.
+    ///
+    /// # Errors
+    /// When the ledger's folders cannot be made.
+    pub fn open(settings: SiteSettings, cgroups: CgroupTree) -> Result<Self, LedgerError> {
+        Ok(Self {
+            boot_id: proc::boot_id(),
+            ledger: Ledger::open(&settings.state_folder)?,
+            spawner: Spawner::new(settings.program.clone()),
+            identities: Identities::default(),
+            cgroups,
+            settings,
+        })
+    }
+
+    /// Writes the attempt into the ledger, durably. Blocks.
+    pub(super) fn record(&self, spec: LaunchSpec) -> Result<Entry, Refused> {
+        let settings = &self.settings;
+        let identity = self
+            .identities
+            .resolve(&spec, &settings.node, settings.only_uid)?;
+        let mut entry = self.entry(spec);
+        entry.identity = Some(identity);
+        self.ledger.record(&entry)?;
+        Ok(entry)
+    }
+
+    /// Writes down an attempt that cannot be started, so that a restarted agent still knows.
+    pub(super) fn record_refused(
+        &self,
+        spec: LaunchSpec,
+        refused: &Refused,
+    ) -> Result<AttemptEnded, LedgerError> {
+        let ended = live::ended(spec.attempt, Outcome::Unstartable(refused.to_string()));
+        let folder = self.ledger.record(&self.entry(spec))?;
+        folder.write_status(&ended)?;
+        Ok(ended)
+    }
+
+    fn entry(&self, spec: LaunchSpec) -> Entry {
+        let attempt = capstan_types::AttemptId(spec.attempt);
+        let settings = &self.settings;
+        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+        Entry {
+            spec,
+            identity: None,
+            boot_id: self.boot_id.clone(),
+            cookie: proc::cookie(),
+            state_folder: text(&settings.state_folder),
+            agent_socket: text(&settings.agent_socket),
+            commands_folder: settings
+                .commands_folder
+                .as_ref()
+                .map(text)
+                .unwrap_or_default(),
+            cgroups: self.cgroups.folders(attempt),
+            node: settings.node.clone(),
+            cgroup: self.cgroups.relative(attempt),
+        }
+    }
+
+    /// What became of an attempt whose shim no longer answers. Blocks.
+    pub(super) fn aftermath(&self, entry: &Entry) -> Result<Aftermath, LedgerError> {
+        let folder = self.ledger.folder(entry.attempt());
+        if let Some(ended) = folder.status()? {
+            return Ok(Aftermath::Ended(ended));
+        }
+        if folder.is_live()? {
+            return Ok(Aftermath::Live);
+        }
+        // It may have written its status and gone between the two looks.
+        if let Some(ended) = folder.status()? {
+            return Ok(Aftermath::Ended(ended));
+        }
+        let has_begun = folder.shim()?.is_some();
+        if entry.boot_id != self.boot_id {
+            // The mark of a beginning is not synced; after a power cut, missing it proves nothing.
+            return Ok(Aftermath::Lost("the node was restarted while the job ran"));
+        }
+        Ok(if has_begun {
+            Aftermath::Lost("the job's shim was killed")
+        } else {
+            Aftermath::NeverBegan
+        })
+    }
+
+    /// The attempt's folder.
+    pub(super) fn folder(&self, entry: &Entry) -> AttemptFolder {
+        self.ledger.folder(entry.attempt())
+    }
+}
+
+/// What became of an attempt.
+#[derive(Debug, PartialEq)]
+pub(super) enum Aftermath {
+    /// A shim is alive after all.
+    Live,
+    Ended(AttemptEnded),
+    /// No shim began: it may be started (again).
+    NeverBegan,
+    /// A shim began and is gone without a word.
+    Lost(&'static str),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attempts::record::ShimRecord;
+
+    /// `prepare` leaves the folder as a crash would; then the aftermath is as expected.
+    fn check(is_same_boot: bool, prepare: impl Fn(&AttemptFolder), expected: &Aftermath) {
+        let state = tempfile::tempdir().unwrap();
+        let settings = SiteSettings {
+            node: "n1".into(),
+            state_folder: state.path().into(),
+            agent_socket: "/run/agent.sock".into(),
+            commands_folder: None,
+            only_uid: None,
+            program: "/proc/self/exe".into(),
+        };
+        let site = Site::open(settings, CgroupTree::default()).unwrap();
+        let mut entry = site.entry(LaunchSpec {
+            attempt: 1,
+            ..LaunchSpec::default()
+        });
+        if !is_same_boot {
+            entry.boot_id = "another".into();
+        }
+        let folder = site.ledger.record(&entry).unwrap();
+        prepare(&folder);
+        assert_eq!(&site.aftermath(&entry).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_silent_shim_is_judged_by_what_it_left() {
+        let began = |folder: &AttemptFolder| folder.mark_shim(&ShimRecord::default()).unwrap();
+        let ended = live::ended(1, Outcome::ExitStatus(3));
+        let done = |folder: &AttemptFolder| {
+            began(folder);
+            folder
+                .write_status(&live::ended(1, Outcome::ExitStatus(3)))
+                .unwrap();
+        };
+        check(true, |_| {}, &Aftermath::NeverBegan);
+        check(true, began, &Aftermath::Lost("the job's shim was killed"));
+        let restarted = Aftermath::Lost("the node was restarted while the job ran");
+        check(false, began, &restarted);
+        check(false, |_| {}, &restarted);
+        // The time of the end is the only part that differs from call to call.
+        let state = |folder: &AttemptFolder| {
+            done(folder);
+            let mut fixed = folder.status().unwrap().unwrap();
+            fixed.at_ms = ended.at_ms;
+            folder.write_status(&fixed).unwrap();
+        };
+        check(true, state, &Aftermath::Ended(ended.clone()));
+        check(false, state, &Aftermath::Ended(ended.clone()));
+    }
+}

@@ -1,0 +1,225 @@
+//! Where shims come from. Forking a large process with threads is slow and unsafe, so the agent starts one small
+//! single-threaded child of itself, which forks shims on request. When it is gone, shims are executed one by one.
+#![expect(
+    unsafe_code,
+    reason = "fork and taking over descriptors have no safe form"
+)]
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
+};
+use nix::unistd::{ForkResult, fork, setsid};
+
+use super::shim;
+use super::shim::detach_streams;
+
+/// The word that makes our binary a spawner; its stdin is the socket on which it is asked.
+pub const SPAWNER_COMMAND: &str = "spawner";
+/// The word that makes our binary a shim, with the attempt's folder behind it.
+pub const SHIM_COMMAND: &str = "shim";
+/// Longest path of an attempt's folder.
+const PATH_BYTES_MAX: usize = 4096;
+
+/// The spawner and the socket on which it is asked.
+#[derive(Debug)]
+struct Running {
+    socket: OwnedFd,
+    process: Child,
+}
+
+/// Starts shims.
+#[derive(Debug)]
+pub(super) struct Spawner {
+    program: PathBuf,
+    running: Mutex<Option<Running>>,
+}
+
+impl Spawner {
+    /// A spawner that runs `program` (our own binary) with [`SPAWNER_COMMAND`] or [`SHIM_COMMAND`].
+    #[must_use]
+    pub(super) fn new(program: PathBuf) -> Self {
+        Self {
+            program,
+            running: Mutex::new(None),
+        }
+    }
+
+    /// Starts a shim for the attempt in `folder`; the connection to it closes when it ends, or never began. Blocks
+    /// for a moment.
+    ///
+    /// # Errors
+    /// When neither the spawner nor a shim of its own can be started.
+    pub(super) fn start(&self, folder: &Path) -> io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // A spawner that died is noticed by asking it; the second one is asked once.
+        for _ in 0..2 {
+            let mut spawner = match running.take() {
+                Some(spawner) => spawner,
+                None => self.start_spawner()?,
+            };
+            if request(&spawner.socket, folder, &theirs).is_ok() {
+                *running = Some(spawner);
+                return Ok(ours);
+            }
+            drop(spawner.socket);
+            // Its socket is closed on both sides, so it has ended or is about to.
+            let _reaped = spawner.process.wait();
+        }
+        drop(running);
+        self.execute(folder, theirs)?;
+        Ok(ours)
+    }
+
+    /// Starts one shim as a program of its own.
+    ///
+    /// # Errors
+    /// When it cannot be executed.
+    pub(super) fn start_by_exec(&self, folder: &Path) -> io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        self.execute(folder, theirs)?;
+        Ok(ours)
+    }
+
+    fn execute(&self, folder: &Path, agent: UnixStream) -> io::Result<()> {
+        let mut shim = Command::new(&self.program)
+            .arg(SHIM_COMMAND)
+            .arg(folder)
+            .stdin(Stdio::from(OwnedFd::from(agent)))
+            .stdout(Stdio::null())
+            .spawn()?;
+        // The program forks the real shim and leaves, so this wait is short and no child of ours remains.
+        shim.wait().map(drop)
+    }
+
+    fn start_spawner(&self) -> io::Result<Running> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        let process = Command::new(&self.program)
+            .arg0("capstan-agent")
+            .arg(SPAWNER_COMMAND)
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()?;
+        // It ends when our end of the socket closes.
+        Ok(Running {
+            socket: ours,
+            process,
+        })
+    }
+}
+
+fn request(socket: &OwnedFd, folder: &Path, agent: &UnixStream) -> nix::Result<()> {
+    let path = [IoSlice::new(folder.as_os_str().as_bytes())];
+    let passed = [agent.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&passed)];
+    sendmsg::<()>(
+        socket.as_raw_fd(),
+        &path,
+        &rights,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )
+    .map(drop)
+}
+
+/// The spawner's whole life: forks a shim for every request on stdin, until the agent closes it.
+///
+/// # Errors
+/// When stdin is no socket of an agent.
+pub fn serve() -> io::Result<()> {
+    // Away from the agent's terminal: Ctrl-C there is for the agent.
+    let _leader = setsid();
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    // SAFETY: ignoring is no code of ours; the kernel then reaps shims for us.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
+    detach_streams()?;
+    loop {
+        let (folder, agent) = match receive(&socket) {
+            Ok(Some(request)) => request,
+            Ok(None) => return Ok(()),
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        };
+        // SAFETY: this process has one thread, so the child may do all that the parent may.
+        match unsafe { fork() } {
+            Ok(ForkResult::Child) => {
+                // Held open here, the agent would not notice the death of the spawner.
+                drop(socket);
+                become_shim(&folder, agent);
+            }
+            // Dropping the agent's end tells it that no shim began.
+            Ok(ForkResult::Parent { .. }) | Err(_) => drop(agent),
+        }
+    }
+}
+
+/// Forks the shim of [`SHIM_COMMAND`] into the background and returns. Its stdin may be the agent's connection.
+///
+/// # Errors
+/// When the kernel refuses the fork.
+pub fn execute_shim(folder: &Path) -> io::Result<()> {
+    let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+    let is_socket = nix::sys::stat::fstat(&stdin)
+        .is_ok_and(|stat| stat.st_mode & nix::libc::S_IFMT == nix::libc::S_IFSOCK);
+    // SAFETY: this process has one thread, so the child may do all that the parent may.
+    match unsafe { fork() }? {
+        ForkResult::Parent { .. } => Ok(()),
+        ForkResult::Child => {
+            detach_streams()?;
+            become_shim(folder, is_socket.then_some(stdin))
+        }
+    }
+}
+
+fn become_shim(folder: &Path, agent: Option<OwnedFd>) -> ! {
+    // SAFETY: the default action runs no code of ours; ended children must be kept for us to reap.
+    let _refused = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
+    // The kernel should not pick the accountant when a job has taken all memory.
+    let _unprivileged = std::fs::write("/proc/self/oom_score_adj", "-500");
+    let outcome = shim::run(folder, agent);
+    if let Err(error) = &outcome {
+        // Nobody listens to a shim; the reason lies beside the entry for who looks.
+        let _unwritten = std::fs::write(folder.join("problem"), format!("{error:?}\n"));
+    }
+    // SAFETY: leaves at once: what the spawner registered to run at its end is not ours to run.
+    unsafe { nix::libc::_exit(i32::from(outcome.is_err())) }
+}
+
+/// One request: the attempt's folder and the agent's connection. `None` when the agent has gone.
+fn receive(socket: &OwnedFd) -> nix::Result<Option<(PathBuf, Option<OwnedFd>)>> {
+    let mut path = [0; PATH_BYTES_MAX];
+    let mut rights = nix::cmsg_space!([std::os::fd::RawFd; 1]);
+    let mut parts = [IoSliceMut::new(&mut path)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut rights), flags)?;
+    let length = message.bytes;
+    let mut agent = None;
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(passed) = part {
+            for fd in passed {
+                // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+                agent = Some(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+        }
+    }
+    if length == 0 {
+        return Ok(None);
+    }
+    let path = Path::new(std::ffi::OsStr::from_bytes(&path[..length]));
+    Ok(Some((path.to_owned(), agent)))
+}

@@ -1,0 +1,447 @@
+//! The table of attempts: one task owns it, the server's orders and the keepers' news act on it, and every change
+//! that the server must hear of is reported from here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use capstan_proto::wire::{
+    AgentMessage, AttemptEnded, AttemptStarted, AttemptUse, Done, KnownAttempt, LaunchSpec,
+    agent_message::Message, attempt_ended::Outcome, known_attempt,
+};
+use capstan_types::AttemptId;
+use nix::sys::signal::Signal;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::cgroup::Cgroup;
+use super::keeper::{Keeper, Keeping, News, StopOrder, forget};
+use super::ledger::{Found, LedgerError};
+use super::live::{self, LiveTable};
+use super::reconcile::{Action, Known, reconcile};
+use super::site::Site;
+use crate::ports::{AttemptContext, Attempts, Containers, Gpus};
+
+/// Orders and news that may wait; who has more waits itself.
+const QUEUE_MAX: usize = 1024;
+/// Stop orders that may wait for one shim; the first one does the work.
+const STOPS_MAX: usize = 4;
+/// Attempts that a node may have; the server places by slots, so this is only reached by a fault.
+const ATTEMPTS_MAX: usize = 65_536;
+/// How long the sweep waits for a container engine that does not answer, at most, between tries.
+const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// What the server wants.
+#[derive(Debug)]
+pub enum Order {
+    /// A new connection: reports go to `out` from here on; `known` is what the hello says.
+    Attach {
+        /// Bounded; when it is full it is dropped, and the next hello says it all again.
+        out: mpsc::Sender<AgentMessage>,
+        /// Gets every attempt of the ledger.
+        known: oneshot::Sender<Vec<KnownAttempt>>,
+    },
+    /// What should run here.
+    Welcome(BTreeSet<AttemptId>),
+    /// Start it, or report how far it is.
+    Start(Box<LaunchSpec>),
+    /// End it.
+    Stop {
+        /// Which.
+        attempt: AttemptId,
+        /// First signal.
+        signal: i32,
+        /// Seconds until the last one.
+        grace_secs: u32,
+    },
+    /// Its end is on the server's disk.
+    Forget(AttemptId),
+}
+
+/// The attempts of this node. A cheap handle; the table ends when the last one is dropped.
+#[derive(Clone)]
+pub struct Supervisor {
+    orders: mpsc::Sender<Order>,
+    live: LiveTable,
+    site: Arc<Site>,
+}
+
+impl Supervisor {
+    /// Reads the ledger, adopts what it holds, clears away what belongs to nobody, and starts taking orders.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn start<C: Containers, G: Gpus>(
+        site: Site,
+        containers: Arc<C>,
+        gpus: Arc<G>,
+    ) -> Result<(Self, JoinHandle<()>), LedgerError> {
+        let (orders, ordered) = mpsc::channel(QUEUE_MAX);
+        let (news, heard) = mpsc::channel(QUEUE_MAX);
+        let site = Arc::new(site);
+        let live = LiveTable::default();
+        let shared = Keeping {
+            site: site.clone(),
+            containers,
+            gpus,
+            live: live.clone(),
+            news,
+        };
+        let mut table = Table {
+            rows: BTreeMap::new(),
+            out: None,
+            shared,
+        };
+        for found in site.ledger.read_all()? {
+            table.adopt(found);
+        }
+        table.sweep();
+        let task = tokio::spawn(table.run(ordered, heard));
+        Ok((Self { orders, live, site }, task))
+    }
+
+    /// Gives an order; waits when too many are waiting.
+    pub async fn order(&self, order: Order) {
+        // The table ends only with its last handle, which is at least us.
+        let _ending = self.orders.send(order).await;
+    }
+
+    /// Sends reports to `out` from now on; returns every attempt of the ledger.
+    pub async fn attach(&self, out: mpsc::Sender<AgentMessage>) -> Vec<KnownAttempt> {
+        let (known, answer) = oneshot::channel();
+        self.order(Order::Attach { out, known }).await;
+        answer.await.unwrap_or_default()
+    }
+
+    /// What each attempt uses now. Blocks.
+    #[must_use]
+    pub fn usage(&self) -> Vec<AttemptUse> {
+        self.live.usage()
+    }
+
+    /// Whether process `pid` belongs to an attempt of ours. Blocks for a moment.
+    #[must_use]
+    pub fn owns(&self, pid: u32) -> bool {
+        self.live.attempt_of(pid, &self.site.cgroups).is_some()
+    }
+}
+
+impl Attempts for Supervisor {
+    fn attempt_of(&self, pid: u32) -> Option<AttemptContext> {
+        self.live.context_of(pid, &self.site.cgroups)
+    }
+}
+
+/// How far an attempt is, as the server hears it.
+#[derive(Clone, Debug)]
+enum Phase {
+    Starting,
+    Running(AttemptStarted),
+    Ended(AttemptEnded),
+}
+
+struct Row {
+    job_id: String,
+    kill_delay_secs: u32,
+    phase: Phase,
+    stops: mpsc::Sender<StopOrder>,
+}
+
+struct Table<C, G> {
+    rows: BTreeMap<AttemptId, Row>,
+    out: Option<mpsc::Sender<AgentMessage>>,
+    shared: Keeping<C, G>,
+}
+
+impl<C: Containers, G: Gpus> Table<C, G> {
+    async fn run(
+        mut self,
+        mut orders: mpsc::Receiver<Order>,
+        mut news: mpsc::Receiver<(AttemptId, News)>,
+    ) {
+        loop {
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(order) => self.obey(order),
+                    None => return,
+                },
+                Some((attempt, news)) = news.recv() => self.hear(attempt, news),
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Attach { out, known } => {
+                self.out = Some(out);
+                let all = self.rows.iter().map(|(attempt, row)| row.known(*attempt));
+                // A connection that is gone already asks again.
+                let _gone = known.send(all.collect());
+            }
+            Order::Welcome(wanted) => self.reconcile(&wanted),
+            Order::Start(spec) => self.start(*spec),
+            Order::Stop {
+                attempt,
+                signal,
+                grace_secs,
+            } => self.stop(attempt, StopOrder { signal, grace_secs }),
+            Order::Forget(attempt) => self.forget(attempt),
+        }
+    }
+
+    fn reconcile(&mut self, wanted: &BTreeSet<AttemptId>) {
+        let known = self.rows.iter().map(|(attempt, row)| match row.phase {
+            Phase::Starting | Phase::Running(_) => (*attempt, Known::Live),
+            Phase::Ended(_) => (*attempt, Known::Ended),
+        });
+        for Action::Stop(attempt) in reconcile(&known.collect(), wanted) {
+            tracing::info!(%attempt, "not wanted by the server any more");
+            let grace_secs = self.rows.get(&attempt).map_or(0, |row| row.kill_delay_secs);
+            let signal = Signal::SIGTERM as i32;
+            self.stop(attempt, StopOrder { signal, grace_secs });
+        }
+    }
+
+    fn start(&mut self, spec: LaunchSpec) {
+        let attempt = AttemptId(spec.attempt);
+        if let Some(row) = self.rows.get(&attempt) {
+            if let Some(report) = row.phase.report() {
+                self.report(report);
+            }
+            return;
+        }
+        if self.rows.len() >= ATTEMPTS_MAX {
+            let problem = format!("the node already has {ATTEMPTS_MAX} attempts");
+            let ended = live::ended(spec.attempt, Outcome::Lost(problem));
+            self.report(Message::Ended(ended));
+            return;
+        }
+        tracing::info!(%attempt, job = spec.job_id, "starting");
+        let keeper = self.row(attempt, &spec);
+        self.keep(attempt, keeper.launch(spec));
+    }
+
+    fn adopt(&mut self, found: Found) {
+        let Found { attempt, entry } = found;
+        match entry {
+            Ok(entry) => {
+                tracing::info!(%attempt, job = entry.spec.job_id, "found in the ledger");
+                let keeper = self.row(attempt, &entry.spec);
+                self.keep(attempt, keeper.adopt(entry));
+            }
+            Err(error) => {
+                let folder = self.shared.site.ledger.folder(attempt);
+                let has_begun = folder.shim().is_ok_and(|shim| shim.is_some());
+                if !has_begun && matches!(folder.is_live(), Ok(false)) {
+                    // Torn by the crash that kept its shim from starting: the server orders it again.
+                    tracing::warn!(%attempt, %error, "a torn entry is dropped");
+                    self.forget_folder(attempt);
+                    return;
+                }
+                tracing::error!(%attempt, %error, "the entry of a started attempt is damaged");
+                self.lose_damaged(attempt);
+            }
+        }
+    }
+
+    /// An attempt that ran, and of which only the number is known: its processes end, and the server judges.
+    fn lose_damaged(&mut self, attempt: AttemptId) {
+        let spec = LaunchSpec {
+            attempt: attempt.0,
+            ..LaunchSpec::default()
+        };
+        drop(self.row(attempt, &spec));
+        let cgroup = Cgroup::at(&self.shared.site.cgroups.folders(attempt));
+        self.keep(attempt, async move {
+            let killing = tokio::task::spawn_blocking(move || {
+                cgroup.is_none_or(|cgroup| cgroup.kill_all(|| {}) && cgroup.remove())
+            });
+            let problem = match killing.await {
+                Ok(true) => "the agent's record of the attempt is damaged",
+                Ok(false) | Err(_) => "the agent's record is damaged and processes may be left",
+            };
+            live::ended(attempt.0, Outcome::Lost(problem.to_owned()))
+        });
+    }
+
+    fn row(&mut self, attempt: AttemptId, spec: &LaunchSpec) -> Keeper<C, G> {
+        let (stops, orders) = mpsc::channel(STOPS_MAX);
+        let row = Row {
+            job_id: spec.job_id.clone(),
+            kill_delay_secs: spec.kill_delay_secs,
+            phase: Phase::Starting,
+            stops,
+        };
+        self.rows.insert(attempt, row);
+        Keeper {
+            shared: self.shared.clone(),
+            orders,
+        }
+    }
+
+    /// Runs a keeper; one that fails loses its own attempt and no other.
+    fn keep(
+        &self,
+        attempt: AttemptId,
+        keeper: impl Future<Output = AttemptEnded> + Send + 'static,
+    ) {
+        let (news, live) = (self.shared.news.clone(), self.shared.live.clone());
+        let keeper = tokio::spawn(keeper);
+        tokio::spawn(async move {
+            let ended = match keeper.await {
+                Ok(ended) => ended,
+                Err(error) => {
+                    tracing::error!(%attempt, %error, "the keeper of an attempt failed");
+                    live.remove(attempt);
+                    live::ended(
+                        attempt.0,
+                        Outcome::Lost("the agent failed to follow it".into()),
+                    )
+                }
+            };
+            // The table is gone only when the agent ends; the ledger knows.
+            let _ending = news.send((attempt, News::Ended(ended))).await;
+        });
+    }
+
+    fn stop(&mut self, attempt: AttemptId, order: StopOrder) {
+        let Some(row) = self.rows.get(&attempt) else {
+            tracing::debug!(%attempt, "asked to stop an unknown attempt");
+            // Repeated for ever otherwise: the server waits for an end that nobody else will report.
+            let problem = "the agent does not know the attempt".to_owned();
+            self.report(Message::Ended(live::ended(
+                attempt.0,
+                Outcome::Lost(problem),
+            )));
+            return;
+        };
+        match &row.phase {
+            Phase::Starting | Phase::Running(_) => {
+                // Full or closed: it is being stopped, or has ended and is about to be reported.
+                let _enough = row.stops.try_send(order);
+            }
+            Phase::Ended(ended) => self.report(Message::Ended(ended.clone())),
+        }
+    }
+
+    fn forget(&mut self, attempt: AttemptId) {
+        match self.rows.get(&attempt).map(|row| &row.phase) {
+            Some(Phase::Ended(_)) => {
+                self.rows.remove(&attempt);
+                self.forget_folder(attempt);
+            }
+            Some(Phase::Starting | Phase::Running(_)) => {
+                tracing::error!(%attempt, "asked to forget an attempt that runs; kept");
+            }
+            None => {}
+        }
+    }
+
+    fn forget_folder(&self, attempt: AttemptId) {
+        let site = self.shared.site.clone();
+        tokio::spawn(async move {
+            if let Err(error) = forget(site, attempt).await {
+                tracing::warn!(%attempt, %error, "its folder remains");
+            }
+        });
+    }
+
+    fn hear(&mut self, attempt: AttemptId, news: News) {
+        let Some(row) = self.rows.get_mut(&attempt) else {
+            return;
+        };
+        let (phase, report) = match (&row.phase, news) {
+            (Phase::Starting | Phase::Running(_), News::Started(started)) => {
+                (Phase::Running(started), Message::Started(started))
+            }
+            (_, News::Ended(ended)) => (Phase::Ended(ended.clone()), Message::Ended(ended)),
+            (Phase::Ended(_), News::Started(_)) => return,
+        };
+        tracing::info!(%attempt, job = row.job_id, phase = phase.name(), "attempt");
+        row.phase = phase;
+        self.report(report);
+    }
+
+    fn report(&mut self, message: Message) {
+        let message = AgentMessage {
+            message: Some(message),
+        };
+        let sent = self.out.as_ref().map(|out| out.try_send(message));
+        if let Some(Err(error)) = sent {
+            // The link notices that its queue has no writer, and its next hello says all of it.
+            tracing::warn!(%error, "reports do not get through");
+            self.out = None;
+        }
+    }
+
+    /// Ends containers and processes of attempts that are in no ledger: theirs was lost with a disk or by hand.
+    fn sweep(&self) {
+        let known: BTreeSet<AttemptId> = self.rows.keys().copied().collect();
+        let cgroups = self.shared.site.cgroups.clone();
+        let strays = cgroups
+            .attempts()
+            .into_iter()
+            .filter(|attempt| !known.contains(attempt));
+        for attempt in strays {
+            tracing::warn!(%attempt, "a stray cgroup is ended");
+            if let Some(cgroup) = Cgroup::at(&cgroups.folders(attempt)) {
+                tokio::task::spawn_blocking(move || cgroup.kill_all(|| {}) && cgroup.remove());
+            }
+        }
+        let containers = self.shared.containers.clone();
+        tokio::spawn(async move {
+            let mut pause = Duration::from_secs(1);
+            while let Err(error) = sweep_containers(&*containers, &known).await {
+                tracing::warn!(%error, cause = error.source.to_string(), "stray containers are not known");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(SWEEP_PAUSE_MAX);
+            }
+        });
+    }
+}
+
+async fn sweep_containers<C: Containers>(
+    containers: &C,
+    known: &BTreeSet<AttemptId>,
+) -> Result<(), crate::ports::ContainersError> {
+    for attempt in containers.attempts_with_containers().await? {
+        if !known.contains(&attempt) {
+            tracing::warn!(%attempt, "stray containers are ended");
+            containers.end_attempt(attempt).await?;
+        }
+    }
+    Ok(())
+}
+
+impl Row {
+    fn known(&self, attempt: AttemptId) -> KnownAttempt {
+        let phase = match &self.phase {
+            Phase::Starting => known_attempt::Phase::Starting(Done {}),
+            Phase::Running(started) => known_attempt::Phase::Running(*started),
+            Phase::Ended(ended) => known_attempt::Phase::Ended(ended.clone()),
+        };
+        KnownAttempt {
+            attempt: attempt.0,
+            job_id: self.job_id.clone(),
+            phase: Some(phase),
+        }
+    }
+}
+
+impl Phase {
+    fn report(&self) -> Option<Message> {
+        match self {
+            Self::Starting => None,
+            Self::Running(started) => Some(Message::Started(*started)),
+            Self::Ended(ended) => Some(Message::Ended(ended.clone())),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running(_) => "running",
+            Self::Ended(_) => "ended",
+        }
+    }
+}
