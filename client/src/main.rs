@@ -1,1 +1,92 @@
-fn main() {}
+//! `capstan`: one program behind all commands. Which one it is, its own name says (`qsub`, `qstat` … are links to it)
+//! or its first argument (`capstan qsub …`). Decides only which command runs and how it ends.
+
+mod capstan;
+mod command;
+mod door;
+mod getopt;
+mod output;
+mod pbsnodes;
+mod qdel;
+mod qhold;
+mod qstat;
+mod qsub;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use command::{Call, Environment, Failure};
+use output::screen::Screen;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().map(text);
+    let name = args.next().unwrap_or_default();
+    let name = name.rsplit('/').next().unwrap_or_default().to_owned();
+    let mut args: Vec<String> = args.collect();
+    let program = match capstan::command(&name) {
+        Some(command) => command.name,
+        None => match args.first().and_then(|first| capstan::command(first)) {
+            Some(command) => {
+                args.remove(0);
+                command.name
+            }
+            None => "capstan",
+        },
+    };
+    let env = Environment(std::env::vars_os().filter_map(variable).collect());
+    end(&Call { program, args, env })
+}
+
+/// Runs the command, writes what it has to say, and ends.
+fn end(call: &Call) -> ExitCode {
+    let mut screen = Screen::new(std::io::stdout().lock());
+    let mut stderr = std::io::stderr().lock();
+    let outcome = run(call, &mut screen);
+    let written = screen.finish(&mut stderr);
+    let status = match outcome.and_then(|status| written.map(|()| status)) {
+        Ok(status) => status,
+        Err(Failure { status, text }) => {
+            // Nobody is left to be told when stderr is closed.
+            if !text.is_empty() && writeln!(stderr, "{text}").is_err() {
+                return ExitCode::from(status);
+            }
+            status
+        }
+    };
+    ExitCode::from(status)
+}
+
+fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
+    if let Some(status) = capstan::answer(call, screen)? {
+        return Ok(status);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(1, format!("{}: cannot start: {error}", call.program)))?;
+    let outcome = runtime.block_on(async {
+        match call.program {
+            "qsub" => qsub::run(call, screen).await,
+            "qstat" => qstat::run(call, screen).await,
+            "qdel" => qdel::run(call, screen).await,
+            "pbsnodes" => pbsnodes::run(call, screen).await,
+            // `qhold` and `qrls`; `capstan::answer` has dealt with any other name.
+            _ => qhold::run(call, screen).await,
+        }
+    });
+    // The process ends now: closing the connection is the kernel's work, which is faster than tearing it down here.
+    std::mem::forget(runtime);
+    outcome
+}
+
+/// An argument as text. One that is no UTF-8 names nothing that PBS can name; it is shown with replacement characters.
+fn text(argument: OsString) -> String {
+    argument
+        .into_string()
+        .unwrap_or_else(|raw| raw.to_string_lossy().into_owned())
+}
+
+fn variable((name, value): (OsString, OsString)) -> Option<(String, String)> {
+    Some((name.into_string().ok()?, value.into_string().ok()?))
+}

@@ -1,0 +1,196 @@
+//! The list of commands, and what needs no server: help and versions.
+
+use std::io::Write;
+
+use crate::command::{Call, Failure};
+use crate::getopt::Opt;
+use crate::output::screen::Screen;
+
+/// The release of Torque whose commands these are to programs that ask.
+const TORQUE_VERSION: &str = "6.1.3.h5";
+
+/// A command, as help shows it.
+pub(crate) struct Command {
+    /// The name to call it by.
+    pub(crate) name: &'static str,
+    /// What it does, in the imperative, without a full stop.
+    pub(crate) summary: &'static str,
+    /// Its options; empty where the command reads them itself.
+    pub(crate) options: &'static [Opt],
+}
+
+/// Every command.
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "qsub",
+        summary: "Submit a script as a job",
+        options: crate::qsub::OPTIONS,
+    },
+    Command {
+        name: "qstat",
+        summary: "List jobs, queues or the server",
+        options: crate::qstat::OPTIONS,
+    },
+    Command {
+        name: "qdel",
+        summary: "Delete jobs",
+        options: crate::qdel::OPTIONS,
+    },
+    Command {
+        name: "qhold",
+        summary: "Hold jobs",
+        options: crate::qhold::OPTIONS,
+    },
+    Command {
+        name: "qrls",
+        summary: "Release held jobs",
+        options: crate::qhold::OPTIONS,
+    },
+    Command {
+        name: "pbsnodes",
+        summary: "List nodes, or take them out of service",
+        options: crate::pbsnodes::OPTIONS,
+    },
+];
+
+/// The command of this name.
+pub(crate) fn command(name: &str) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| command.name == name)
+}
+
+/// Answers what needs no server: `capstan` itself, and `--version`, `--about` and `--help` of every command.
+///
+/// # Errors
+/// There is no such command.
+pub(crate) fn answer<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<Option<u8>, Failure> {
+    let Some(command) = command(call.program) else {
+        return own(call, screen).map(Some);
+    };
+    if call.asks_for("version") {
+        version(screen)?;
+    } else if call.asks_for("about") {
+        let about = format!("Version: {TORQUE_VERSION}\nCommit: {}", commit());
+        screen.complain(&about);
+    } else if call.asks_for("help") {
+        help_on(command, screen)?;
+    } else {
+        return Ok(None);
+    }
+    Ok(Some(0))
+}
+
+/// `capstan help [COMMAND]`, `capstan version`.
+fn own<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
+    let mut words = call.args.iter().map(String::as_str);
+    match (words.next(), words.next().and_then(command)) {
+        (Some("help" | "--help"), Some(command)) => help_on(command, screen)?,
+        (None | Some("help" | "--help" | "-h"), None) => help(screen)?,
+        (Some("version" | "--version"), _) => {
+            writeln!(screen.out(), "capstan {}", env!("CARGO_PKG_VERSION"))?;
+            version(screen)?;
+        }
+        (Some(word), _) => {
+            let text =
+                format!("capstan: there is no command '{word}'\nhint: 'capstan help' lists them");
+            return Err(Failure::new(2, text));
+        }
+        (None, Some(_)) => help(screen)?,
+    }
+    Ok(0)
+}
+
+fn version<W: Write>(screen: &mut Screen<W>) -> Result<(), Failure> {
+    Ok(writeln!(
+        screen.out(),
+        "Version: {TORQUE_VERSION}\nCommit: {}",
+        commit()
+    )?)
+}
+
+/// The commit this was built from, when the build was told (`CAPSTAN_COMMIT`); programs expect 40 digits.
+fn commit() -> &'static str {
+    option_env!("CAPSTAN_COMMIT").unwrap_or("0000000000000000000000000000000000000000")
+}
+
+fn help<W: Write>(screen: &mut Screen<W>) -> Result<(), Failure> {
+    let out = screen.out();
+    writeln!(
+        out,
+        "Capstan runs batch jobs on GPU clusters. Its commands:\n"
+    )?;
+    for Command { name, summary, .. } in COMMANDS {
+        writeln!(out, "    {name:<12} {summary}")?;
+    }
+    writeln!(
+        out,
+        "\nEach is called by its name or as 'capstan NAME'; 'capstan help NAME' lists its options."
+    )?;
+    Ok(())
+}
+
+fn help_on<W: Write>(command: &Command, screen: &mut Screen<W>) -> Result<(), Failure> {
+    let out = screen.out();
+    writeln!(out, "{}: {}\n", command.name, command.summary)?;
+    for option in command.options {
+        let dashes = if option.letter == '-' {
+            String::from("-")
+        } else {
+            String::new()
+        };
+        let name = format!(
+            "-{}{dashes} {}",
+            option.letter,
+            option.argument.unwrap_or("")
+        );
+        let name = name.replace("--- ", "--");
+        writeln!(out, "    {name:<30} {}", option.help)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(program: &'static str, args: &[&str]) -> String {
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        let mut screen = Screen::new(std::io::sink());
+        let status = answer(
+            &Call {
+                program,
+                args,
+                ..Call::default()
+            },
+            &mut screen,
+        );
+        let text = String::from_utf8(screen.out().clone()).unwrap();
+        match status {
+            Ok(status) => format!("{status:?}\n{text}"),
+            Err(failure) => format!("{}\n{}", failure.status, failure.text),
+        }
+    }
+
+    #[test]
+    fn help_lists_every_command() {
+        let help = said("capstan", &["help"]);
+        for command in COMMANDS {
+            assert!(help.contains(command.name), "{help}");
+        }
+        assert!(said("capstan", &["help", "qsub"]).contains("-N NAME"));
+        assert!(
+            said("capstan", &["nosuch"]).starts_with("2\ncapstan: there is no command 'nosuch'")
+        );
+    }
+
+    #[test]
+    fn versions_need_no_server() {
+        for program in ["qsub", "qstat", "qdel", "pbsnodes"] {
+            let version = said(program, &["--version"]);
+            assert!(
+                version.starts_with("Some(0)\nVersion: 6.1.3.h5\nCommit: "),
+                "{version}"
+            );
+        }
+        assert!(said("qsub", &["--", "--version"]).starts_with("None"));
+    }
+}

@@ -1,0 +1,213 @@
+//! `qdel`: deletes jobs.
+
+use std::io::Write;
+
+use capstan_proto::wire::DeleteJobRequest;
+use capstan_types::{ArrayRequest, JobId, JobPart, JobReference, Pbse};
+
+use crate::command::{Call, Failure, exit_status, refusal};
+use crate::door::{self, Server};
+use crate::getopt::{Opt, Parsed};
+use crate::output::screen::Screen;
+
+/// The options of `qdel`.
+pub(crate) const OPTIONS: &[Opt] = &[
+    Opt::flag('a', "Do not wait until the node has heard of it"),
+    Opt::value(
+        'b',
+        "SECONDS",
+        "Keep trying to reach the server for so long",
+    ),
+    Opt::flag('c', "Clean up completed jobs"),
+    Opt::value('m', "MESSAGE", "Tell the owner why (operators)"),
+    Opt::flag(
+        'p',
+        "Forget the job without waiting for its node (managers)",
+    ),
+    Opt::value('t', "INDICES", "Delete these members of an array"),
+    Opt::value('W', "SECONDS", "Time between SIGTERM and SIGKILL"),
+];
+
+const USAGE: &str = "\
+usage: qdel [{ -a | -c | -p | -t | -W delay | -m message}] [-b retry_seconds] [<JOBID>[<JOBID>]|'all'|'ALL']...
+       -a -c, -m, -p, -t, and -W are mutually exclusive";
+
+/// Members of one array deleted by one `-t`.
+const MEMBERS_MAX: u64 = 100_000;
+
+/// Deletes the jobs one by one.
+///
+/// # Errors
+/// Misuse, and a server that is not there; refusals are complained about and end in the exit status.
+pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
+    let parsed = call.parse(OPTIONS);
+    let wish = wish(&parsed)?;
+    let is_cleaning = parsed.has('c');
+    if parsed.operands.is_empty() && !is_cleaning {
+        return Err(Failure::new(2, USAGE));
+    }
+    let mut server = door::open(call, door::patience(parsed.value('b'), &call.env)).await?;
+    // Torque's -c removes completed jobs whose end a scheduler has not been told; there are none here.
+    if is_cleaning {
+        return Ok(0);
+    }
+    let (mut first, mut last) = (0, 0);
+    for operand in &parsed.operands {
+        last = match members(operand, parsed.value('t')) {
+            Ok(ids) => delete(&mut server, &wish, ids, screen).await,
+            Err(failure) => {
+                screen.complain(&failure.text);
+                return Ok(failure.status);
+            }
+        };
+        first = if first == 0 { last } else { first };
+    }
+    Ok(if last == 0 { first } else { last })
+}
+
+/// What the options ask for, for a job yet to be named.
+fn wish(parsed: &Parsed) -> Result<DeleteJobRequest, Failure> {
+    let problems: Vec<&str> = parsed.problems().collect();
+    if !problems.is_empty() {
+        return Err(Failure::new(2, format!("{}\n{USAGE}", problems.join("\n"))));
+    }
+    let exclusive = ['a', 'c', 'p']
+        .into_iter()
+        .filter(|&letter| parsed.has(letter))
+        .count()
+        + ['m', 't', 'W']
+            .into_iter()
+            .filter(|&letter| parsed.value(letter).is_some())
+            .count();
+    if exclusive > 1 {
+        return Err(Failure::new(2, USAGE));
+    }
+    let illegal = || Failure::new(2, format!("qdel: illegal -W value\n{USAGE}"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let grace = match parsed.value('W') {
+        Some(text) if is_number(text) => Some(text.parse().map_err(|_| illegal())?),
+        Some(_) => return Err(illegal()),
+        None => None,
+    };
+    Ok(DeleteJobRequest {
+        job_id: String::new(),
+        grace_secs: grace,
+        message: parsed.value('m').unwrap_or("").to_owned(),
+        purge: parsed.has('p'),
+    })
+}
+
+/// The ids that an operand names; with `-t` the members of an array.
+fn members(operand: &str, indices: Option<&str>) -> Result<Vec<String>, Failure> {
+    if operand == "all" || operand == "ALL" {
+        return Ok(vec!["all".to_owned()]);
+    }
+    let malformed = |_| {
+        Failure::new(
+            1,
+            format!("qdel: illegally formed job identifier: {operand}"),
+        )
+    };
+    let reference: JobReference = operand.parse().map_err(malformed)?;
+    let Some(indices) = indices else {
+        return Ok(vec![operand.to_owned()]);
+    };
+    if reference.id.part != JobPart::Array {
+        let text =
+            format!("qdel: Error: job id '{operand}' isn't a job array but -t was specified.");
+        return Err(Failure::new(1, text));
+    }
+    let range = ArrayRequest::parse(indices)
+        .map_err(|error| Failure::new(2, format!("qdel: illegal -t value: {error}")))?;
+    if range.indices.len() > MEMBERS_MAX {
+        return Err(Failure::new(
+            2,
+            format!("qdel: illegal -t value: more than {MEMBERS_MAX} members"),
+        ));
+    }
+    let id = |index| {
+        let id = JobId::member(reference.id.seq, index);
+        reference
+            .server
+            .as_ref()
+            .map_or_else(|| id.to_string(), |server| id.on(server))
+    };
+    Ok(range.indices.iter().map(id).collect())
+}
+
+/// Deletes what one operand named; the exit status of the last refusal.
+async fn delete<W: Write>(
+    server: &mut Server,
+    wish: &DeleteJobRequest,
+    ids: Vec<String>,
+    screen: &mut Screen<W>,
+) -> u8 {
+    let is_range = ids.len() > 1;
+    let mut exit = 0;
+    for job_id in ids {
+        let request = DeleteJobRequest {
+            job_id: job_id.clone(),
+            ..wish.clone()
+        };
+        let Err(status) = server.delete_job(request).await else {
+            continue;
+        };
+        let refusal = refusal(&status);
+        // As in Torque, `-t` may name members that are not there.
+        if refusal.error == Pbse::Unkjobid && is_range {
+            continue;
+        }
+        exit = exit_status(refusal.error);
+        match refusal.error == Pbse::Unkjobid {
+            true => screen.complain(&format!("qdel: nonexistent job id: {job_id}")),
+            false if job_id == "all" => screen.complain(&format!("qdel: {} all", refusal.text())),
+            false => {
+                let id = door::full_id(server, &job_id).await;
+                screen.complain(&format!("qdel: {} {id}", refusal.text()));
+            }
+        }
+    }
+    exit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::getopt;
+
+    fn check_wish(args: &[&str], expected: Result<(Option<u32>, bool), &str>) {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let seen =
+            wish(&getopt::parse("qdel", OPTIONS, &args)).map(|wish| (wish.grace_secs, wish.purge));
+        let expected = expected.map_err(|line| match line {
+            "" => Failure::new(2, USAGE),
+            line => Failure::new(2, format!("{line}\n{USAGE}")),
+        });
+        assert_eq!(seen, expected, "{args:?}");
+    }
+
+    #[test]
+    fn options_exclude_each_other() {
+        check_wish(&["-W", "2", "1"], Ok((Some(2), false)));
+        check_wish(&["-p", "1"], Ok((None, true)));
+        check_wish(&["-p", "-W", "2", "1"], Err(""));
+        check_wish(&["-W", "x", "1"], Err("qdel: illegal -W value"));
+        check_wish(&["-Z", "1"], Err("qdel: invalid option -- 'Z'"));
+    }
+
+    #[test]
+    fn members_of_an_array_are_named_one_by_one() {
+        let named = |operand: &str| members(operand, None).map_err(|failure| failure.text);
+        assert_eq!(named("12.hn1"), Ok(vec!["12.hn1".to_owned()]));
+        assert_eq!(named("ALL"), Ok(vec!["all".to_owned()]));
+        assert_eq!(
+            named("abc"),
+            Err("qdel: illegally formed job identifier: abc".to_owned())
+        );
+        let refused = members("352", Some("1-2")).unwrap_err();
+        assert_eq!(
+            refused.text,
+            "qdel: Error: job id '352' isn't a job array but -t was specified."
+        );
+    }
+}

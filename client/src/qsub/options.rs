@@ -1,0 +1,107 @@
+//! The options of `qsub` and its usage text, both as Torque 6.1.3 has them.
+
+use crate::command::Failure;
+use crate::getopt::Opt;
+
+/// Every option letter. Directives in scripts are read by the same table.
+pub(crate) const OPTIONS: &[Opt] = &[
+    Opt::value(
+        'a',
+        "[[[[CC]YY]MM]DD]hhmm[.SS]",
+        "Do not start the job before this time",
+    ),
+    Opt::value('A', "ACCOUNT", "Charge this account"),
+    Opt::value(
+        'b',
+        "SECONDS",
+        "Keep trying to reach the server for so long",
+    ),
+    Opt::value('c', "WORDS", "Checkpoint as these words say"),
+    Opt::value(
+        'C',
+        "PREFIX",
+        "Read directives that begin with this instead of #PBS; none when empty",
+    ),
+    Opt::value(
+        'd',
+        "FOLDER",
+        "Start the job in this folder instead of the home folder",
+    ),
+    Opt::value('D', "FOLDER", "Root folder of the job"),
+    Opt::value('e', "[HOST:]PATH", "Write stderr of the job there"),
+    Opt::flag('E', "Use whole nodes alone"),
+    Opt::flag('f', "Keep the job when one of its nodes fails"),
+    Opt::value('F', "ARGUMENTS", "Arguments for the script, in one string"),
+    Opt::flag('h', "Hold the job until it is released"),
+    Opt::value(
+        'i',
+        "NUMBER",
+        "Let so many members of an array wait in the queue",
+    ),
+    Opt::flag('I', "Run the job interactively"),
+    Opt::value('j', "oe|eo|n", "Join stdout and stderr in one file"),
+    Opt::value('J', "JOB", "Job for which a proxy job is submitted"),
+    Opt::value(
+        'k',
+        "o|e|oe|n",
+        "Keep output in the home folder under its default name",
+    ),
+    Opt::value('K', "SECONDS", "Time between SIGTERM and SIGKILL"),
+    Opt::value('l', "NAME=VALUE[,...]", "Ask for resources"),
+    Opt::value('L', "REQUEST", "Ask for resources per task"),
+    Opt::value(
+        'm',
+        "n|p|[abef]",
+        "Send mail when the job aborts, begins, ends or fails",
+    ),
+    Opt::value('M', "USER[@HOST][,...]", "Send mail to these"),
+    Opt::flag('n', "Use whole nodes alone"),
+    Opt::value('N', "NAME", "Name of the job"),
+    Opt::value('o', "[HOST:]PATH", "Write stdout of the job there"),
+    Opt::value('p', "-1024..1023", "Priority among the jobs of the queue"),
+    Opt::value('P', "USER[:GROUP]", "Submit for another user"),
+    Opt::value('q', "[QUEUE][@SERVER]", "Submit to this queue"),
+    Opt::value('r', "y|n", "Whether the job may be run again"),
+    Opt::value('S', "PATH[@HOST][,...]", "Shell that reads the script"),
+    Opt::value('t', "INDICES[%SLOTS]", "Submit an array of jobs"),
+    Opt::value('T', "NAME", "Kind of prologue and epilogue"),
+    Opt::value('u', "USER[@HOST][,...]", "Run as this user"),
+    Opt::value('v', "NAME[=VALUE][,...]", "Give the job these variables"),
+    Opt::flag('V', "Give the job all variables"),
+    Opt::value(
+        'w',
+        "FOLDER",
+        "Folder for output and PBS_O_WORKDIR instead of the current one",
+    ),
+    Opt::value(
+        'W',
+        "NAME=VALUE[,...]",
+        "Set further attributes: depend, group_list, umask",
+    ),
+    Opt::flag('X', "Forward X11"),
+    Opt::flag('x', "Run the script inside the interactive job"),
+    Opt::flag('z', "Do not print the id"),
+    Opt::value('-', "version|about", "Say which version this is"),
+];
+
+const USAGE: &str = "\
+usage: qsub [-a date_time] [-A account_string] [-b secs]
+    [-c [ none | { enabled | periodic | shutdown |
+    depth=<int> | dir=<path> | interval=<minutes>}... ]
+    [-C directive_prefix] [-d path] [-D path]
+    [-e path] [-h] [-I] [-j oe|eo|n] [-k {oe}] [-K <kill delay seconds>] 
+    [-l resource_list] [-m n|{abe}] [-M user_list] [-N jobname] [-o path] 
+    [-p priority] [-P proxy_user [-J <jobid]] [-q queue] [-r y|n] 
+    [-S path] [-t number_to_submit] [-T type]  [-u user_list] [-w] path
+    [-W additional_attributes] [-v variable_list] [-V ] [-x] [-X] [-z] [script]
+";
+
+/// A mistake on the command line or in a directive: the reason in brackets, then the usage; exit status 2.
+pub(crate) fn misuse(reason: &str) -> Failure {
+    Failure::new(2, format!("[{reason}]\n\n{USAGE}"))
+}
+
+/// An option whose value is refused.
+pub(crate) fn illegal(option: char) -> Failure {
+    misuse(&format!("qsub: illegal -{option} value"))
+}

@@ -1,0 +1,226 @@
+//! The script: where it comes from, whether it is text, what its directives say.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+
+use capstan_types::directives;
+
+use crate::command::{Environment, Failure};
+use crate::getopt;
+
+use super::draft::{Draft, job_name};
+use super::options::{OPTIONS, misuse};
+
+/// How much is read at most. The server's own limit is far lower; this one keeps `qsub < /dev/zero` from eating the host.
+const BYTES_MAX: u64 = 64 << 20;
+/// How far a script is looked at to tell text from a program.
+const BYTES_LOOKED_AT: usize = 50;
+
+/// A script that was read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Script {
+    /// All of it.
+    pub(crate) bytes: Vec<u8>,
+    /// The job's name when no option gives one.
+    pub(crate) default_name: String,
+}
+
+impl Script {
+    /// Reads the script named by the operand; `-` or none is stdin.
+    ///
+    /// # Errors
+    /// It is missing, no file, not readable, no text, or too large.
+    pub(crate) fn load(operand: Option<&str>) -> Result<Self, Failure> {
+        match operand {
+            None | Some("" | "-") => {
+                let bytes = without_carriage_returns(read(std::io::stdin().lock())?);
+                Self::checked(bytes, "STDIN")
+            }
+            Some(path) => {
+                let bytes = read_file(path)?;
+                if bytes.windows(2).any(|pair| pair == b"\r\n") {
+                    return Err(Failure::new(
+                        1,
+                        "qsub:  script is written in DOS/Windows text format",
+                    ));
+                }
+                let name = path.rsplit('/').next().unwrap_or(path);
+                Self::checked(bytes, name)
+            }
+        }
+    }
+
+    fn checked(bytes: Vec<u8>, name: &str) -> Result<Self, Failure> {
+        let is_text =
+            |byte: &u8| !byte.is_ascii_control() || byte.is_ascii_whitespace() || *byte == 0x0b;
+        if !bytes.iter().take(BYTES_LOOKED_AT).all(is_text) {
+            return Err(Failure::new(1, "qsub:  file must be an ascii script"));
+        }
+        Ok(Self {
+            bytes,
+            default_name: name.to_owned(),
+        })
+    }
+
+    /// Applies the script's directives to `draft`.
+    ///
+    /// # Errors
+    /// An unmatched quote, an option that is refused.
+    pub(crate) fn apply_directives(
+        &self,
+        prefix: &str,
+        draft: &mut Draft,
+        env: &Environment,
+    ) -> Result<(), Failure> {
+        if prefix.is_empty() {
+            return Ok(());
+        }
+        let found = directives(&self.bytes, prefix).map_err(|bad| {
+            Failure::new(
+                1,
+                format!(
+                    "qsub: unmatched quote in line {} of the script: {}",
+                    bad.line, bad.error
+                ),
+            )
+        })?;
+        for directive in found {
+            let parsed = getopt::parse("qsub", OPTIONS, &with_glued_equals(directive.arguments));
+            draft.apply(&parsed.items, env)?;
+        }
+        Ok(())
+    }
+
+    /// The job's name when no option gave one.
+    ///
+    /// # Errors
+    /// The file's name is none for a job.
+    pub(crate) fn name(&self) -> Result<&str, Failure> {
+        job_name(&self.default_name).ok_or(misuse(
+            "qsub: cannot form a valid job name from the script name",
+        ))
+    }
+}
+
+fn read_file(path: &str) -> Result<Vec<u8>, Failure> {
+    let metadata = Path::new(path).metadata().map_err(|error| {
+        let what = error.to_string();
+        let what = what.split(" (os error").next().unwrap_or(&what).to_owned();
+        Failure::new(
+            1,
+            format!("qsub: script file '{path}' cannot be loaded - {what}"),
+        )
+    })?;
+    if !metadata.is_file() {
+        return Err(Failure::new(1, "qsub: script not a file"));
+    }
+    let file = File::open(path).map_err(|_| misuse("qsub: opening script file:"))?;
+    read(file)
+}
+
+fn read(from: impl Read) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    match from.take(BYTES_MAX + 1).read_to_end(&mut bytes) {
+        Ok(_) if bytes.len() as u64 <= BYTES_MAX => Ok(bytes),
+        Ok(_) => Err(Failure::new(
+            1,
+            format!("qsub: script is larger than {} MB", BYTES_MAX >> 20),
+        )),
+        // A closed stdin (`qsub <&-`) is an empty script, as in Torque.
+        Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(bytes),
+        Err(error) if error.kind() == ErrorKind::OutOfMemory => {
+            Err(Failure::new(2, "qsub: out of memory"))
+        }
+        Err(error) => Err(Failure::new(
+            1,
+            format!("qsub: error reading script file: {error}"),
+        )),
+    }
+}
+
+/// A script on stdin loses the carriage returns of its line ends; one in a file is refused for them.
+fn without_carriage_returns(bytes: Vec<u8>) -> Vec<u8> {
+    if !bytes.contains(&b'\r') {
+        return bytes;
+    }
+    let is_kept = |at: &usize| bytes[*at] != b'\r' || bytes.get(at + 1) != Some(&b'\n');
+    (0..bytes.len())
+        .filter(is_kept)
+        .map(|at| bytes[at])
+        .collect()
+}
+
+/// In directives `nodes = 1:ppn=1` is one argument, though blanks separate it: a lone `=` joins its neighbours.
+fn with_glued_equals(arguments: Vec<String>) -> Vec<String> {
+    let mut glued: Vec<String> = Vec::with_capacity(arguments.len());
+    let mut is_open = false;
+    for argument in arguments {
+        let is_joint = argument == "=" && !glued.is_empty();
+        match glued.last_mut() {
+            Some(last) if is_joint || is_open => last.push_str(&argument),
+            _ => glued.push(argument),
+        }
+        is_open = is_joint;
+    }
+    glued
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lone_equals_sign_joins_its_neighbours() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(
+            with_glued_equals(words("-l nodes = 1:ppn=1 -p 5")),
+            words("-l nodes=1:ppn=1 -p 5")
+        );
+        assert_eq!(with_glued_equals(words("= a")), words("= a"));
+    }
+
+    #[test]
+    fn stdin_loses_the_carriage_returns_of_line_ends_only() {
+        assert_eq!(
+            without_carriage_returns(b"a\r\nb\rc\r".to_vec()),
+            b"a\nb\rc\r"
+        );
+    }
+
+    #[test]
+    fn a_program_is_no_script() {
+        let refused = Script::checked(b"\x7fELF\x01\x02\x03".to_vec(), "bin.sh");
+        assert_eq!(
+            refused,
+            Err(Failure::new(1, "qsub:  file must be an ascii script"))
+        );
+        assert!(Script::checked("#!/bin/sh\n\techo größe\n".into(), "x").is_ok());
+        assert!(Script::checked(Vec::new(), "x").is_ok());
+    }
+
+    #[test]
+    fn directives_are_weaker_than_what_is_applied_later() {
+        let script = Script::checked(
+            b"#!/bin/sh\n#PBS\t-N\ttabbed\n#PBS -l nodes=1:ppn=2,walltime=60\ntrue\n".to_vec(),
+            "x.sh",
+        );
+        let mut draft = Draft::default();
+        let env = Environment::default();
+        script
+            .unwrap()
+            .apply_directives("#PBS", &mut draft, &env)
+            .unwrap();
+        let args = ["-l", "walltime=30", "-N", "typed"].map(str::to_owned);
+        draft
+            .apply(&getopt::parse("qsub", OPTIONS, &args).items, &env)
+            .unwrap();
+        assert_eq!(draft.get("Job_Name"), Some("typed"));
+        let resources: Vec<_> = draft
+            .resources
+            .iter()
+            .map(|(n, v)| format!("{n}={v}"))
+            .collect();
+        assert_eq!(resources.join(","), "nodes=1:ppn=2,walltime=30");
+    }
+}

@@ -1,0 +1,303 @@
+//! From a command line to a request, and what is refused on the way: texts and exit statuses are the recorded ones.
+
+use super::*;
+use crate::getopt;
+use proptest::prelude::*;
+
+fn environment() -> Environment {
+    let pairs = [
+        ("HOME", "/home/alice"),
+        ("LOGNAME", "alice"),
+        ("PATH", "/usr/bin:/bin"),
+        ("SHELL", "/bin/bash"),
+        ("LANG", "C"),
+        ("SECRET", "s"),
+    ];
+    Environment(
+        pairs
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+    )
+}
+
+fn place() -> Place {
+    Place {
+        host: "hn1".to_owned(),
+        folder: "/home/alice".to_owned(),
+    }
+}
+
+/// What becomes of `qsub ARGS` with this script in the operand's place.
+fn submit(script: &[u8], args: &[&str]) -> Result<capstan_proto::wire::SubmitRequest, Failure> {
+    let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+    let env = environment();
+    let parsed = getopt::parse("qsub", OPTIONS, &args);
+    let mut draft = Draft::default();
+    let script = Script {
+        bytes: script.to_vec(),
+        default_name: "job.sh".to_owned(),
+    };
+    script.apply_directives(parsed.value('C').unwrap_or("#PBS"), &mut draft, &env)?;
+    draft.apply(&parsed.items, &env)?;
+    request::check_whole(&draft, false)?;
+    request::check_folders(&draft, &place(), |folder| !folder.contains("nosuch"))?;
+    request::build(draft, script, &place(), &env, &args)
+}
+
+fn attribute(request: &capstan_proto::wire::SubmitRequest, name: &str) -> String {
+    let found = request.attributes.iter().filter(|a| a.name == name);
+    let shown = found.map(|a| {
+        if a.resource.is_empty() {
+            a.value.clone()
+        } else {
+            format!("{}={}", a.resource, a.value)
+        }
+    });
+    shown.collect::<Vec<_>>().join(",")
+}
+
+fn check(args: &[&str], name: &str, expected: &str) {
+    let request = submit(b"true\n", args)
+        .map_err(|failure| failure.text)
+        .unwrap();
+    assert_eq!(attribute(&request, name), expected, "{args:?}");
+}
+
+fn check_refused(args: &[&str], status: u8, first_line: &str) {
+    let failure = submit(b"true\n", args).expect_err("it is refused");
+    assert_eq!(
+        (failure.status, failure.text.lines().next().unwrap_or("")),
+        (status, first_line),
+        "{args:?}"
+    );
+}
+
+#[test]
+fn options_become_attributes_in_pbs_spelling() {
+    check(&["-N", "9start"], "Job_Name", "9start");
+    check(&[], "Job_Name", "job.sh");
+    check(&["-p", "-1024"], "Priority", "-1024");
+    check(&["-p", "+7"], "Priority", "7");
+    check(&["-r", "n"], "Rerunable", "False");
+    check(&["-h"], "Hold_Types", "u");
+    check(&["-j", "oe"], "Join_Path", "oe");
+    check(&["-k", "oe"], "Keep_Files", "oe");
+    check(&["-m", "abe"], "Mail_Points", "abe");
+    check(&["-M", "bob@hn1,carol"], "Mail_Users", "bob@hn1,carol");
+    check(
+        &["-S", "/bin/sh@gpu01,/bin/bash"],
+        "Shell_Path_List",
+        "/bin/sh@gpu01,/bin/bash",
+    );
+    check(&["-A", "myacct"], "Account_Name", "myacct");
+    check(&["-F", "a b c"], "job_arguments", "a b c");
+    check(&["-K", "5"], "user_kill_delay", "5");
+    check(&["-t", "0-2%"], "job_array_request", "0-2%");
+    check(&["-c", "interval=5"], "Checkpoint", "interval=5");
+    check(&["-W", "depend=afterok:1"], "depend", "afterok:1");
+    check(&["-a", "200001010000.00"], "submit_host", "hn1");
+    check(
+        &["-l", "nodes=1:ppn=2,mem=1gb", "-l", "mem=2gb"],
+        "Resource_List",
+        "nodes=1:ppn=2,mem=2gb",
+    );
+    check(
+        &["-N", "named", "-h", "x.sh"],
+        "submit_args",
+        "-N named -h x.sh",
+    );
+}
+
+#[test]
+fn output_paths_become_absolute_and_name_the_host() {
+    check(&["-o", "my.out"], "Output_Path", "hn1:/home/alice/my.out");
+    check(&["-o", "out/"], "Output_Path", "hn1:/home/alice/out/");
+    check(
+        &["-o", "/ghome/alice/$PBS_JOBID.out"],
+        "Output_Path",
+        "hn1:/ghome/alice/$PBS_JOBID.out",
+    );
+    check(&["-o", "other:rel"], "Output_Path", "other:rel");
+    check(&["-o", "/a:b"], "Output_Path", "hn1:/a:b");
+    check(&["-w", "/tmp", "-e", "x"], "Error_Path", "hn1:/tmp/x");
+    check(
+        &["-d", "sub", "-e", "x"],
+        "Error_Path",
+        "hn1:/home/alice/sub/x",
+    );
+    check(&["-j", "oe", "-o", "x"], "Error_Path", "hn1:/home/alice/x");
+    check(&[], "Output_Path", "");
+}
+
+#[test]
+fn variables_come_in_the_order_of_torque() {
+    let names = |args: &[&str]| {
+        let request = submit(b"true\n", args).unwrap();
+        let shown: Vec<_> = request
+            .variables
+            .iter()
+            .map(|v| format!("{}={}", v.name, v.value))
+            .collect();
+        shown.join(",")
+    };
+    let before = "PBS_O_HOME=/home/alice,PBS_O_LOGNAME=alice,PBS_O_PATH=/usr/bin:/bin,PBS_O_SHELL=/bin/bash,PBS_O_LANG=C";
+    assert_eq!(
+        names(&["-v", "FOO=bar"]),
+        format!("{before},FOO=bar,PBS_O_WORKDIR=/home/alice,PBS_O_HOST=hn1")
+    );
+    assert_eq!(
+        names(&["-V", "-v", "HOME=/x", "-d", "/tmp"]),
+        format!(
+            "{before},HOME=/x,LOGNAME=alice,PATH=/usr/bin:/bin,SHELL=/bin/bash,LANG=C,SECRET=s,\
+             PBS_O_INITDIR=/tmp,PBS_O_WORKDIR=/tmp,PBS_O_HOST=hn1"
+        )
+    );
+}
+
+#[test]
+fn the_demo_script_is_understood() {
+    let script = b"#PBS    -N  testjob\n#PBS    -o  /ghome/alice/$PBS_JOBID.out\n#PBS\t-e  /ghome/alice/$PBS_JOBID.err\n\
+        #PBS    -l nodes=1:gpus=1:S\n#PBS    -r y\n#PBS    -q mcc\n#PBS \ncd $PBS_O_WORKDIR\n#PBS -N late\n";
+    let request = submit(script, &[]).unwrap();
+    assert_eq!(request.destination, "mcc");
+    assert_eq!(request.script, script);
+    assert_eq!(attribute(&request, "Job_Name"), "testjob");
+    assert_eq!(
+        attribute(&request, "Error_Path"),
+        "hn1:/ghome/alice/$PBS_JOBID.err"
+    );
+    assert_eq!(attribute(&request, "Resource_List"), "nodes=1:gpus=1:S");
+    assert_eq!(attribute(&request, "Rerunable"), "True");
+}
+
+#[test]
+fn another_prefix_reads_other_directives() {
+    let script = b"#PBS -N pbsname\n#XX -N xxname\ntrue\n";
+    let name = |args: &[&str]| attribute(&submit(script, args).unwrap(), "Job_Name");
+    assert_eq!(name(&[]), "pbsname");
+    assert_eq!(name(&["-C", "#XX"]), "xxname");
+    assert_eq!(name(&["-C", ""]), "job.sh");
+}
+
+#[test]
+fn bad_values_are_refused_in_the_words_of_torque() {
+    for (option, value) in [
+        ('p', "2000"),
+        ('p', "-1025"),
+        ('p', "abc"),
+        ('a', "9999"),
+        ('a', "abc"),
+        ('a', "2530"),
+        ('j', "xx"),
+        ('k', "x"),
+        ('m', "x"),
+        ('M', "@"),
+        ('S', "bash"),
+        ('S', "/bin/sh,/bin/bash"),
+        ('c', "x"),
+        ('N', "has space"),
+        ('d', "/nosuchdir"),
+        ('K', "x"),
+        ('K', "0"),
+        ('o', ""),
+    ] {
+        check_refused(
+            &[&format!("-{option}"), value],
+            2,
+            &format!("[qsub: illegal -{option} value]"),
+        );
+    }
+    check_refused(&["-r", "x"], 2, "[qsub: illegal -r value (y/n)]");
+    check_refused(&["-x"], 2, "[qsub: '-x' invalid on non-interactive job]");
+    check_refused(&["-X"], 2, "[qsub: DISPLAY not set]");
+    check_refused(
+        &["-J", "5"],
+        2,
+        "[The -J option can only be used in conjunction with -P]",
+    );
+    check_refused(&["--nosuch"], 2, "[a single - is not a valid option]");
+    check_refused(&["-Z"], 2, "qsub: invalid option -- 'Z'");
+    check_refused(&["-l"], 2, "qsub: option requires an argument -- 'l'");
+    check_refused(&["-q", "@"], 2, "qsub: illegally formed destination: @");
+    check_refused(
+        &["-q", "bad queue"],
+        2,
+        "qsub: illegally formed destination: bad queue",
+    );
+    check_refused(
+        &["-w", "/nosuchdir"],
+        3,
+        "qsub: Requested working directory '/nosuchdir' is not a valid directory",
+    );
+    check_refused(
+        &["-l", "nodes=1,ncpus=2"],
+        4,
+        "qsub: Jobs may not mix -l nodes with -l size or -l ncpus",
+    );
+    check_refused(
+        &["-i", "3"],
+        4,
+        "qsub: the idle array slot limit (-i) can only be applied to array jobs (-t)",
+    );
+    check_refused(
+        &["-I", "-t", "0-1"],
+        2,
+        "qsub: interactive job can not be job array.",
+    );
+    check_refused(
+        &["-W", "interactive=true"],
+        1,
+        "qsub:\tstandard input and output must be a terminal for ",
+    );
+}
+
+#[test]
+fn the_usage_is_the_recorded_one() {
+    let text = submit(b"true\n", &["-Z"]).unwrap_err().text;
+    let expected = "\
+qsub: invalid option -- 'Z'
+[exiting]
+
+usage: qsub [-a date_time] [-A account_string] [-b secs]
+    [-c [ none | { enabled | periodic | shutdown |
+    depth=<int> | dir=<path> | interval=<minutes>}... ]
+    [-C directive_prefix] [-d path] [-D path]
+    [-e path] [-h] [-I] [-j oe|eo|n] [-k {oe}] [-K <kill delay seconds>] 
+    [-l resource_list] [-m n|{abe}] [-M user_list] [-N jobname] [-o path] 
+    [-p priority] [-P proxy_user [-J <jobid]] [-q queue] [-r y|n] 
+    [-S path] [-t number_to_submit] [-T type]  [-u user_list] [-w] path
+    [-W additional_attributes] [-v variable_list] [-V ] [-x] [-X] [-z] [script]
+";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn root_may_not_submit() {
+    let root = Failure::new(1, "qsub can not be run as root");
+    let mut draft = Draft::default();
+    assert_eq!(request::refuse_root(0, 0, &draft), Err(root.clone()));
+    assert_eq!(request::refuse_root(1000, 1000, &draft), Ok(()));
+    draft.set("proxy_user", "alice");
+    assert_eq!(request::refuse_root(0, 0, &draft), Ok(()));
+    draft.set("proxy_user", "root");
+    assert_eq!(request::refuse_root(0, 0, &draft), Err(root));
+}
+
+proptest! {
+    #[test]
+    fn any_arguments_and_any_script_are_read(
+        args in proptest::collection::vec("(-[a-zA-Z-]{0,3})?[\\PC]{0,12}", 0..6),
+        script in "(#PBS[ -~\t]{0,30}\r?\n|[\\PC\n]{0,20}){0,5}",
+    ) {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        // Only whether it ends matters here; what it says is for the tests above.
+        prop_assert!(matches!(submit(script.as_bytes(), &args), Ok(_) | Err(_)));
+    }
+
+    #[test]
+    fn any_argument_of_a_known_option_is_read(option in "[aAcdDeFiIjJkKlLmMNopPqrStTuvwW]", value in "[ -~]{0,20}") {
+        let option = format!("-{option}");
+        prop_assert!(matches!(submit(b"true\n", &[&option, &value]), Ok(_) | Err(_)));
+    }
+}
