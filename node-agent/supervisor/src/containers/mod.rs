@@ -1,1 +1,36 @@
-//! Containers of attempts: `startdocker` options and policy, mounts, identity, and the door.
+//! Containers of attempts: what of `startdocker`'s options is accepted, which folders and cards a container gets, who
+//! its user is, and the door through which programs of attempts ask for one. Knows the engine only as a port.
+
+mod door;
+mod engine;
+mod environment;
+mod identity;
+mod keeper;
+mod mounts;
+mod options;
+mod plan;
+mod reach;
+mod refusal;
+mod registry;
+mod script;
+mod session;
+mod settings;
+mod stage;
+mod words;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use door::Door;
+pub use engine::{
+    Attached, Bind, CHUNK_BYTES_MAX, Cards, CgroupDriver, ContainerEngine, ContainerId,
+    ContainerSpec, EngineError, EngineFacts, ImageId, Output, OwnedContainer, Owner, Seen, Signal,
+    TerminalSize,
+};
+pub use keeper::Keeper;
+pub use registry::CONTAINERS_PER_ATTEMPT_MAX;
+pub use session::STDIN_WINDOW;
+pub use settings::{
+    BadVolume, CardsInContainers, ContainerSettings, DEFAULT_STAGE, Volume, VolumeFile,
+    resolve_volumes,
+};

@@ -1,0 +1,247 @@
+//! The agent's door: who calls is the kernel's word, which attempt they belong to is the attempts' word, and one
+//! session serves one container.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use capstan_proto::wire::container_input::Input;
+use capstan_proto::wire::container_output::Output as Said;
+use capstan_proto::wire::node_door_server::{NodeDoor, NodeDoorServer};
+use capstan_proto::wire::{
+    ContainerInput, ContainerOutput, ContainerRefused, ContainerRequest, ContainerResume,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::UdsConnectInfo;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::engine::{ContainerEngine, ContainerId, Seen};
+use super::keeper::Keeper;
+use super::plan::{self, Asked, Looked};
+use super::refusal::Refused;
+use super::session::{self, Started, Stop, Talk};
+use crate::ports::{AttemptContext, Attempts};
+
+/// Messages that wait for a slow client, of at most a chunk each.
+const OUTPUT_QUEUE: usize = 8;
+/// Largest message of a client: a request with its environment.
+const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// A client says what it wants within this time.
+const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// A file system that does not answer within this time is given up on.
+const LOOK_TIME: Duration = Duration::from_secs(30);
+
+/// The service behind the agent's socket. Clones are the same door.
+pub struct Door<E, A> {
+    keeper: Arc<Keeper<E>>,
+    attempts: Arc<A>,
+}
+
+impl<E, A> Clone for Door<E, A> {
+    fn clone(&self) -> Self {
+        Self {
+            keeper: Arc::clone(&self.keeper),
+            attempts: Arc::clone(&self.attempts),
+        }
+    }
+}
+
+/// Who calls, by the kernel's word.
+#[derive(Clone, Copy, Debug)]
+struct Caller {
+    pid: i32,
+    uid: u32,
+}
+
+impl<E: ContainerEngine, A: Attempts> Door<E, A> {
+    /// A door to the containers of `keeper`, for processes of `attempts`.
+    pub fn new(keeper: Arc<Keeper<E>>, attempts: Arc<A>) -> Self {
+        Self { keeper, attempts }
+    }
+
+    /// The tonic service, with its message sizes bounded. To be served on a Unix socket.
+    #[must_use]
+    pub fn into_service(self) -> NodeDoorServer<Self> {
+        NodeDoorServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// The live attempt of the caller, if it is the caller's.
+    fn context(&self, caller: Caller) -> Result<AttemptContext, Refused> {
+        let pid = u32::try_from(caller.pid).ok().filter(|&pid| pid > 0);
+        let context = pid.and_then(|pid| self.attempts.attempt_of(pid));
+        let context = context.ok_or(Refused::NoAttempt { pid: caller.pid })?;
+        match context.uid == caller.uid && caller.uid != 0 {
+            true => Ok(context),
+            false => Err(Refused::NotTheUser { uid: caller.uid }),
+        }
+    }
+
+    async fn serve(self, caller: Caller, mut input: Streaming<ContainerInput>, talk: Talk) {
+        let first = tokio::time::timeout(REQUEST_TIME, input.message()).await;
+        let first = match first {
+            Ok(Ok(Some(ContainerInput { input: Some(first) }))) => first,
+            // Gone, or nothing sensible said: there is nobody to answer.
+            Ok(Ok(_) | Err(_)) | Err(_) => return,
+        };
+        let served = match first {
+            Input::Request(request) => self.run(caller, request, input, &talk).await,
+            Input::Resume(resume) => self.resume(caller, resume, input, &talk).await,
+            Input::Stdin(_) | Input::StdinClosed(_) | Input::Resize(_) | Input::Signal(_) => {
+                Err(Refused::Request {
+                    what: "the first message must be a request",
+                })
+            }
+        };
+        if let Err(refused) = served {
+            talk.say(Said::Refused(ContainerRefused {
+                exit_code: refused.exit_code(),
+                message: refused.to_string(),
+                hint: refused.hint().to_owned(),
+            }))
+            .await;
+        }
+    }
+
+    async fn run(
+        &self,
+        caller: Caller,
+        request: ContainerRequest,
+        input: Streaming<ContainerInput>,
+        talk: &Talk,
+    ) -> Result<(), Refused> {
+        let context = self.context(caller)?;
+        let mut session = self.keeper.registry.admit(context.attempt)?;
+        let asked = Arc::new(Asked::from_wire(request)?);
+        let stop = session::stop(&self.keeper, &session, talk);
+        let prepared = tokio::select! {
+            prepared = self.prepare(&asked, &context, talk) => prepared?,
+            stop = stop => return stopped_early(stop, talk).await,
+        };
+        let (looked, users) = prepared;
+        let mut notices = looked.mounts.notices.clone();
+        notices.extend(looked.program.notice.clone());
+        // From here on a container may exist: this is never cancelled.
+        let (attached, spec, more) = self.keeper.start(&asked, &context, looked, &users).await?;
+        notices.extend(more);
+        for notice in notices {
+            talk.say(Said::Notice(notice)).await;
+        }
+        tracing::info!(attempt = %context.attempt, container = %attached.id.0, image = %spec.image, "container started");
+        if !session.serve(&attached.id) {
+            return Err(Refused::Ending);
+        }
+        let started = Started::of(&attached, spec.terminal.is_some(), Seen::default());
+        session::stream(&self.keeper, session, attached, started, input, talk).await;
+        Ok(())
+    }
+
+    /// What can be known before a container exists, the slow parts at the same time.
+    async fn prepare(
+        &self,
+        asked: &Arc<Asked>,
+        context: &AttemptContext,
+        talk: &Talk,
+    ) -> Result<(Looked, super::identity::ImageUsers), Refused> {
+        let facts = self.keeper.facts().await.map_err(Refused::Engine)?;
+        let site = plan::site(&self.keeper.settings, &facts, context);
+        let rights = site.rights.clone();
+        let (asked_too, context) = (Arc::clone(asked), context.clone());
+        let look = rights.look(move || plan::look(&asked_too, &site, &context));
+        let look = async {
+            let seen = tokio::time::timeout(LOOK_TIME, look).await;
+            let seen = seen.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+            seen.map_err(|source| Refused::Agent {
+                doing: "look at your folders",
+                source,
+            })?
+        };
+        let image = self.keeper.image(&asked.image, talk);
+        tokio::try_join!(look, image)
+    }
+
+    async fn resume(
+        &self,
+        caller: Caller,
+        resume: ContainerResume,
+        input: Streaming<ContainerInput>,
+        talk: &Talk,
+    ) -> Result<(), Refused> {
+        let ContainerResume {
+            container,
+            stdout_bytes,
+            stderr_bytes,
+            terminal,
+        } = resume;
+        let context = self.context(caller)?;
+        let mut session = self.keeper.registry.admit(context.attempt)?;
+        let id = ContainerId(container);
+        let gone = || Refused::Engine(super::engine::EngineError::NoContainer { id: id.clone() });
+        let container = self.keeper.find(&id).await.map_err(Refused::Engine)?;
+        // Somebody else's container is as good as none.
+        if container.owner.attempt != context.attempt || !session.serve(&id) {
+            return Err(gone());
+        }
+        let seen = Seen {
+            stdout: stdout_bytes,
+            stderr: stderr_bytes,
+        };
+        let attached = self
+            .keeper
+            .engine
+            .resume(&container, seen)
+            .await
+            .map_err(Refused::Engine)?;
+        if let Some(size) = terminal
+            .and_then(plan::terminal_size)
+            .filter(|_| container.terminal)
+        {
+            drop(self.keeper.engine.resize(&id, size).await);
+        }
+        tracing::info!(attempt = %context.attempt, container = %id.0, "container resumed");
+        let started = Started::of(&attached, container.terminal, seen);
+        session::stream(&self.keeper, session, attached, started, input, talk).await;
+        Ok(())
+    }
+}
+
+async fn stopped_early(stop: Stop, talk: &Talk) -> Result<(), Refused> {
+    match stop {
+        Stop::ClientGone => Ok(()),
+        Stop::AttemptEnded => Err(Refused::Ending),
+        Stop::LettingGo => {
+            talk.leave().await;
+            Ok(())
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl<E: ContainerEngine, A: Attempts> NodeDoor for Door<E, A> {
+    type RunContainerStream = ReceiverStream<Result<ContainerOutput, Status>>;
+
+    async fn run_container(
+        &self,
+        request: Request<Streaming<ContainerInput>>,
+    ) -> Result<Response<Self::RunContainerStream>, Status> {
+        let peer = request
+            .extensions()
+            .get::<UdsConnectInfo>()
+            .and_then(|info| info.peer_cred);
+        let caller = peer.and_then(|peer| {
+            let pid = peer.pid()?;
+            Some(Caller {
+                pid,
+                uid: peer.uid(),
+            })
+        });
+        let caller =
+            caller.ok_or_else(|| Status::permission_denied("the kernel does not say who calls"))?;
+        let (talk, heard) = mpsc::channel(OUTPUT_QUEUE);
+        // Not the handler's own task: that one ends with the client, and a container must still be removed then.
+        tokio::spawn(
+            self.clone()
+                .serve(caller, request.into_inner(), Talk::new(talk)),
+        );
+        Ok(Response::new(ReceiverStream::new(heard)))
+    }
+}

@@ -1,0 +1,189 @@
+//! The variables of a container: who the user is, what the job is, which cards it has; and what the user asked for,
+//! except where that would change one of those.
+
+use std::collections::BTreeMap;
+
+use capstan_types::{CardId, Env};
+
+/// What the variables are made of.
+pub(super) struct Sources<'a> {
+    /// The attempt's own environment.
+    pub(super) attempt: &'a Env,
+    /// Name, home folder and shell of the user.
+    pub(super) person: (&'a str, &'a str, &'a str),
+    /// The granted cards, in the order in which they are numbered inside.
+    pub(super) cards: &'a [CardId],
+    /// `-e`, with the caller's values already filled in.
+    pub(super) asked: &'a [(String, Option<String>)],
+    /// The caller's environment, for `-e NAME`.
+    pub(super) caller: &'a BTreeMap<String, String>,
+}
+
+/// `NAME=value` lines, and what the person should know.
+#[must_use]
+pub(super) fn of(sources: &Sources<'_>) -> (Vec<String>, Vec<String>) {
+    let (name, home, shell) = sources.person;
+    let mut variables = BTreeMap::new();
+    let mut set = |name: &str, value: &str| {
+        variables.insert(name.to_owned(), value.to_owned());
+    };
+    for (name, value) in sources.attempt.iter().filter(|(name, _)| is_of_job(name)) {
+        set(name, value);
+    }
+    for (variable, value) in [
+        ("HOME", home),
+        ("USER", name),
+        ("LOGNAME", name),
+        ("SHELL", shell),
+    ] {
+        set(variable, value);
+    }
+    let mut notices = Vec::new();
+    for (name, value) in sources.asked {
+        let Some(value) = value.as_ref().or_else(|| sources.caller.get(name)) else {
+            continue;
+        };
+        if chooses_cards(name) {
+            notices.push(format!(
+                "-e {name} is left out: the container gets the job's own cards"
+            ));
+        } else {
+            set(name, value);
+        }
+    }
+    // Last, and always: an image may say NVIDIA_VISIBLE_DEVICES=all by itself.
+    let uuids: Vec<_> = sources.cards.iter().map(CardId::to_string).collect();
+    let indices: Vec<_> = (0..sources.cards.len())
+        .map(|index| index.to_string())
+        .collect();
+    set(
+        "NVIDIA_VISIBLE_DEVICES",
+        &if uuids.is_empty() {
+            "void".to_owned()
+        } else {
+            uuids.join(",")
+        },
+    );
+    set("CUDA_VISIBLE_DEVICES", &indices.join(","));
+    let lines = variables
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"));
+    (lines.collect(), notices)
+}
+
+fn is_of_job(name: &str) -> bool {
+    name.starts_with("PBS_") || matches!(name, "TZ" | "OMP_NUM_THREADS")
+}
+
+/// Whether the NVIDIA runtime or CUDA reads from this variable which devices there are.
+fn chooses_cards(name: &str) -> bool {
+    const HARMLESS: &[&str] = &[
+        "NVIDIA_DRIVER_CAPABILITIES",
+        "NVIDIA_DISABLE_REQUIRE",
+        "NVIDIA_TF32_OVERRIDE",
+    ];
+    match name {
+        "CUDA_VISIBLE_DEVICES" => true,
+        name => {
+            name.starts_with("NVIDIA_")
+                && !name.starts_with("NVIDIA_REQUIRE_")
+                && !HARMLESS.contains(&name)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(cards: &[&str], asked: &[(&str, Option<&str>)], expected: &[&str], notices: usize) {
+        let attempt: Env = [
+            ("PBS_JOBID", "1.s"),
+            ("SECRET", "x"),
+            ("CUDA_VISIBLE_DEVICES", "5"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into_iter()
+        .collect();
+        let cards: Vec<_> = cards.iter().map(|&card| CardId::from(card)).collect();
+        let asked: Vec<_> = asked
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), v.map(str::to_owned)))
+            .collect();
+        let (lines, said) = of(&Sources {
+            attempt: &attempt,
+            person: ("ann", "/ghome/ann", "/bin/bash"),
+            cards: &cards,
+            asked: &asked,
+            caller: &BTreeMap::from([("FROM_CALLER".to_owned(), "yes".to_owned())]),
+        });
+        for line in expected {
+            assert!(
+                lines.iter().any(|seen| seen == line),
+                "{line} not in {lines:?}"
+            );
+        }
+        assert!(!lines.iter().any(|line| line.starts_with("SECRET")));
+        assert_eq!(said.len(), notices, "{said:?}");
+    }
+
+    #[test]
+    fn the_container_knows_user_job_and_cards() {
+        check(
+            &["GPU-a", "GPU-b"],
+            &[],
+            &[
+                "PBS_JOBID=1.s",
+                "USER=ann",
+                "LOGNAME=ann",
+                "HOME=/ghome/ann",
+                "SHELL=/bin/bash",
+                "NVIDIA_VISIBLE_DEVICES=GPU-a,GPU-b",
+                "CUDA_VISIBLE_DEVICES=0,1",
+            ],
+            0,
+        );
+    }
+
+    #[test]
+    fn a_job_without_cards_sees_none() {
+        check(
+            &[],
+            &[],
+            &["NVIDIA_VISIBLE_DEVICES=void", "CUDA_VISIBLE_DEVICES="],
+            0,
+        );
+    }
+
+    #[test]
+    fn nobody_asks_for_other_cards_by_variable() {
+        for name in [
+            "NVIDIA_VISIBLE_DEVICES",
+            "CUDA_VISIBLE_DEVICES",
+            "NVIDIA_MIG_CONFIG_DEVICES",
+        ] {
+            check(
+                &["GPU-a"],
+                &[(name, Some("all"))],
+                &["NVIDIA_VISIBLE_DEVICES=GPU-a", "CUDA_VISIBLE_DEVICES=0"],
+                1,
+            );
+        }
+        check(
+            &["GPU-a"],
+            &[("NVIDIA_DRIVER_CAPABILITIES", Some("all"))],
+            &["NVIDIA_DRIVER_CAPABILITIES=all"],
+            0,
+        );
+    }
+
+    #[test]
+    fn asked_variables_win_over_ours_and_may_come_from_the_caller() {
+        check(
+            &[],
+            &[("HOME", Some("/x")), ("FROM_CALLER", None), ("UNSET", None)],
+            &["HOME=/x", "FROM_CALLER=yes"],
+            0,
+        );
+    }
+}

@@ -1,0 +1,434 @@
+//! Keeps the containers of this agent: starts them, removes them, and answers for them when an attempt ends. The
+//! engine's labels and a mark per attempt on disk are its memory, so a restart forgets nothing.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use capstan_proto::wire::container_output::Output as Said;
+use capstan_types::{AttemptId, CardId};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::engine::{
+    Attached, Bind, ContainerEngine, ContainerId, ContainerSpec, EngineError, EngineFacts, ImageId,
+    OwnedContainer, Owner,
+};
+use super::identity::{FILE_BYTES_MAX, Files, ImageUsers};
+use super::plan::{self, Asked, Looked};
+use super::refusal::Refused;
+use super::registry::Registry;
+use super::session::Talk;
+use super::settings::ContainerSettings;
+use super::stage::Stage;
+use crate::ports::{AttemptContext, Containers, ContainersError};
+
+/// What the engine said about itself is asked again after this time.
+const FACTS_KEPT: Duration = Duration::from_secs(60);
+/// How long a container that lost its agent waits for its client to come back.
+const ADOPTION: Duration = Duration::from_secs(60);
+/// Tries to remove a container while the engine is away, before its attempt's end has to do it.
+const REMOVALS_MAX: u32 = 20;
+/// Longest pause between two tries to reach the engine.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// The containers of one agent.
+pub struct Keeper<E> {
+    /// The engine.
+    pub(super) engine: E,
+    pub(super) settings: ContainerSettings,
+    pub(super) registry: Registry,
+    /// Set when the agent stops: sessions end, containers run on.
+    pub(super) letting_go: CancellationToken,
+    stage: Stage,
+    files: Files,
+    marks: Marks,
+    facts: Mutex<Option<(Instant, Arc<EngineFacts>)>>,
+    /// In the name of every container that this process starts.
+    boot: String,
+    next: AtomicU64,
+    said_no_cgroup: AtomicBool,
+}
+
+impl<E: ContainerEngine> Keeper<E> {
+    /// Opens the agent's folders for containers. The engine is not asked anything yet: it may be down.
+    ///
+    /// # Errors
+    /// A folder cannot be made.
+    pub fn open(engine: E, settings: ContainerSettings) -> io::Result<Self> {
+        let files = Files::open(&settings.state_dir)?;
+        files.forget_old();
+        let since_epoch = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        Ok(Self {
+            engine,
+            registry: Registry::default(),
+            letting_go: CancellationToken::new(),
+            stage: Stage::open(&settings.stage_dir)?,
+            files,
+            marks: Marks::open(settings.state_dir.join("containers").join("attempts"))?,
+            facts: Mutex::default(),
+            boot: format!("{:x}", since_epoch.as_millis()),
+            next: AtomicU64::new(0),
+            said_no_cgroup: AtomicBool::new(false),
+            settings,
+        })
+    }
+
+    /// What the engine is and can; asked at most once in a while.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn facts(&self) -> Result<Arc<EngineFacts>, EngineError> {
+        let mut kept = self.facts.lock().await;
+        if let Some((_, facts)) = kept.as_ref().filter(|(at, _)| at.elapsed() < FACTS_KEPT) {
+            return Ok(Arc::clone(facts));
+        }
+        let facts = Arc::new(self.engine.facts().await?);
+        *kept = Some((Instant::now(), Arc::clone(&facts)));
+        Ok(facts)
+    }
+
+    /// Ends all sessions and leaves their containers running, for the agent that comes after this one.
+    pub fn let_go(&self) {
+        self.letting_go.cancel();
+    }
+
+    /// Takes over the containers that an earlier process of this agent left: those whose client comes back in time
+    /// are served again, the others end. Returns when that is done; run it beside the door.
+    pub async fn adopt(&self) {
+        let Ok(left) = self
+            .patiently("list containers", || {
+                self.engine.owned(&self.settings.agent)
+            })
+            .await
+        else {
+            return;
+        };
+        let left: Vec<_> = left
+            .into_iter()
+            .filter(|container| !container.name.contains(&self.boot))
+            .collect();
+        for container in left.iter().filter(|container| container.never_started) {
+            self.remove(&container.id).await;
+        }
+        tokio::time::sleep(ADOPTION).await;
+        for container in left.iter().filter(|container| !container.never_started) {
+            if !self.registry.serves(&container.id) {
+                tracing::info!(container = %container.id.0, attempt = %container.owner.attempt, "client did not come back");
+                self.remove(&container.id).await;
+            }
+        }
+    }
+
+    /// Finds the image, gets it from its registry if need be (the client hears of it), and the users it defines.
+    pub(super) async fn image(&self, name: &str, talk: &Talk) -> Result<ImageUsers, Refused> {
+        let id = match self.engine.image(name).await {
+            Err(EngineError::ImageMissing { .. }) => {
+                let said =
+                    format!("image {name} is not on this node: getting it from its registry");
+                talk.say(Said::Notice(said)).await;
+                self.engine.pull(name).await.map_err(Refused::Engine)?;
+                self.engine.image(name).await
+            }
+            other => other,
+        };
+        let id = id.map_err(Refused::Engine)?;
+        if let Some(users) = self.files.image_users(&id) {
+            return Ok(users);
+        }
+        let users = ImageUsers {
+            passwd: self.text_of_image(&id, "/etc/passwd").await?,
+            group: self.text_of_image(&id, "/etc/group").await?,
+        };
+        self.files
+            .keep_image_users(&id, &users)
+            .map_err(|source| Refused::Agent {
+                doing: "remember the users of the image",
+                source,
+            })?;
+        Ok(users)
+    }
+
+    async fn text_of_image(&self, id: &ImageId, path: &str) -> Result<String, Refused> {
+        let bytes = self
+            .engine
+            .file_of_image(id, path, FILE_BYTES_MAX)
+            .await
+            .map_err(Refused::Engine)?;
+        Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
+    }
+
+    /// Starts the container; its pinned mounts are let go as soon as it runs. Never cancelled half-way by its caller.
+    pub(super) async fn start(
+        &self,
+        asked: &Asked,
+        context: &AttemptContext,
+        looked: Looked,
+        users: &ImageUsers,
+    ) -> Result<(Attached, ContainerSpec, Vec<String>), Refused> {
+        let facts = self.facts().await.map_err(Refused::Engine)?;
+        let agent = |doing| move |source| Refused::Agent { doing, source };
+        let identity = self
+            .files
+            .of_person(users, &looked.person)
+            .map_err(agent("write passwd and group"))?;
+        let (mut spec, notices) = self.spec(asked, context, &looked, &facts);
+        spec.binds.extend(plan::fixed_binds(context, &identity));
+        let pinned = self
+            .stage
+            .pin(&looked.mounts.list)
+            .map_err(agent("pin the mounts"))?;
+        for (mount, source) in looked.mounts.list.iter().zip(&pinned.sources) {
+            spec.binds.push(Bind {
+                source: source.clone(),
+                target: mount.target.clone(),
+                read_only: mount.read_only,
+            });
+        }
+        let mut copy_of_script = None;
+        if let Some(copy) = &looked.program.copy {
+            let owner = (context.uid, context.gid);
+            let file = self
+                .files
+                .for_one(&spec.name, &copy.bytes, owner)
+                .map_err(agent("copy the script"))?;
+            spec.binds.push(Bind {
+                source: file.0.clone(),
+                target: copy.target.clone(),
+                read_only: true,
+            });
+            copy_of_script = Some(file);
+        }
+        let cgroup = spec.cgroup_parent.as_deref();
+        self.marks
+            .set(context.attempt, cgroup)
+            .map_err(agent("write the mark of the attempt"))?;
+        let attached = self
+            .engine
+            .ensure_started(&spec)
+            .await
+            .map_err(Refused::Engine)?;
+        drop((pinned, copy_of_script));
+        Ok((attached, spec, notices))
+    }
+
+    fn spec(
+        &self,
+        asked: &Asked,
+        context: &AttemptContext,
+        looked: &Looked,
+        facts: &EngineFacts,
+    ) -> (ContainerSpec, Vec<String>) {
+        let order = &context.spec;
+        let granted: Vec<_> = order
+            .cards
+            .iter()
+            .map(|card| CardId::from(card.uuid.as_str()))
+            .collect();
+        let (environment, mut notices) = plan::environment(asked, context, &granted);
+        let (shm_bytes, about_shm) = plan::shm(asked, order.memory_bytes, plan::host_memory());
+        let (interactive, terminal, about_terminal) = plan::streams(asked);
+        notices.extend(about_shm);
+        notices.extend(about_terminal);
+        let cgroup_parent = plan::cgroup_parent(context, facts.cgroups);
+        if cgroup_parent.is_none() && !self.said_no_cgroup.swap(true, Ordering::Relaxed) {
+            tracing::warn!(driver = ?facts.cgroups, "containers run outside of their attempts' cgroups");
+        }
+        // Under the attempt's cgroup its limit holds already.
+        let memory_bytes = if cgroup_parent.is_none() {
+            order.memory_bytes
+        } else {
+            None
+        };
+        let number = order.job_id.split('.').next().unwrap_or("job");
+        let number: String = number.chars().filter(char::is_ascii_alphanumeric).collect();
+        let nth = self.next.fetch_add(1, Ordering::Relaxed);
+        let spec = ContainerSpec {
+            name: format!("capstan-{number}-{}-{}-{nth}", context.attempt, self.boot),
+            image: asked.image.clone(),
+            command: looked.program.command.clone(),
+            environment,
+            workdir: looked.workdir.clone(),
+            user: (context.uid, context.gid),
+            groups: context.groups.clone(),
+            binds: Vec::new(),
+            cards: plan::cards(granted, self.settings.cards, facts),
+            shm_bytes,
+            cgroup_parent,
+            memory_bytes,
+            pids_max: plan::PIDS_MAX,
+            init: facts.has_init,
+            interactive,
+            terminal,
+            owner: Owner {
+                agent: self.settings.agent.clone(),
+                attempt: context.attempt,
+                job: order.job_id.clone(),
+                user: order.user.clone(),
+            },
+        };
+        (spec, notices)
+    }
+
+    /// Kills and removes; while the engine is away this waits for it, but not for ever: the end of the attempt asks
+    /// again.
+    pub(super) async fn remove(&self, id: &ContainerId) {
+        let removed = self
+            .patiently("remove a container", || self.engine.ensure_removed(id))
+            .await;
+        if let Err(error) = removed {
+            tracing::warn!(container = %id.0, error = super::refusal::chain(&error), "container is still there");
+        }
+    }
+
+    /// Looks up a container of this agent, waiting for an engine that restarts.
+    pub(super) async fn find(&self, id: &ContainerId) -> Result<OwnedContainer, EngineError> {
+        let all = self
+            .patiently("look up a container", || {
+                self.engine.owned(&self.settings.agent)
+            })
+            .await?;
+        let found = all.into_iter().find(|container| container.id == *id);
+        found.ok_or_else(|| EngineError::NoContainer { id: id.clone() })
+    }
+
+    async fn patiently<T, F: Future<Output = Result<T, EngineError>>>(
+        &self,
+        doing: &'static str,
+        call: impl Fn() -> F,
+    ) -> Result<T, EngineError> {
+        let mut pause = Duration::from_millis(50);
+        for _ in 0..REMOVALS_MAX {
+            match call().await {
+                Err(error) if error.is_transient() => {
+                    tracing::debug!(
+                        doing,
+                        error = super::refusal::chain(&error),
+                        "engine is away"
+                    );
+                    tokio::time::sleep(pause).await;
+                    pause = PAUSE_MAX.min(pause * 2);
+                }
+                other => return other,
+            }
+        }
+        call().await
+    }
+
+    async fn remove_all(&self, attempt: AttemptId) -> Result<(), EngineError> {
+        for container in self.engine.owned(&self.settings.agent).await? {
+            if container.owner.attempt == attempt {
+                self.engine.ensure_removed(&container.id).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<E: ContainerEngine> Containers for Keeper<E> {
+    async fn end_attempt(&self, attempt: AttemptId) -> Result<(), ContainersError> {
+        self.registry.end(attempt).await;
+        // Most attempts never had a container: their end must not wait for the engine.
+        let Some(cgroup) = self.marks.get(attempt) else {
+            return Ok(());
+        };
+        self.remove_all(attempt)
+            .await
+            .map_err(|error| ContainersError {
+                attempt: Some(attempt),
+                wanted: "ended",
+                source: error.into(),
+            })?;
+        remove_cgroup(&cgroup);
+        self.marks.clear(attempt);
+        Ok(())
+    }
+
+    async fn attempts_with_containers(&self) -> Result<Vec<AttemptId>, ContainersError> {
+        // A mark stands before its first container, so the engine need not be asked.
+        Ok(self.marks.all())
+    }
+}
+
+/// The engine makes the parent in hierarchies that the shim does not use, and leaves it there.
+fn remove_cgroup(parent: &str) {
+    let parent = parent.trim_start_matches('/');
+    if parent.is_empty() || parent.split('/').any(|part| part == "..") {
+        return;
+    }
+    let root = PathBuf::from("/sys/fs/cgroup");
+    let hierarchies = std::fs::read_dir(&root)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([root.clone()]) {
+        // A cgroup with processes in it stays: the kernel refuses.
+        drop(std::fs::remove_dir(hierarchy.join(parent)));
+    }
+}
+
+/// Attempts that may have containers: a file each, written before the first one is created. Its content is the cgroup
+/// parent.
+struct Marks {
+    folder: PathBuf,
+    known: std::sync::Mutex<BTreeMap<AttemptId, String>>,
+}
+
+impl Marks {
+    fn open(folder: PathBuf) -> io::Result<Self> {
+        std::fs::create_dir_all(&folder)?;
+        let mut known = BTreeMap::new();
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let id = path
+                .file_name()
+                .and_then(|name| name.to_str()?.parse().ok());
+            if let Some(id) = id {
+                known.insert(AttemptId(id), std::fs::read_to_string(&path)?);
+            }
+        }
+        Ok(Self {
+            folder,
+            known: known.into(),
+        })
+    }
+
+    fn set(&self, attempt: AttemptId, cgroup: Option<&str>) -> io::Result<()> {
+        let cgroup = cgroup.unwrap_or_default();
+        if self.known().insert(attempt, cgroup.to_owned()).is_none() {
+            // Not synced: a mark and its containers both end with a power cut.
+            std::fs::write(self.path(attempt), cgroup)?;
+        }
+        Ok(())
+    }
+
+    fn get(&self, attempt: AttemptId) -> Option<String> {
+        self.known().get(&attempt).cloned()
+    }
+
+    fn clear(&self, attempt: AttemptId) {
+        drop(std::fs::remove_file(self.path(attempt)));
+        self.known().remove(&attempt);
+    }
+
+    fn all(&self) -> Vec<AttemptId> {
+        self.known().keys().copied().collect()
+    }
+
+    fn path(&self, attempt: AttemptId) -> PathBuf {
+        self.folder.join(attempt.0.to_string())
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<AttemptId, String>> {
+        self.known
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
