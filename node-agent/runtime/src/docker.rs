@@ -1,0 +1,344 @@
+//! Docker, behind the supervisor's port. Connections are made as they are needed, so a restart of the engine needs no
+//! care here; what a call found broken is the port's `Unreachable`.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::models::{ContainerSummary, SystemInfoCgroupDriverEnum};
+use bollard::query_parameters as query;
+use bollard::{API_DEFAULT_VERSION, Docker};
+use capstan_supervisor::containers::{
+    Attached, CgroupDriver, ContainerEngine, ContainerId, ContainerSpec, EngineError, EngineFacts, ImageId,
+    OwnedContainer, Seen, Signal, TerminalSize,
+};
+use capstan_types::AgentId;
+use futures_util::StreamExt;
+use tokio::sync::RwLock;
+
+use crate::attach::{self, Answer};
+use crate::{said, spec};
+
+/// An engine that does not answer a request for so long is taken for dead. Waiting for a container is no request.
+const REQUEST_TIME: Duration = Duration::from_secs(120);
+/// Bytes of a tar archive around a file in it: header, padding, end.
+const TAR_BYTES: usize = 4096;
+
+/// The Docker engine behind a Unix socket.
+#[derive(Debug)]
+pub struct DockerEngine {
+    socket: PathBuf,
+    /// With the API version negotiated; forgotten when the engine went away, for it may come back as another.
+    docker: RwLock<Option<Docker>>,
+}
+
+impl DockerEngine {
+    /// The engine at `socket`; it is not asked anything yet.
+    #[must_use]
+    pub fn at(socket: impl Into<PathBuf>) -> Self {
+        Self {
+            socket: socket.into(),
+            docker: RwLock::default(),
+        }
+    }
+
+    async fn docker(&self) -> Result<Docker, EngineError> {
+        if let Some(docker) = self.docker.read().await.as_ref() {
+            return Ok(docker.clone());
+        }
+        let path = self.socket.to_string_lossy();
+        let connected = Docker::connect_with_unix(&path, REQUEST_TIME.as_secs(), API_DEFAULT_VERSION);
+        let docker = async { connected?.negotiate_version().await }.await.map_err(|error| self.said(error))?;
+        *self.docker.write().await = Some(docker.clone());
+        Ok(docker)
+    }
+
+    fn said(&self, error: Error) -> EngineError {
+        let error = said::error(&self.socket, error);
+        if error.is_transient()
+            && let Ok(mut docker) = self.docker.try_write()
+        {
+            *docker = None;
+        }
+        error
+    }
+
+    fn about(&self, id: &ContainerId, error: Error) -> EngineError {
+        match said::status(&error) {
+            Some(404) => EngineError::NoContainer { id: id.clone() },
+            _ => self.said(error),
+        }
+    }
+
+    async fn create(&self, docker: &Docker, spec: &ContainerSpec) -> Result<ContainerId, EngineError> {
+        let options = query::CreateContainerOptionsBuilder::new().name(&spec.name).build();
+        match docker.create_container(Some(options), spec::body(spec)).await {
+            Ok(created) => Ok(ContainerId(created.id)),
+            // The name is ours alone: this is our own container, created by a call whose answer was lost.
+            Err(error) if said::status(&error) == Some(409) => {
+                let ours = self.owned(&spec.owner.agent).await?;
+                let found = ours.into_iter().find(|container| container.name == spec.name && container.owner == spec.owner);
+                found.map(|container| container.id).ok_or_else(|| self.said(error))
+            }
+            Err(error) if said::status(&error) == Some(404) => Err(EngineError::ImageMissing {
+                image: spec.image.clone(),
+                said: "it was removed just now".to_owned(),
+            }),
+            Err(error) => Err(said::start_error(self.said(error))),
+        }
+    }
+
+    async fn attach_and_start(
+        &self,
+        docker: &Docker,
+        id: &ContainerId,
+        spec: &ContainerSpec,
+    ) -> Result<Attached, EngineError> {
+        let path = attach::attach_path(&docker.client_version().to_string(), &id.0, spec.interactive, true);
+        let raw = attach::open(&self.socket, "POST", &path, Answer::Upgrade).await;
+        let raw = raw.map_err(|error| said::no_stream(&self.socket, error))?;
+        let (output, input) = raw.split(spec.terminal.is_some());
+        let started = docker.start_container(&id.0, None).await;
+        started.map_err(|error| said::start_error(self.about(id, error)))?;
+        if let Some(size) = spec.terminal {
+            // It may have ended already; then nobody needs the size.
+            drop(self.resize(id, size).await);
+        }
+        Ok(Attached {
+            id: id.clone(),
+            output,
+            input: spec.interactive.then_some(input),
+        })
+    }
+}
+
+impl ContainerEngine for DockerEngine {
+    async fn facts(&self) -> Result<EngineFacts, EngineError> {
+        let docker = self.docker().await?;
+        let info = docker.info().await.map_err(|error| self.said(error))?;
+        let socket = self.socket.clone();
+        Ok(EngineFacts {
+            version: info.server_version.unwrap_or_default(),
+            cgroups: match info.cgroup_driver {
+                Some(SystemInfoCgroupDriverEnum::SYSTEMD) => CgroupDriver::Systemd,
+                Some(SystemInfoCgroupDriverEnum::NONE) => CgroupDriver::Nobody,
+                Some(SystemInfoCgroupDriverEnum::CGROUPFS | SystemInfoCgroupDriverEnum::EMPTY) | None => {
+                    CgroupDriver::Cgroupfs
+                }
+            },
+            runtimes: info.runtimes.unwrap_or_default().into_keys().collect(),
+            has_cdi: info.cdi_spec_dirs.is_some_and(|folders| !folders.is_empty()),
+            has_init: info.init_binary.is_some_and(|init| !init.is_empty()),
+            root: info.docker_root_dir.unwrap_or_default().into(),
+            keeps_containers: info.live_restore_enabled.unwrap_or(false),
+            shares_mounts: tokio::task::spawn_blocking(move || attach::shares_mounts(&socket)).await.unwrap_or(true),
+        })
+    }
+
+    async fn image(&self, name: &str) -> Result<ImageId, EngineError> {
+        let docker = self.docker().await?;
+        let missing = |said| EngineError::ImageMissing {
+            image: name.to_owned(),
+            said,
+        };
+        match docker.inspect_image(name).await {
+            Ok(image) => image.id.map(ImageId).ok_or_else(|| missing("it has no id".to_owned())),
+            Err(Error::DockerResponseServerError { status_code: 404, message }) => Err(missing(message)),
+            Err(error) => Err(self.said(error)),
+        }
+    }
+
+    async fn pull(&self, name: &str) -> Result<(), EngineError> {
+        let docker = self.docker().await?;
+        // Without a tag the engine would get all of them.
+        let last = name.rsplit('/').next().unwrap_or(name);
+        let name = match last.contains([':', '@']) {
+            true => name.to_owned(),
+            false => format!("{name}:latest"),
+        };
+        let options = query::CreateImageOptionsBuilder::new().from_image(&name).build();
+        let mut steps = std::pin::pin!(docker.create_image(Some(options), None, None));
+        while let Some(step) = steps.next().await {
+            let step = step.map_err(|error| said::pull_error(&name, self.said(error)))?;
+            if let Some(problem) = step.error_detail.and_then(|detail| detail.message) {
+                return Err(EngineError::ImageMissing {
+                    image: name,
+                    said: problem,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    async fn file_of_image(
+        &self,
+        image: &ImageId,
+        path: &str,
+        bytes_max: usize,
+    ) -> Result<Option<Vec<u8>>, EngineError> {
+        let docker = self.docker().await?;
+        // A container that never runs: the only way into an image that the engine offers.
+        let body = bollard::models::ContainerCreateBody {
+            image: Some(image.0.clone()),
+            cmd: Some(vec!["/".to_owned()]),
+            ..Default::default()
+        };
+        let created = docker.create_container(None, body).await.map_err(|error| self.said(error))?;
+        let id = ContainerId(created.id);
+        let read = read_file(&docker, &id, path, bytes_max + TAR_BYTES).await;
+        self.ensure_removed(&id).await?;
+        match read {
+            Ok(archive) => Ok(first_file(&archive).map(<[u8]>::to_vec)),
+            Err(error) if said::status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(self.said(error)),
+        }
+    }
+
+    async fn ensure_started(&self, spec: &ContainerSpec) -> Result<Attached, EngineError> {
+        let docker = self.docker().await?;
+        let id = self.create(&docker, spec).await?;
+        match self.attach_and_start(&docker, &id, spec).await {
+            Ok(attached) => Ok(attached),
+            Err(error) => {
+                // A start that was refused leaves the container behind.
+                if let Err(removal) = self.ensure_removed(&id).await {
+                    tracing::warn!(container = %id.0, error = %removal, "container that did not start is still there");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn resume(&self, container: &OwnedContainer, seen: Seen) -> Result<Attached, EngineError> {
+        let version = self.docker().await?.client_version().to_string();
+        let OwnedContainer { id, terminal, .. } = container;
+        let failed = |error| match error {
+            attach::NoStream::Status(404, _) => EngineError::NoContainer { id: id.clone() },
+            error => said::no_stream(&self.socket, error),
+        };
+        let path = attach::logs_path(&version, &id.0);
+        let log = attach::open(&self.socket, "GET", &path, Answer::Body).await.map_err(failed)?;
+        let output = log.behind(*terminal, seen);
+        // A program without a terminal saw the end of its stdin when our connection broke.
+        let mut input = None;
+        if *terminal {
+            let path = attach::attach_path(&version, &id.0, true, false);
+            if let Ok(raw) = attach::open(&self.socket, "POST", &path, Answer::Upgrade).await {
+                input = Some(raw.split(true).1);
+            }
+        }
+        Ok(Attached {
+            id: id.clone(),
+            output,
+            input,
+        })
+    }
+
+    async fn wait(&self, id: &ContainerId) -> Result<i32, EngineError> {
+        let docker = self.docker().await?;
+        let options = query::WaitContainerOptionsBuilder::new().condition("not-running").build();
+        let mut ended = std::pin::pin!(docker.wait_container(&id.0, Some(options)));
+        match ended.next().await {
+            Some(Ok(response)) => Ok(response.status_code as i32),
+            // bollard makes an error of every code but 0.
+            Some(Err(Error::DockerContainerWaitError { code, .. })) => Ok(code as i32),
+            Some(Err(error)) => Err(self.about(id, error)),
+            None => Err(EngineError::Unreachable {
+                socket: self.socket.clone(),
+                source: "it closed the connection".into(),
+            }),
+        }
+    }
+
+    async fn signal(&self, id: &ContainerId, signal: Signal) -> Result<(), EngineError> {
+        let docker = self.docker().await?;
+        let options = query::KillContainerOptionsBuilder::new().signal(&signal.0.to_string()).build();
+        match docker.kill_container(&id.0, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(error) if matches!(said::status(&error), Some(404 | 409)) => Ok(()),
+            Err(error) => Err(self.said(error)),
+        }
+    }
+
+    async fn resize(&self, id: &ContainerId, size: TerminalSize) -> Result<(), EngineError> {
+        let docker = self.docker().await?;
+        let options = query::ResizeContainerTTYOptionsBuilder::new().h(size.rows.into()).w(size.columns.into()).build();
+        match docker.resize_container_tty(&id.0, options).await {
+            Ok(()) => Ok(()),
+            Err(error) if matches!(said::status(&error), Some(404 | 409)) => Ok(()),
+            Err(error) => Err(self.said(error)),
+        }
+    }
+
+    async fn ensure_removed(&self, id: &ContainerId) -> Result<(), EngineError> {
+        let docker = self.docker().await?;
+        let options = query::RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        match docker.remove_container(&id.0, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(error) if said::status(&error) == Some(404) => Ok(()),
+            // Somebody else removes it already: done when it is gone.
+            Err(error) if said::status(&error) == Some(409) => {
+                let options = query::WaitContainerOptionsBuilder::new().condition("removed").build();
+                let mut gone = std::pin::pin!(docker.wait_container(&id.0, Some(options)));
+                match tokio::time::timeout(REQUEST_TIME, gone.next()).await {
+                    Ok(_) => Ok(()),
+                    Err(_) => Err(self.said(error)),
+                }
+            }
+            Err(error) => Err(self.said(error)),
+        }
+    }
+
+    async fn owned(&self, agent: &AgentId) -> Result<Vec<OwnedContainer>, EngineError> {
+        let docker = self.docker().await?;
+        let filters = HashMap::from([("label", vec![spec::label_of(agent)])]);
+        let options = query::ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let all: Vec<ContainerSummary> =
+            docker.list_containers(Some(options)).await.map_err(|error| self.said(error))?;
+        Ok(all.into_iter().filter_map(spec::owned).collect())
+    }
+}
+
+async fn read_file(docker: &Docker, id: &ContainerId, path: &str, bytes_max: usize) -> Result<Vec<u8>, Error> {
+    let options = query::DownloadFromContainerOptionsBuilder::new().path(path).build();
+    let mut pieces = std::pin::pin!(docker.download_from_container(&id.0, Some(options)));
+    let mut archive = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        archive.extend_from_slice(&piece?);
+        if archive.len() > bytes_max {
+            // An image may hold anything, and we keep what we read: too much is as good as nothing.
+            return Ok(Vec::new());
+        }
+    }
+    Ok(archive)
+}
+
+/// The content of the first entry of a tar archive, when that is a plain file.
+fn first_file(archive: &[u8]) -> Option<&[u8]> {
+    let header = archive.get(..512)?;
+    let is_plain = matches!(header[156], b'0' | 0);
+    let size = std::str::from_utf8(&header[124..135]).ok()?;
+    let size = usize::from_str_radix(size.trim_matches(['\0', ' ']), 8).ok()?;
+    archive.get(512..512 + size).filter(|_| is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_file;
+
+    #[test]
+    fn the_first_file_of_an_archive_is_found() {
+        let mut archive = vec![0; 1024];
+        archive[124..136].copy_from_slice(b"00000000005\0");
+        archive[156] = b'0';
+        archive[512..517].copy_from_slice(b"hello");
+        assert_eq!(first_file(&archive), Some(&b"hello"[..]));
+        archive[156] = b'2';
+        assert_eq!(first_file(&archive), None, "a link");
+        assert_eq!(first_file(b""), None);
+        archive[156] = b'0';
+        archive[124..136].copy_from_slice(b"77777777777\0");
+        assert_eq!(first_file(&archive), None, "cut short");
+    }
+}
