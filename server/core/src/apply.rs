@@ -1,8 +1,24 @@
 //! One event at one time: what changes, what must be done, what is answered, or why not.
+//! Here is only who decides what; each noun has its own file.
+
+mod attempt;
+mod authority;
+mod delete;
+mod dependants;
+mod draft;
+mod hold;
+mod node;
+mod placed;
+mod report;
+mod submit;
+mod tick;
+
+use std::sync::Arc;
 
 use capstan_types::{JobId, Timestamp};
 
-use crate::{Change, Effect, Event, Rejection, State};
+use crate::{Change, Effect, Event, Rejection, Settings, State};
+use draft::Draft;
 
 /// What an event did.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,6 +46,35 @@ pub enum Reply {
 /// # Errors
 /// When the event is refused.
 pub fn apply(state: &mut State, event: &Event, now: Timestamp) -> Result<Outcome, Rejection> {
-    let _ = (state, event, now);
-    Ok(Outcome::default())
+    let mut draft = Draft::new(state, now);
+    decide(&mut draft, event)?;
+    dependants::settle(&mut draft)?;
+    let (decided, outcome) = draft.finish();
+    *state = decided;
+    Ok(outcome)
+}
+
+fn decide(draft: &mut Draft, event: &Event) -> Result<(), Rejection> {
+    match event {
+        Event::ServerStarted(settings) => server_started(draft, settings),
+        Event::Submit(submission) => submit::submit(draft, submission)?,
+        Event::Delete(order) => delete::delete(draft, order)?,
+        Event::Hold(order) => hold::hold(draft, order)?,
+        Event::Release(order) => hold::release(draft, order)?,
+        Event::AlterNode(order) => node::alter(draft, order)?,
+        Event::NodeAttached(hello) => node::attached(draft, hello)?,
+        Event::NodeDetached { node, agent } => node::detached(draft, node, agent),
+        Event::NodeChanged { node, inventory } => node::changed(draft, node, inventory)?,
+        Event::CardsUnclean { node, cards } => node::unclean(draft, node, cards)?,
+        Event::Reported { node, report } => report::reported(draft, node, report)?,
+        Event::Placed(placements) => placed::placed(draft, placements)?,
+        Event::Tick => tick::tick(draft)?,
+    }
+    Ok(())
+}
+
+/// The settings hold from now on. No agent is connected, and each gets the whole time again to come back.
+fn server_started(draft: &mut Draft, settings: &Arc<Settings>) {
+    draft.put_settings(settings.clone());
+    node::all_lost(draft);
 }

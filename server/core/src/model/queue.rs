@@ -19,3 +19,21 @@ pub struct Queue {
     /// What a job may ask for at most; a job that does not ask for a limited resource passes.
     pub resources_max: ResourceList,
 }
+
+impl Queue {
+    /// A queue that takes and starts jobs, limits nothing, and gives a job a week when it does not say.
+    #[must_use]
+    pub fn new(name: QueueName) -> Self {
+        let mut resources_default = ResourceList::default();
+        let set = resources_default.set("walltime", "168:00:00");
+        set.expect("a week is a walltime");
+        Self {
+            name,
+            is_enabled: true,
+            is_started: true,
+            priority: 0,
+            resources_default,
+            resources_max: ResourceList::default(),
+        }
+    }
+}

@@ -40,3 +40,27 @@ pub struct Settings {
     /// Most jobs that have not ended.
     pub live_jobs_max: u64,
 }
+
+impl Settings {
+    /// Settings of a server of this name with one queue, `batch`, whose jobs get a week; what a settings file changes.
+    #[must_use]
+    pub fn new(server: ServerName) -> Self {
+        let batch = Queue::new(QueueName::from("batch"));
+        Self {
+            server,
+            default_queue: batch.name.clone(),
+            queues: BTreeMap::from([(batch.name.clone(), batch)]),
+            node_properties: BTreeMap::new(),
+            node_slots: BTreeMap::new(),
+            managers: Vec::new(),
+            operators: Vec::new(),
+            keep_completed_secs: 300,
+            kill_delay_secs: 2,
+            node_down_after_secs: 30,
+            node_lost_after_secs: 300,
+            script_bytes_max: 16 << 20,
+            array_members_max: 100_000,
+            live_jobs_max: 1_000_000,
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! How an attempt ends, whoever says so: its node, a node that came back without it, or time. Each end frees what
+//! the attempt held and decides whether the job runs again.
+
+use std::sync::Arc;
+
+use capstan_types::AttemptId;
+
+use super::draft::Draft;
+use crate::{
+    Account, Effect, Ended, Holds, Job, JobEvent, JobState, Rejection, Run, StopOrder, Usage,
+};
+
+/// Torque's JOB_EXEC_INITABT, "job aborted on MOM initialization": the node lost the attempt and the job may not
+/// be rerun.
+pub(super) const EXIT_LOST: i32 = -4;
+
+/// 256 + SIGTERM: deleted while it ran.
+pub(super) const EXIT_DELETED: i32 = 271;
+
+/// A job whose attempts get lost so many times is held: something in it may be what kills the nodes.
+pub(super) const LOST_ATTEMPTS_MAX: u32 = 20;
+
+/// What is left of an attempt that is over.
+pub(super) struct Remains {
+    pub(super) exit_status: Option<i32>,
+    pub(super) usage: Option<Usage>,
+}
+
+/// The script ran to its end, or was stopped.
+pub(super) fn exited(
+    draft: &mut Draft,
+    job: &Arc<Job>,
+    exit_status: i32,
+    usage: Usage,
+) -> Result<(), Rejection> {
+    if let JobState::Starting(_) = &job.state {
+        // Its node had no chance to say that it started before it was over.
+        draft.account(job, Account::Started);
+    }
+    match &job.state {
+        JobState::Exiting(run, order) if order.requeue => {
+            let comment = format!("requeued by {}", order.by);
+            requeue(draft, job, run.attempt, comment)
+        }
+        JobState::Pending
+        | JobState::Starting(_)
+        | JobState::Running(_)
+        | JobState::Exiting(..)
+        | JobState::Ended(_) => {
+            let remains = Remains {
+                exit_status: Some(exit_status),
+                usage: Some(usage),
+            };
+            end(draft, Job::clone(job), remains)
+        }
+    }
+}
+
+/// It never ran and would not on a second try: the job is held until somebody has dealt with the reason.
+pub(super) fn unstartable(
+    draft: &mut Draft,
+    job: &Arc<Job>,
+    reason: &str,
+) -> Result<(), Rejection> {
+    if let JobState::Exiting(_, StopOrder { requeue: false, .. }) = &job.state {
+        let remains = Remains {
+            exit_status: None,
+            usage: None,
+        };
+        return end(draft, commented(job, reason), remains);
+    }
+    let Some(attempt) = job.state.run().map(|run| run.attempt) else {
+        return Ok(());
+    };
+    let was_started = job.state.run().is_some_and(|run| run.started.is_some());
+    let mut job = commented(job, reason);
+    job.holds = job.holds.with(Holds::SYSTEM);
+    job.eligible = None;
+    let job = draft.advance(job, JobEvent::Requeued(attempt))?;
+    if was_started {
+        draft.account(&job, Account::Rerun);
+    }
+    Ok(())
+}
+
+/// Nobody knows what became of it. A job that was being deleted is gone; one that may be rerun gets another
+/// attempt; any other ends here, for two attempts of it could do harm.
+pub(super) fn lost(draft: &mut Draft, job: &Arc<Job>, reason: &str) -> Result<(), Rejection> {
+    let comment = format!("lost: {reason}");
+    let Some(attempt) = job.state.run().map(|run| run.attempt) else {
+        return Ok(());
+    };
+    let exit_status = match &job.state {
+        JobState::Exiting(_, order) if order.requeue => {
+            return requeue(draft, job, attempt, comment);
+        }
+        JobState::Exiting(..) => EXIT_DELETED,
+        JobState::Starting(_) | JobState::Running(_) if job.spec.is_rerunnable => {
+            return requeue(draft, job, attempt, comment);
+        }
+        JobState::Pending | JobState::Starting(_) | JobState::Running(_) | JobState::Ended(_) => {
+            EXIT_LOST
+        }
+    };
+    let remains = Remains {
+        exit_status: Some(exit_status),
+        usage: None,
+    };
+    end(draft, commented(job, &comment), remains)
+}
+
+/// Ends the job with its current attempt.
+pub(super) fn end(draft: &mut Draft, job: Job, remains: Remains) -> Result<(), Rejection> {
+    let Remains { exit_status, usage } = remains;
+    let run = job.state.run().map(|run| Run {
+        usage: usage.unwrap_or(run.usage),
+        ..run.clone()
+    });
+    let ended = Ended {
+        at: draft.now,
+        exit_status,
+        run,
+    };
+    let job = draft.advance(job, JobEvent::Ended(ended))?;
+    draft.account(&job, Account::Ended);
+    Ok(())
+}
+
+/// Back to its old place in the queue.
+fn requeue(
+    draft: &mut Draft,
+    job: &Arc<Job>,
+    attempt: AttemptId,
+    comment: String,
+) -> Result<(), Rejection> {
+    let mut job = commented(job, &comment);
+    if job.run_count >= LOST_ATTEMPTS_MAX {
+        job.holds = job.holds.with(Holds::SYSTEM);
+        let count = job.run_count;
+        job.comment = Some(format!("held after {count} attempts; {comment}").into());
+    }
+    job.eligible = job.holds.is_empty().then_some(draft.now);
+    let job = draft.advance(job, JobEvent::Requeued(attempt))?;
+    draft.account(&job, Account::Rerun);
+    Ok(())
+}
+
+/// Tells the script's node to stop an attempt that is no longer the job's, and keeps new work away from the node
+/// until it has.
+pub(super) fn disown(draft: &mut Draft, run: &Run, grace_secs: u32) {
+    let Some(share) = run.shares.first() else {
+        return;
+    };
+    add_stray(draft, &share.node, run.attempt);
+    draft.effects.push(Effect::StopAttempt {
+        node: share.node.clone(),
+        attempt: run.attempt,
+        grace_secs,
+    });
+}
+
+pub(super) fn add_stray(draft: &mut Draft, name: &capstan_types::NodeName, attempt: AttemptId) {
+    let Some(node) = draft
+        .state
+        .node(name)
+        .filter(|node| !node.strays.contains(&attempt))
+    else {
+        return;
+    };
+    let mut node = crate::Node::clone(node);
+    node.strays.push(attempt);
+    draft.put_node(node);
+}
+
+/// Seconds between SIGTERM and SIGKILL for this job.
+pub(super) fn grace_secs(draft: &Draft, job: &Job) -> u32 {
+    let setting = draft
+        .state
+        .settings()
+        .map_or(0, |settings| settings.kill_delay_secs);
+    job.spec.kill_delay_secs.unwrap_or(setting)
+}
+
+fn commented(job: &Arc<Job>, comment: &str) -> Job {
+    let mut job = Job::clone(job);
+    job.comment = Some(comment.into());
+    job
+}

@@ -1,0 +1,115 @@
+//! `qdel`: what waits ends at once, what runs is told to stop, what has ended is refused.
+
+use std::sync::Arc;
+
+use capstan_types::{IndexSet, JobId, JobPart};
+
+use super::attempt::{self, EXIT_DELETED, Remains};
+use super::draft::{Draft, News};
+use crate::{Account, DeleteOrder, Effect, Ended, Job, JobEvent, JobState, Rejection, StopOrder};
+
+pub(super) fn delete(draft: &mut Draft, order: &DeleteOrder) -> Result<(), Rejection> {
+    let job = draft.job(order.job)?;
+    draft.require_owner(&job, order.job, &order.by)?;
+    if order.purge {
+        draft.require_manager(&order.by)?;
+    }
+    if job.has_ended() {
+        return Err(Rejection::AlreadyEnded(order.job));
+    }
+    match job.id.part {
+        JobPart::Array => delete_array(draft, &job, order),
+        JobPart::Whole | JobPart::Member(_) => delete_one(draft, &job, order),
+    }
+}
+
+fn delete_one(draft: &mut Draft, job: &Arc<Job>, order: &DeleteOrder) -> Result<(), Rejection> {
+    match (&job.state, order.purge) {
+        (JobState::Pending, _) => {
+            let job = end_pending(draft, Job::clone(job))?;
+            draft.account(&job, Account::Deleted(requestor(order)));
+        }
+        (JobState::Starting(run) | JobState::Running(run) | JobState::Exiting(run, _), true) => {
+            draft.account(job, Account::Deleted(requestor(order)));
+            let remains = Remains {
+                exit_status: Some(EXIT_DELETED),
+                usage: None,
+            };
+            attempt::end(draft, Job::clone(job), remains)?;
+            attempt::disown(draft, run, 0);
+        }
+        (JobState::Starting(run) | JobState::Running(run) | JobState::Exiting(run, _), false) => {
+            let stop = StopOrder {
+                at: draft.now,
+                grace_secs: order
+                    .grace_secs
+                    .unwrap_or_else(|| attempt::grace_secs(draft, job)),
+                requeue: false,
+                by: requestor(order),
+            };
+            let (grace_secs, attempt) = (stop.grace_secs, run.attempt);
+            let node = run.shares.first().map(|share| share.node.clone());
+            let job = draft.advance(Job::clone(job), JobEvent::StopOrdered(stop))?;
+            draft.account(&job, Account::Deleted(requestor(order)));
+            draft.effects.extend(node.map(|node| Effect::StopAttempt {
+                node,
+                attempt,
+                grace_secs,
+            }));
+        }
+        (JobState::Ended(_), _) => {}
+    }
+    Ok(())
+}
+
+/// Members that never had a record vanish without one: an array of 10,000 is deleted with one change.
+fn delete_array(draft: &mut Draft, array: &Arc<Job>, order: &DeleteOrder) -> Result<(), Rejection> {
+    let mut whole = Job::clone(array);
+    drop_waiting(draft, &mut whole);
+    let whole = draft.put(whole)?;
+    draft.account(&whole, Account::Deleted(requestor(order)));
+    for member in members(draft, array.id) {
+        delete_one(draft, &member, order)?;
+    }
+    // The last of the members may have ended it already.
+    let whole = Job::clone(&*draft.job(array.id)?);
+    draft.end_array_if_done(whole)
+}
+
+/// The array's members with a record that have not ended.
+pub(super) fn members(draft: &Draft, array: JobId) -> Vec<Arc<Job>> {
+    let submission = draft.state.submission(array.seq);
+    let live = submission.filter(|job| !job.is_array() && !job.has_ended());
+    live.cloned().collect()
+}
+
+/// Takes the waiting members out of `array`; jobs that waited for one of them learn that it never ran.
+pub(super) fn drop_waiting(draft: &mut Draft, array: &mut Job) {
+    if let Some(members) = array.array.as_mut() {
+        let awaited = draft
+            .state
+            .dependants_of_members(array.id.seq)
+            .map(|(member, _)| member);
+        let vanishing = awaited.filter(|member| match member.part {
+            JobPart::Member(index) => members.waiting.contains(index),
+            JobPart::Whole | JobPart::Array => false,
+        });
+        let news: Vec<_> = vanishing.map(|member| (member, News::NeverRan)).collect();
+        draft.news.extend(news);
+        members.waiting = IndexSet::default();
+    }
+}
+
+fn end_pending(draft: &mut Draft, job: Job) -> Result<Arc<Job>, Rejection> {
+    // A job that ran before it was requeued has an exit status in nobody's eyes: Torque shows none either.
+    let ended = Ended {
+        at: draft.now,
+        exit_status: None,
+        run: None,
+    };
+    draft.advance(job, JobEvent::Ended(ended))
+}
+
+fn requestor(order: &DeleteOrder) -> Box<str> {
+    format!("{}@{}", order.by.user, order.by.host).into()
+}

@@ -1,0 +1,234 @@
+//! A state in the making: what one event has changed so far. Nothing of it is seen before [`Draft::finish`], so a
+//! refusal half-way costs nothing. Changes are made of what was touched, each thing once, in a fixed order.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use capstan_types::{AttemptId, JobId, JobPart, NodeName, Timestamp};
+
+use super::{Outcome, Reply};
+use crate::{
+    Account, Change, Effect, Ended, Job, JobEvent, JobState, Node, Payload, Rejection, Settings,
+    State,
+};
+
+pub(super) struct Draft {
+    pub(super) state: State,
+    pub(super) now: Timestamp,
+    pub(super) effects: Vec<Effect>,
+    pub(super) reply: Reply,
+    /// What dependants may wait for, in the order it happened.
+    pub(super) news: Vec<(JobId, News)>,
+    jobs: BTreeSet<JobId>,
+    nodes: BTreeSet<NodeName>,
+    payload: Option<(JobId, Arc<Payload>)>,
+    settings: Option<Arc<Settings>>,
+    next_seq: Option<u64>,
+    next_attempt: Option<u64>,
+}
+
+/// What became of a job that others wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// It has started.
+    Started,
+    /// It ended with this exit status.
+    Exited(i32),
+    /// It was deleted before it ever ran.
+    NeverRan,
+    /// The server deleted it before it ever ran, because it could not.
+    Aborted,
+}
+
+impl Draft {
+    pub(super) fn new(state: &State, now: Timestamp) -> Self {
+        Self {
+            state: state.clone(),
+            now,
+            effects: Vec::new(),
+            reply: Reply::Done,
+            news: Vec::new(),
+            jobs: BTreeSet::new(),
+            nodes: BTreeSet::new(),
+            payload: None,
+            settings: None,
+            next_seq: None,
+            next_attempt: None,
+        }
+    }
+
+    /// The state with all that was decided, and the outcome to be stored.
+    pub(super) fn finish(self) -> (State, Outcome) {
+        let mut changes = Vec::with_capacity(self.jobs.len() + self.nodes.len() + 3);
+        changes.extend(self.settings.map(Change::PutSettings));
+        changes.extend(self.next_seq.map(Change::SetNextSeq));
+        changes.extend(self.next_attempt.map(Change::SetNextAttempt));
+        for name in self.nodes {
+            changes.push(match self.state.node(&name) {
+                Some(node) => Change::PutNode(node.clone()),
+                None => Change::RemoveNode(name),
+            });
+        }
+        changes.extend(
+            self.payload
+                .map(|(id, payload)| Change::PutPayload(id, payload)),
+        );
+        for id in self.jobs {
+            changes.push(match self.state.job(id) {
+                Some(job) => Change::PutJob(job.clone()),
+                None => Change::RemoveJob(id),
+            });
+        }
+        let outcome = Outcome {
+            changes,
+            effects: self.effects,
+            reply: self.reply,
+        };
+        (self.state, outcome)
+    }
+
+    pub(super) fn put_settings(&mut self, settings: Arc<Settings>) {
+        self.state.absorb(&Change::PutSettings(settings.clone()));
+        self.settings = Some(settings);
+    }
+
+    pub(super) fn put_node(&mut self, node: Node) {
+        self.nodes.insert(node.name.clone());
+        self.state.absorb(&Change::PutNode(Arc::new(node)));
+    }
+
+    pub(super) fn put_payload(&mut self, id: JobId, payload: Arc<Payload>) {
+        self.payload = Some((id, payload));
+    }
+
+    pub(super) fn take_seq(&mut self) -> u64 {
+        let seq = self.state.next_seq();
+        self.state.absorb(&Change::SetNextSeq(seq + 1));
+        self.next_seq = Some(seq + 1);
+        seq
+    }
+
+    pub(super) fn take_attempt(&mut self) -> AttemptId {
+        let attempt = self.state.next_attempt();
+        self.state.absorb(&Change::SetNextAttempt(attempt.0 + 1));
+        self.next_attempt = Some(attempt.0 + 1);
+        attempt
+    }
+
+    pub(super) fn remove_job(&mut self, id: JobId) {
+        self.state.absorb(&Change::RemoveJob(id));
+        self.jobs.insert(id);
+    }
+
+    /// The job, or a member of an array that has no record yet.
+    pub(super) fn job(&self, id: JobId) -> Result<Arc<Job>, Rejection> {
+        self.state.resolve(id).ok_or(Rejection::UnknownJob(id))
+    }
+
+    /// Changes the state of `job` and keeps it; the one place from which [`JobState::on`] is called.
+    pub(super) fn advance(&mut self, mut job: Job, event: JobEvent) -> Result<Arc<Job>, Rejection> {
+        job.state = job.state.on(event)?;
+        self.put(job)
+    }
+
+    /// Keeps `job`, and its array's account of its members.
+    pub(super) fn put(&mut self, mut job: Job) -> Result<Arc<Job>, Rejection> {
+        job.changed = self.now;
+        let id = job.id;
+        let before = self.state.job(id).cloned();
+        let after = Arc::new(job);
+        self.state.absorb(&Change::PutJob(after.clone()));
+        self.jobs.insert(id);
+        if let (JobState::Ended(ended), false) = (&after.state, has_ended(before.as_ref())) {
+            self.news.push((id, fate(&after, ended)));
+        }
+        if let JobPart::Member(index) = id.part {
+            self.count_member(index, before.as_ref(), &after)?;
+        }
+        Ok(after)
+    }
+
+    pub(super) fn account(&mut self, job: &Arc<Job>, record: Account) {
+        let (at, job) = (self.now, job.clone());
+        self.effects.push(Effect::Account { at, job, record });
+    }
+
+    /// Ends the array when none of its members is left to run or running.
+    pub(super) fn end_array_if_done(&mut self, array: Job) -> Result<(), Rejection> {
+        let Some(members) = array.array.as_ref() else {
+            return Ok(());
+        };
+        if !members.waiting.is_empty() || members.live > 0 || array.has_ended() {
+            self.put(array)?;
+            return Ok(());
+        }
+        let exit_status = (array.run_count > 0).then(|| members.worst_exit.unwrap_or(0));
+        let at = self.now;
+        let ended = Ended {
+            at,
+            exit_status,
+            run: None,
+        };
+        self.advance(array, JobEvent::Ended(ended))?;
+        Ok(())
+    }
+
+    fn count_member(
+        &mut self,
+        index: u32,
+        before: Option<&Arc<Job>>,
+        after: &Job,
+    ) -> Result<(), Rejection> {
+        let Some(array) = self.state.job(JobId::array(after.id.seq)) else {
+            return Ok(());
+        };
+        let mut array = Job::clone(array);
+        let Some(members) = array.array.as_mut() else {
+            return Ok(());
+        };
+        members.waiting.remove(index);
+        let is_live = |job: &Arc<Job>| u32::from(!job.has_ended());
+        let is_running = |job: &Arc<Job>| u32::from(job.state.run().is_some());
+        members.live += u32::from(!after.has_ended());
+        members.live -= before.map_or(0, is_live);
+        members.running += u32::from(after.state.run().is_some());
+        members.running -= before.map_or(0, is_running);
+        if let JobState::Ended(ended) = &after.state {
+            let failed = ended.exit_status.filter(|status| *status != 0);
+            members.worst_exit = members.worst_exit.or(failed);
+        }
+        let is_placed_anew = after.run_count > before.map_or(0, |job| job.run_count);
+        array.run_count += u32::from(is_placed_anew);
+        self.end_array_if_done(array)
+    }
+}
+
+fn has_ended(job: Option<&Arc<Job>>) -> bool {
+    job.is_some_and(|job| job.has_ended())
+}
+
+fn fate(job: &Job, ended: &Ended) -> News {
+    match ended.exit_status {
+        None => News::NeverRan,
+        Some(_) if ended.run.is_none() && !job.is_array() => News::Aborted,
+        Some(status) => News::Exited(status),
+    }
+}
+
+impl News {
+    /// What an ended job means for those that wait for it; `None` while it has not ended.
+    pub(super) fn of(job: &Job) -> Option<Self> {
+        match &job.state {
+            JobState::Ended(ended) => Some(fate(job, ended)),
+            JobState::Running(_) => Some(Self::Started),
+            JobState::Starting(run) | JobState::Exiting(run, _) => {
+                run.started.map(|_| Self::Started)
+            }
+            JobState::Pending => job
+                .array
+                .as_ref()
+                .filter(|array| array.running > 0)
+                .map(|_| Self::Started),
+        }
+    }
+}

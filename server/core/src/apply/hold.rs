@@ -1,0 +1,55 @@
+//! `qhold` and `qrls`. On a running job a hold changes nothing now and counts when it is rerun, as in Torque.
+
+use std::sync::Arc;
+
+use super::delete::members;
+use super::draft::Draft;
+use crate::{HoldOrder, Holds, Job, Rejection};
+
+pub(super) fn hold(draft: &mut Draft, order: &HoldOrder) -> Result<(), Rejection> {
+    for job in targets(draft, order)? {
+        let mut job = Job::clone(&job);
+        job.holds = job.holds.with(order.holds);
+        job.eligible = job.eligible.filter(|_| job.state.run().is_some());
+        draft.put(job)?;
+    }
+    Ok(())
+}
+
+pub(super) fn release(draft: &mut Draft, order: &HoldOrder) -> Result<(), Rejection> {
+    let targets = targets(draft, order)?;
+    let is_held = |job: &Arc<Job>| job.holds.without(order.holds) != job.holds;
+    if !targets.iter().any(is_held) {
+        return Err(Rejection::NotHeld(order.job));
+    }
+    for job in targets.iter().filter(|job| is_held(job)) {
+        let mut job = Job::clone(job);
+        if order.holds.contains(Holds::SYSTEM) && job.holds.contains(Holds::SYSTEM) {
+            // It said why the server held the job; whoever released it has dealt with it.
+            job.comment = None;
+        }
+        job.holds = job.holds.without(order.holds);
+        if job.is_eligible(draft.now) {
+            job.eligible = Some(draft.now);
+        }
+        draft.put(job)?;
+    }
+    Ok(())
+}
+
+/// The job; for an array also its members that have a record of their own, for the others are as the array is.
+fn targets(draft: &Draft, order: &HoldOrder) -> Result<Vec<Arc<Job>>, Rejection> {
+    let job = draft.job(order.job)?;
+    draft.require_owner(&job, order.job, &order.by)?;
+    draft.require_holds(order.holds, order.by.uid, &order.by.user)?;
+    if job.has_ended() {
+        return Err(Rejection::AlreadyEnded(order.job));
+    }
+    let mut targets = if job.is_array() {
+        members(draft, job.id)
+    } else {
+        Vec::new()
+    };
+    targets.insert(0, job);
+    Ok(targets)
+}

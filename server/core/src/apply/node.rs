@@ -1,0 +1,206 @@
+//! Nodes: an agent that comes and what it knows, one that goes, other hardware, what operators say.
+//!
+//! On every connect both sides reconcile. The agent says what it knows; here is decided, attempt by attempt, what
+//! goes on, what starts again, what is over, and what must be stopped because it is no job's any more.
+
+use std::sync::Arc;
+
+use capstan_types::{AgentId, AttemptId, CardId, NodeName};
+
+use super::draft::Draft;
+use super::{attempt, report};
+use crate::{Effect, Hello, Inventory, Job, JobState, Link, Node, NodeOrder, Rejection, Settings};
+
+/// Every node's link is lost, and what the settings say of nodes holds anew.
+pub(super) fn all_lost(draft: &mut Draft) {
+    let nodes: Vec<Arc<Node>> = draft.state.nodes().cloned().collect();
+    let settings = draft.state.settings().cloned();
+    for node in nodes {
+        let mut node = Node::clone(&node);
+        node.link = Link::Lost(draft.now);
+        configure(&mut node, settings.as_deref());
+        draft.put_node(node);
+    }
+}
+
+pub(super) fn attached(draft: &mut Draft, hello: &Hello) -> Result<(), Rejection> {
+    let old = draft.state.node(&hello.node).cloned();
+    let taken = old
+        .as_ref()
+        .is_some_and(|node| node.is_up() && node.agent != hello.agent);
+    if taken {
+        return Err(Rejection::NodeNameTaken(hello.node.clone()));
+    }
+    put_attached(draft, hello, old);
+    miss_unknown(draft, hello)?;
+    for known in &hello.attempts {
+        report::reported(draft, &hello.node, known)?;
+    }
+    restart_and_stop(draft, hello);
+    let expected = draft.state.held_on(&hello.node).map(|(attempt, _)| attempt);
+    let expected =
+        expected.filter(|attempt| report::current(draft, &hello.node, *attempt).is_some());
+    let welcome = Effect::WelcomeNode {
+        node: hello.node.clone(),
+        agent: hello.agent.clone(),
+        attempts: expected.collect(),
+    };
+    // The answer to the hello comes before every order about single attempts.
+    draft.effects.insert(0, welcome);
+    Ok(())
+}
+
+fn put_attached(draft: &mut Draft, hello: &Hello, old: Option<Arc<Node>>) {
+    let has = |card: &CardId| hello.inventory.cards.iter().any(|own| own.uuid == *card);
+    let (is_offline, note, unclean) = match old {
+        Some(old) => {
+            let unclean = old
+                .unclean
+                .iter()
+                .filter(|card| has(card))
+                .cloned()
+                .collect();
+            (old.is_offline, old.note.clone(), unclean)
+        }
+        None => (false, Box::default(), Vec::new()),
+    };
+    let mut node = Node {
+        name: hello.node.clone(),
+        agent: hello.agent.clone(),
+        inventory: hello.inventory.clone(),
+        slots: 0,
+        properties: Vec::new(),
+        link: Link::Up(draft.now),
+        is_offline,
+        note,
+        unclean,
+        // What is astray shows when the agent's attempts are gone through.
+        strays: Vec::new(),
+    };
+    configure(&mut node, draft.state.settings().map(AsRef::as_ref));
+    draft.put_node(node);
+}
+
+/// Attempts that should be in the agent's ledger and are not: lost, unless it may never have heard of them.
+fn miss_unknown(draft: &mut Draft, hello: &Hello) -> Result<(), Rejection> {
+    let is_known = |attempt: AttemptId| hello.attempts.iter().any(|known| known.attempt == attempt);
+    for (attempt, job) in scripts_on(draft, &hello.node) {
+        match &job.state {
+            JobState::Running(_) | JobState::Exiting(..) if !is_known(attempt) => {
+                attempt::lost(
+                    draft,
+                    &job,
+                    &format!("node {} came back without it", hello.node),
+                )?;
+            }
+            JobState::Pending
+            | JobState::Starting(_)
+            | JobState::Running(_)
+            | JobState::Exiting(..)
+            | JobState::Ended(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Orders that the agent may have missed are given again.
+fn restart_and_stop(draft: &mut Draft, hello: &Hello) {
+    let node = &hello.node;
+    for (attempt, job) in scripts_on(draft, node) {
+        match &job.state {
+            JobState::Starting(_) => {
+                let is_known = hello.attempts.iter().any(|known| known.attempt == attempt);
+                if !is_known {
+                    let node = node.clone();
+                    draft.effects.push(Effect::StartAttempt { node, job });
+                }
+            }
+            JobState::Exiting(_, order) => draft.effects.push(Effect::StopAttempt {
+                node: node.clone(),
+                attempt,
+                grace_secs: order.grace_secs,
+            }),
+            JobState::Pending | JobState::Running(_) | JobState::Ended(_) => {}
+        }
+    }
+}
+
+/// The attempts whose script runs on `node`, in order.
+fn scripts_on(draft: &Draft, node: &NodeName) -> Vec<(AttemptId, Arc<Job>)> {
+    let held = draft.state.held_on(node);
+    let here =
+        held.filter_map(|(attempt, _)| Some((attempt, report::current(draft, node, attempt)?)));
+    here.collect()
+}
+
+pub(super) fn detached(draft: &mut Draft, name: &NodeName, agent: &AgentId) {
+    let node = draft
+        .state
+        .node(name)
+        .filter(|node| node.is_up() && node.agent == *agent);
+    if let Some(node) = node {
+        let mut node = Node::clone(node);
+        node.link = Link::Lost(draft.now);
+        draft.put_node(node);
+    }
+}
+
+pub(super) fn changed(
+    draft: &mut Draft,
+    name: &NodeName,
+    inventory: &Inventory,
+) -> Result<(), Rejection> {
+    let mut node = Node::clone(known(draft, name)?);
+    node.inventory = inventory.clone();
+    node.unclean
+        .retain(|card| inventory.cards.iter().any(|own| own.uuid == *card));
+    configure(&mut node, draft.state.settings().map(AsRef::as_ref));
+    put_if_changed(draft, node);
+    Ok(())
+}
+
+pub(super) fn unclean(
+    draft: &mut Draft,
+    name: &NodeName,
+    cards: &[CardId],
+) -> Result<(), Rejection> {
+    let mut node = Node::clone(known(draft, name)?);
+    let own = node.inventory.cards.iter().map(|card| &card.uuid);
+    node.unclean = own.filter(|card| cards.contains(card)).cloned().collect();
+    put_if_changed(draft, node);
+    Ok(())
+}
+
+pub(super) fn alter(draft: &mut Draft, order: &NodeOrder) -> Result<(), Rejection> {
+    draft.require_operator(&order.by)?;
+    let mut node = Node::clone(known(draft, &order.node)?);
+    node.is_offline = order.offline.unwrap_or(node.is_offline);
+    if let Some(note) = &order.note {
+        node.note = note.clone();
+    }
+    put_if_changed(draft, node);
+    Ok(())
+}
+
+fn known<'a>(draft: &'a Draft, name: &NodeName) -> Result<&'a Arc<Node>, Rejection> {
+    let node = draft.state.node(name);
+    node.ok_or_else(|| Rejection::UnknownNode(name.clone()))
+}
+
+fn put_if_changed(draft: &mut Draft, node: Node) {
+    let is_same = draft
+        .state
+        .node(&node.name)
+        .is_some_and(|old| **old == node);
+    if !is_same {
+        draft.put_node(node);
+    }
+}
+
+/// Slots and properties as the settings have them. An agent that cannot tell its cores has one slot.
+fn configure(node: &mut Node, settings: Option<&Settings>) {
+    let slots = settings.and_then(|settings| settings.node_slots.get(&node.name).copied());
+    let properties = settings.and_then(|settings| settings.node_properties.get(&node.name));
+    node.slots = slots.unwrap_or(node.inventory.cores).max(1);
+    node.properties = properties.cloned().unwrap_or_default();
+}

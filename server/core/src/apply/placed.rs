@@ -1,0 +1,84 @@
+//! Placements of a plan become attempts. A plan is made of a state that may have changed since: a placement that no
+//! longer holds is dropped, and the next plan decides anew.
+
+use std::sync::Arc;
+
+use super::draft::Draft;
+use crate::{Effect, Job, JobEvent, NodeShare, Placement, Rejection, Run, Usage};
+
+pub(super) fn placed(draft: &mut Draft, placements: &[Placement]) -> Result<(), Rejection> {
+    for placement in placements {
+        if let Some(job) = still_startable(draft, placement) {
+            start(draft, &job, &placement.shares)?;
+        }
+    }
+    Ok(())
+}
+
+fn start(draft: &mut Draft, job: &Arc<Job>, shares: &[NodeShare]) -> Result<(), Rejection> {
+    let now = draft.now;
+    let run = Run {
+        attempt: draft.take_attempt(),
+        shares: shares.into(),
+        placed: now,
+        started: None,
+        usage: Usage::default(),
+    };
+    let mut job = Job::clone(job);
+    job.run_count = job.run_count.saturating_add(1);
+    job.eligible = job.eligible.or(job.not_before).or(Some(now));
+    job.comment = None;
+    let job = draft.advance(job, JobEvent::Placed(run))?;
+    if let Some(share) = shares.first() {
+        let node = share.node.clone();
+        draft.effects.push(Effect::StartAttempt { node, job });
+    }
+    Ok(())
+}
+
+fn still_startable(draft: &Draft, placement: &Placement) -> Option<Arc<Job>> {
+    let shares = &placement.shares;
+    let job = draft.state.resolve(placement.job)?;
+    let is_startable =
+        !job.is_array() && job.is_eligible(draft.now) && has_room_in_array(draft, &job);
+    let are_distinct =
+        (1..shares.len()).all(|at| shares[..at].iter().all(|one| one.node != shares[at].node));
+    let are_free =
+        !shares.is_empty() && are_distinct && shares.iter().all(|share| is_free(draft, share));
+    (is_startable && are_free).then_some(job)
+}
+
+fn has_room_in_array(draft: &Draft, job: &Job) -> bool {
+    let limit = job.spec.array.as_ref().and_then(|array| array.slot_limit);
+    let array = draft.state.job(capstan_types::JobId::array(job.id.seq));
+    let running = array
+        .and_then(|array| array.array.as_ref())
+        .map_or(0, |members| members.running);
+    limit.is_none_or(|limit| running < limit)
+}
+
+/// Whether all of `share` is there, clean and lent to nobody.
+fn is_free(draft: &Draft, share: &NodeShare) -> bool {
+    let Some(node) = draft.state.node(&share.node) else {
+        return false;
+    };
+    let held = || draft.state.held_on(&share.node).map(|(_, held)| held);
+    let is_ascending = share.slots.windows(2).all(|pair| pair[0] < pair[1]);
+    let are_slots_free = is_ascending
+        && share.slots.last().is_none_or(|last| *last < node.slots)
+        && held().all(|other| share.slots.iter().all(|slot| !other.slots.contains(slot)));
+    let are_cards_free = share.cards.iter().enumerate().all(|(at, card)| {
+        let is_twice = share.cards[..at]
+            .iter()
+            .any(|other| other.uuid == card.uuid);
+        let is_there = node.inventory.cards.iter().any(|own| own.uuid == card.uuid);
+        let is_lent = held().any(|other| other.cards.iter().any(|lent| lent.uuid == card.uuid));
+        is_there && !is_twice && !is_lent && !node.unclean.contains(&card.uuid)
+    });
+    let memory_held: u64 = held()
+        .map(|other| other.memory_bytes)
+        .fold(0, u64::saturating_add);
+    let is_memory_free =
+        share.memory_bytes <= node.inventory.memory_bytes.saturating_sub(memory_held);
+    node.is_usable() && node.strays.is_empty() && are_slots_free && are_cards_free && is_memory_free
+}

@@ -1,0 +1,288 @@
+//! The nodes as one plan sees them: what is free on each, kept in order, so that the best node is found without
+//! looking at all of them. Nodes that are alike in all that a request can name form a class.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use capstan_types::{JobId, NodeName};
+
+use super::request::{Each, may_run};
+use crate::{Node, NodeShare, ShareCard, State};
+
+pub(super) struct Cluster<'a> {
+    state: &'a State,
+    /// In name order.
+    pub(super) seats: Vec<Seat<'a>>,
+    pub(super) classes: Vec<Class<'a>>,
+    /// Marks nodes chosen in one try; counts tries.
+    pub(super) round: u32,
+    keeps: u32,
+}
+
+/// One node.
+pub(super) struct Seat<'a> {
+    pub(super) node: &'a Node,
+    pub(super) class: usize,
+    pub(super) free: Each,
+    /// Cards that are lent to nobody and may not be lent.
+    pub(super) unclean: u32,
+    /// The earlier job that it is kept for.
+    pub(super) kept_for: Option<Keeper>,
+    pub(super) round: u32,
+    lots: Option<Lots>,
+}
+
+/// What exactly is free on a node; made when something of it is lent in this plan.
+struct Lots {
+    taken: Vec<bool>,
+    /// Free cards, last index first.
+    cards: Vec<ShareCard>,
+}
+
+/// Nodes with equal properties and sizes.
+pub(super) struct Class<'a> {
+    pub(super) properties: &'a [Box<str>],
+    pub(super) only_uid: Option<u32>,
+    pub(super) slots: u32,
+    pub(super) cards: u32,
+    /// Places of the nodes that are up and not offline.
+    pub(super) usable: Vec<usize>,
+    /// How many nodes there are, down and offline ones included.
+    pub(super) known: u32,
+    /// (free cards, free slots, place) of usable nodes that are not kept.
+    pub(super) by_cards: BTreeSet<(u32, u32, usize)>,
+    /// (free slots, free cards, place) of the same nodes.
+    pub(super) by_slots: BTreeSet<(u32, u32, usize)>,
+    /// The first job in line that keeps a node of it.
+    pub(super) first_keeper: Option<Keeper>,
+}
+
+/// A job that keeps nodes, with its place among those that do.
+pub(super) type Keeper = (u32, JobId);
+
+impl<'a> Cluster<'a> {
+    pub(super) fn new(state: &'a State) -> Self {
+        let mut cluster = Self {
+            state,
+            seats: Vec::new(),
+            classes: Vec::new(),
+            round: 0,
+            keeps: 0,
+        };
+        let mut index = BTreeMap::new();
+        let mut held = state.held().peekable();
+        for node in state.nodes() {
+            let mut shares = Vec::new();
+            // Both are in name order; what is held on nodes that are gone is passed over.
+            while let Some((_, share)) = held.next_if(|(name, _)| **name <= node.name) {
+                if share.node == node.name {
+                    shares.push(share);
+                }
+            }
+            let key = class_key(node);
+            let classes = &mut cluster.classes;
+            let class = *index.entry(key).or_insert_with(|| {
+                classes.push(Class::new(node));
+                classes.len() - 1
+            });
+            cluster.seat(node, class, &shares);
+        }
+        cluster
+    }
+
+    fn seat(&mut self, node: &'a Node, class: usize, shares: &[&NodeShare]) {
+        let place = self.seats.len();
+        let (free, unclean) = what_is_free(node, shares);
+        self.seats.push(Seat {
+            node,
+            class,
+            free,
+            unclean,
+            kept_for: None,
+            round: 0,
+            lots: None,
+        });
+        let class = &mut self.classes[class];
+        class.known += 1;
+        if node.is_usable() {
+            class.usable.push(place);
+            class.insert(free, place);
+        }
+    }
+
+    /// The place of the node `name`.
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
+        self.seats
+            .binary_search_by(|seat| seat.node.name.as_str().cmp(name))
+            .ok()
+    }
+
+    /// Whether something of the node may be lent to the job being decided.
+    pub(super) fn is_open(&self, place: usize) -> bool {
+        let seat = &self.seats[place];
+        seat.node.is_usable() && seat.kept_for.is_none()
+    }
+
+    /// Begins a try: no node is chosen.
+    pub(super) fn begin(&mut self) {
+        self.round += 1;
+    }
+
+    pub(super) fn choose(&mut self, place: usize) {
+        self.seats[place].round = self.round;
+    }
+
+    pub(super) fn is_chosen(&self, place: usize) -> bool {
+        self.seats[place].round == self.round
+    }
+
+    /// Lends `each` of an open node on which it fits: lowest slots and cards first.
+    pub(super) fn lend(&mut self, place: usize, each: Each) -> NodeShare {
+        let seat = &mut self.seats[place];
+        let class = &mut self.classes[seat.class];
+        class.remove(seat.free, place);
+        seat.free = seat.free.minus(each);
+        class.insert(seat.free, place);
+        let state = self.state;
+        let node = seat.node;
+        let lots = seat.lots.get_or_insert_with(|| Lots::of(node, state));
+        NodeShare {
+            node: node.name.clone(),
+            slots: lots.take_slots(each.slots),
+            cards: lots.take_cards(each.cards),
+            memory_bytes: each.memory_bytes,
+        }
+    }
+
+    /// Keeps an open node for `job`.
+    pub(super) fn keep(&mut self, place: usize, job: JobId) {
+        self.keeps += 1;
+        let keeper = (self.keeps, job);
+        let seat = &mut self.seats[place];
+        seat.kept_for = Some(keeper);
+        let class = &mut self.classes[seat.class];
+        class.remove(seat.free, place);
+        class.first_keeper.get_or_insert(keeper);
+    }
+}
+
+type ClassKey<'a> = (&'a [Box<str>], u16, usize, Option<u32>);
+
+fn class_key(node: &Node) -> ClassKey<'_> {
+    let inventory = &node.inventory;
+    (
+        &node.properties,
+        node.slots,
+        inventory.cards.len(),
+        inventory.only_uid,
+    )
+}
+
+/// What is free on `node`, and how many cards are neither lent nor clean.
+fn what_is_free(node: &Node, shares: &[&NodeShare]) -> (Each, u32) {
+    let whole = Each::whole(node);
+    if !node.strays.is_empty() {
+        // Nobody knows what they still use.
+        return (Each::default(), whole.cards);
+    }
+    let mut taken = Each::default();
+    for share in shares {
+        taken.slots += share.slots.len() as u32;
+        taken.memory_bytes = taken.memory_bytes.saturating_add(share.memory_bytes);
+    }
+    let is_lent = |card: &capstan_types::CardId| {
+        let mut cards = shares.iter().flat_map(|share| &share.cards);
+        cards.any(|lent| lent.uuid == *card)
+    };
+    let mut unclean = 0;
+    let has_any = shares.iter().any(|share| !share.cards.is_empty()) || !node.unclean.is_empty();
+    for card in node.inventory.cards.iter().filter(|_| has_any) {
+        if is_lent(&card.uuid) {
+            taken.cards += 1;
+        } else if node.unclean.contains(&card.uuid) {
+            unclean += 1;
+        }
+    }
+    taken.cards += unclean;
+    (whole.minus(taken), unclean)
+}
+
+impl<'a> Class<'a> {
+    fn new(node: &'a Node) -> Self {
+        let whole = Each::whole(node);
+        Self {
+            properties: &node.properties,
+            only_uid: node.inventory.only_uid,
+            slots: whole.slots,
+            cards: whole.cards,
+            usable: Vec::new(),
+            known: 0,
+            by_cards: BTreeSet::new(),
+            by_slots: BTreeSet::new(),
+            first_keeper: None,
+        }
+    }
+
+    /// Whether its nodes are large enough when idle. Memory may differ within a class: it is each node's question.
+    pub(super) fn is_enough(&self, each: Each, uid: u32) -> bool {
+        each.slots <= self.slots && each.cards <= self.cards && may_run(self.only_uid, uid)
+    }
+
+    fn insert(&mut self, free: Each, place: usize) {
+        self.by_cards.insert((free.cards, free.slots, place));
+        self.by_slots.insert((free.slots, free.cards, place));
+    }
+
+    fn remove(&mut self, free: Each, place: usize) {
+        self.by_cards.remove(&(free.cards, free.slots, place));
+        self.by_slots.remove(&(free.slots, free.cards, place));
+    }
+}
+
+impl Lots {
+    fn of(node: &Node, state: &State) -> Self {
+        let mut taken = vec![false; usize::from(node.slots)];
+        let mut lent = BTreeSet::new();
+        let name: &NodeName = &node.name;
+        for (_, share) in state.held_on(name) {
+            for slot in &share.slots {
+                if let Some(slot) = taken.get_mut(usize::from(*slot)) {
+                    *slot = true;
+                }
+            }
+            lent.extend(share.cards.iter().map(|card| &card.uuid));
+        }
+        let cards = node.inventory.cards.iter().rev();
+        let free =
+            cards.filter(|card| !lent.contains(&card.uuid) && !node.unclean.contains(&card.uuid));
+        let cards = free.map(|card| ShareCard {
+            uuid: card.uuid.clone(),
+            index: card.index,
+        });
+        Self {
+            taken,
+            cards: cards.collect(),
+        }
+    }
+
+    fn take_slots(&mut self, count: u32) -> Vec<u16> {
+        let free = self
+            .taken
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, taken)| !**taken);
+        let first = free.take(count as usize);
+        first
+            .map(|(slot, taken)| {
+                *taken = true;
+                slot as u16
+            })
+            .collect()
+    }
+
+    fn take_cards(&mut self, count: u32) -> Vec<ShareCard> {
+        let rest = self.cards.len().saturating_sub(count as usize);
+        let mut cards = self.cards.split_off(rest);
+        cards.reverse();
+        cards
+    }
+}

@@ -1,0 +1,201 @@
+//! Whether any nodes could ever run a request, however idle: all that ever joined count, down ones by their last
+//! inventory. Uses the order of choice of [`super::fit`], so what is accepted here is placed on an idle cluster.
+
+use std::sync::Arc;
+
+use super::fit::{loose_slots, turns};
+use super::request::{Each, Part, Request, ShapeKey, Target, may_run};
+use crate::{JobSpec, Node, State};
+
+/// Nothing, or why the request can never be met, for a person: "asks for 3 cards on one node; node01 has the most
+/// with 2".
+pub(crate) fn feasible(state: &State, spec: &JobSpec) -> Result<(), Box<str>> {
+    let nodes: Vec<&Arc<Node>> = state.nodes().collect();
+    if nodes.is_empty() {
+        return Err("no node has joined yet".into());
+    }
+    let key = ShapeKey::of(spec);
+    let find = |name: &str| {
+        nodes
+            .binary_search_by(|node| node.name.as_str().cmp(name))
+            .ok()
+    };
+    let can_run: Vec<bool> = nodes
+        .iter()
+        .map(|node| may_run(node.inventory.only_uid, key.uid))
+        .collect();
+    if !can_run.contains(&true) {
+        let user = &spec.owner.user;
+        return Err(format!("every node runs jobs of one user only, and none of {user}").into());
+    }
+    let request = Request::of(&key, find);
+    let known = Known { nodes, can_run };
+    let found = match request {
+        Request::Nodes(parts) => known.has_parts(&parts),
+        Request::Loose {
+            slots,
+            slot_memory_bytes,
+        } => known.has_loose(slots, slot_memory_bytes),
+    };
+    found.map_err(Into::into)
+}
+
+/// All nodes in name order, and whether each may run the user's jobs.
+struct Known<'a> {
+    nodes: Vec<&'a Arc<Node>>,
+    can_run: Vec<bool>,
+}
+
+impl Known<'_> {
+    fn has_parts(&self, parts: &[Part<'_>]) -> Result<(), String> {
+        let choice = |at: usize| self.suiting(&parts[at]).count() as u32;
+        let mut chosen = vec![false; self.nodes.len()];
+        for at in turns(parts, choice) {
+            let part = &parts[at];
+            let free = self.suiting(part).filter(|place| !chosen[*place]);
+            let mut free: Vec<usize> = free.collect();
+            if free.len() < part.count as usize {
+                return Err(self.why_not(part, free.len()));
+            }
+            free.sort_by_cached_key(|place| {
+                let whole = Each::whole(self.nodes[*place]);
+                (whole.cards, whole.slots, *place)
+            });
+            free.truncate(part.count as usize);
+            free.into_iter().for_each(|place| chosen[place] = true);
+        }
+        Ok(())
+    }
+
+    fn has_loose(&self, slots: u32, slot_memory: u64) -> Result<(), String> {
+        let usable = self
+            .nodes
+            .iter()
+            .zip(&self.can_run)
+            .filter(|(_, can_run)| **can_run);
+        let offers = usable.map(|(node, _)| u64::from(loose_slots(Each::whole(node), slot_memory)));
+        let all: u64 = offers.sum();
+        if all < u64::from(slots) {
+            return Err(format!(
+                "asks for {}; all nodes together have {all}",
+                many(slots, "slot")
+            ));
+        }
+        Ok(())
+    }
+
+    fn meant(&self, part: &Part<'_>) -> impl Iterator<Item = usize> {
+        let places = 0..self.nodes.len();
+        places.filter(move |place| {
+            self.can_run[*place] && part.means(*place, &self.nodes[*place].properties)
+        })
+    }
+
+    fn suiting(&self, part: &Part<'_>) -> impl Iterator<Item = usize> {
+        let each = part.each;
+        self.meant(part)
+            .filter(move |place| each.fits_in(Each::whole(self.nodes[*place])))
+    }
+
+    /// `left` nodes would do, and more are asked for.
+    fn why_not(&self, part: &Part<'_>, left: usize) -> String {
+        let has = |wanted: &str| self.nodes.iter().any(|node| node.has_property(wanted));
+        let Part {
+            count,
+            each,
+            target,
+            properties,
+        } = part;
+        let on = match target {
+            Target::Node(place) => self.nodes[*place].name.to_string(),
+            Target::Any | Target::Property(_) => "one node".to_owned(),
+        };
+        match target {
+            Target::Property(name) if !has(name) => {
+                return format!("no node is named or has the property {name}");
+            }
+            Target::Node(place) if !self.can_run[*place] => {
+                return format!("{on} runs jobs of another user only");
+            }
+            Target::Any | Target::Node(_) | Target::Property(_) => {}
+        }
+        if let Some(missing) = properties.iter().find(|property| !has(property)) {
+            return format!("no node has the property {missing}");
+        }
+        if self.meant(part).next().is_none() {
+            let wanted: Vec<&str> = properties.iter().map(AsRef::as_ref).collect();
+            return format!("{on} with all of {} does not exist", wanted.join(", "));
+        }
+        if let Some(lacking) = self.lacking(part, &on) {
+            return lacking;
+        }
+        if self.suiting(part).next().is_none() {
+            let (cards, slots) = (many(each.cards, "card"), many(each.slots, "slot"));
+            return format!("asks for {cards} and {slots} together on one node, and none has both");
+        }
+        format!(
+            "asks for {}; there are {left} of the right type",
+            many(*count, "node")
+        )
+    }
+
+    /// What even the largest of the nodes that are meant has too little of.
+    fn lacking(&self, part: &Part<'_>, on: &str) -> Option<String> {
+        let most = |amount: fn(&Each) -> u64| {
+            let sized = self
+                .meant(part)
+                .map(|place| (amount(&Each::whole(self.nodes[place])), place));
+            // The first of those that have most.
+            sized.min_by_key(|(amount, place)| (std::cmp::Reverse(*amount), *place))
+        };
+        let measures: [(u64, fn(&Each) -> u64, fn(u64) -> String); 3] = [
+            (
+                u64::from(part.each.cards),
+                |each| u64::from(each.cards),
+                |n| many(n as u32, "card"),
+            ),
+            (
+                u64::from(part.each.slots),
+                |each| u64::from(each.slots),
+                |n| many(n as u32, "slot"),
+            ),
+            (
+                part.each.memory_bytes,
+                |each| each.memory_bytes,
+                |n| format!("{}mb of memory", n >> 20),
+            ),
+        ];
+        measures.into_iter().find_map(|(wanted, amount, say)| {
+            let (has, place) = most(amount)?;
+            let name = &self.nodes[place].name;
+            (wanted > has).then(|| match part.target {
+                Target::Node(_) => format!(
+                    "asks for {} on {on}, which has {}",
+                    say(wanted),
+                    bare(has, &say(has))
+                ),
+                Target::Any | Target::Property(_) => {
+                    format!(
+                        "asks for {} on {on}; {name} has the most with {}",
+                        say(wanted),
+                        bare(has, &say(has))
+                    )
+                }
+            })
+        })
+    }
+}
+
+/// The amount without the word for it, where the word is said already: "2" of "2 cards", but all of "64mb of memory".
+fn bare(amount: u64, said: &str) -> String {
+    match said.split_once(' ') {
+        Some((number, _)) if number.parse() == Ok(amount) => number.to_owned(),
+        Some((size, _)) => size.to_owned(),
+        None => said.to_owned(),
+    }
+}
+
+fn many(count: u32, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}

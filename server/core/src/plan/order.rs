@@ -1,0 +1,77 @@
+//! Who is in line, in which order, and who stands aside with which reason.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use capstan_types::{HoldKinds, JobId, Reason, Timestamp};
+
+use crate::{Holds, Job, Settings, State};
+
+/// Waiting jobs, sorted out.
+pub(super) struct Line<'a> {
+    /// Those to be considered, first come first.
+    pub(super) jobs: Vec<&'a Arc<Job>>,
+    /// Those that may not be considered now.
+    pub(super) aside: Vec<(JobId, Reason)>,
+}
+
+/// Order: priority of the queue, priority of the job, age, id.
+pub(super) fn line_up(state: &State, now: Timestamp) -> Line<'_> {
+    let mut line = Vec::new();
+    let mut aside = Vec::new();
+    for job in state.pending() {
+        if job
+            .array
+            .as_ref()
+            .is_some_and(|array| array.waiting.is_empty())
+        {
+            continue; // Its members speak for themselves.
+        }
+        match stands_aside(job, state.settings().map(AsRef::as_ref), now) {
+            Err(reason) => aside.push((job.id, reason)),
+            Ok(queue_priority) => {
+                let key = (
+                    Reverse(queue_priority),
+                    Reverse(job.priority),
+                    job.queued,
+                    job.id,
+                );
+                line.push((key, job));
+            }
+        }
+    }
+    // Stable and fast on what is nearly in order already, as ids and ages are.
+    line.sort_by_key(|(key, _)| *key);
+    Line {
+        jobs: line.into_iter().map(|(_, job)| job).collect(),
+        aside,
+    }
+}
+
+/// The priority of its queue, or why the job is not in line.
+fn stands_aside(job: &Job, settings: Option<&Settings>, now: Timestamp) -> Result<i32, Reason> {
+    if !job.holds.is_empty() {
+        return Err(Reason::Held(kinds(job.effective_holds())));
+    }
+    if let Some((_, on)) = job.waits_for.first() {
+        return Err(Reason::DependsOn(*on));
+    }
+    if let Some(time) = job.not_before.filter(|time| *time > now) {
+        return Err(Reason::WaitingUntil(time));
+    }
+    // A queue that is gone from the settings starts nothing, and its jobs say so.
+    match settings.and_then(|settings| settings.queues.get(&job.queue)) {
+        Some(queue) if queue.is_started => Ok(queue.priority),
+        Some(_) | None => Err(Reason::QueueStopped(job.queue.clone())),
+    }
+}
+
+fn kinds(holds: Holds) -> HoldKinds {
+    let pairs = [
+        (Holds::USER, HoldKinds::USER),
+        (Holds::OPERATOR, HoldKinds::OPERATOR),
+        (Holds::SYSTEM, HoldKinds::SYSTEM),
+    ];
+    let held = pairs.into_iter().filter(|(hold, _)| holds.contains(*hold));
+    held.fold(HoldKinds::NONE, |all, (_, kind)| all.with(kind))
+}

@@ -1,0 +1,260 @@
+//! One job's life, from `qsub` to the end of its record.
+
+use capstan_core::{Account, Effect, Event, Holds, JobState, Rejection, ReportedPhase};
+
+use crate::harness::{World, caller, deletion, exited, submission};
+
+fn letters_of(world: &World) -> String {
+    let records = world.effects.iter().filter_map(|effect| match effect {
+        Effect::Account { record, .. } => Some(match record {
+            Account::Queued => 'Q',
+            Account::Started => 'S',
+            Account::Ended => 'E',
+            Account::Deleted(_) => 'D',
+            Account::Aborted => 'A',
+            Account::Rerun => 'R',
+        }),
+        Effect::StartAttempt { .. } => Some('>'),
+        Effect::StopAttempt { .. } => Some('!'),
+        Effect::ForgetAttempt { .. } => Some('.'),
+        Effect::WelcomeNode { .. } => None,
+    });
+    records.collect()
+}
+
+fn one_node() -> World {
+    World::with_nodes(&[("node01", 4, 2)])
+}
+
+#[test]
+fn a_job_is_queued_started_and_ended() {
+    let mut world = one_node();
+    let job = world.queue("nodes=1:gpus=1");
+    assert_eq!((job.to_string().as_str(), world.letter(job)), ("1", 'Q'));
+    world.place();
+    assert!(matches!(world.job(job).state, JobState::Starting(_)));
+    world.started(job);
+    assert_eq!(world.letter(job), 'R');
+    world.exits(job, 3);
+    assert_eq!((world.letter(job), world.exit_status(job)), ('C', Some(3)));
+    assert_eq!(letters_of(&world), "Q>SE.");
+    assert_eq!(world.state.held().count(), 0);
+}
+
+#[test]
+fn an_exit_without_a_start_is_accounted_as_both() {
+    let mut world = one_node();
+    let job = world.queue("");
+    world.place();
+    world.exits(job, 0);
+    assert_eq!(letters_of(&world), "Q>SE.");
+}
+
+#[test]
+fn a_repeated_report_changes_nothing() {
+    let mut world = one_node();
+    let job = world.queue("");
+    world.place();
+    world.started(job);
+    let (attempt, node) = (world.attempt(job), world.node_of(job));
+    world.started(job);
+    let outcome = world.report(job, ReportedPhase::Using(Default::default()));
+    assert_eq!(outcome.changes, []);
+    world.exits(job, 0);
+    let report = capstan_core::AttemptReport {
+        attempt,
+        phase: exited(0),
+    };
+    let again = world.must(&Event::Reported { node, report });
+    assert_eq!(again.changes, []);
+    assert_eq!(letters_of(&world), "Q>SE..");
+}
+
+#[test]
+fn a_waiting_job_is_deleted_at_once_and_has_no_exit_status() {
+    let mut world = one_node();
+    let job = world.queue("");
+    world.delete(job).unwrap();
+    assert_eq!((world.letter(job), world.exit_status(job)), ('C', None));
+    assert_eq!(letters_of(&world), "QD");
+    assert_eq!(world.delete(job), Err(Rejection::AlreadyEnded(job)));
+}
+
+#[test]
+fn a_running_job_is_told_to_stop_as_often_as_it_is_deleted() {
+    let mut world = one_node();
+    let job = world.queue("");
+    world.place();
+    world.started(job);
+    world.delete(job).unwrap();
+    assert_eq!(world.letter(job), 'E');
+    world.delete(job).unwrap();
+    world.exits(job, 271);
+    assert_eq!(
+        (world.letter(job), world.exit_status(job)),
+        ('C', Some(271))
+    );
+    assert_eq!(letters_of(&world), "Q>SD!D!E.");
+}
+
+#[test]
+fn only_the_owner_and_operators_delete() {
+    let mut world = one_node();
+    world.settings.operators.push("olga".into());
+    world.must(&Event::ServerStarted(std::sync::Arc::new(
+        world.settings.clone(),
+    )));
+    let job = world.queue("");
+    let by_bob = world.apply(&Event::Delete(deletion(job, "bob")));
+    assert_eq!(by_bob, Err(Rejection::NotOwner(job)));
+    world.must(&Event::Delete(deletion(job, "olga")));
+    let other = world.queue("");
+    world.must(&Event::Delete(deletion(other, "root")));
+}
+
+#[test]
+fn a_purged_job_ends_at_once_and_its_node_waits_for_the_attempt() {
+    let mut world = one_node();
+    let job = world.queue("nodes=1:gpus=2");
+    world.place();
+    let attempt = world.attempt(job);
+    let mut order = deletion(job, "alice");
+    order.purge = true;
+    assert_eq!(
+        world.apply(&Event::Delete(order.clone())),
+        Err(Rejection::NotManager)
+    );
+    order.by = caller("root");
+    world.must(&Event::Delete(order));
+    assert_eq!(
+        (world.letter(job), world.exit_status(job)),
+        ('C', Some(271))
+    );
+
+    let next = world.queue("");
+    assert!(
+        world.place().placements.is_empty(),
+        "the attempt may still use anything"
+    );
+    let node = "node01".into();
+    let report = capstan_core::AttemptReport {
+        attempt,
+        phase: exited(271),
+    };
+    world.must(&Event::Reported { node, report });
+    world.place();
+    assert_eq!(world.letter(next), 'R');
+}
+
+#[test]
+fn a_held_job_waits_until_it_is_released() {
+    let mut world = one_node();
+    let mut held = submission("");
+    held.holds = Holds::USER;
+    let job = world.submit(held).unwrap();
+    assert_eq!((world.letter(job), world.job(job).eligible), ('H', None));
+    assert!(world.place().placements.is_empty());
+    assert_eq!(world.release(job, "s"), Err(Rejection::NotOperator));
+    world.release(job, "u").unwrap();
+    assert_eq!(
+        (world.letter(job), world.job(job).eligible),
+        ('Q', Some(world.now))
+    );
+    assert_eq!(world.release(job, "u"), Err(Rejection::NotHeld(job)));
+    world.place();
+    assert_eq!(world.letter(job), 'R');
+}
+
+#[test]
+fn a_hold_on_a_running_job_counts_when_it_is_rerun() {
+    let mut world = one_node();
+    let job = world.queue("");
+    world.place();
+    world.started(job);
+    world.hold(job, "u").unwrap();
+    assert_eq!(world.letter(job), 'R');
+    let (at, reason) = (world.now, "shim was killed".into());
+    world.report(job, ReportedPhase::Lost { at, reason });
+    assert_eq!(world.letter(job), 'H');
+}
+
+#[test]
+fn a_job_waits_for_its_time() {
+    let mut world = one_node();
+    let mut later = submission("");
+    let time = world.now.plus_secs(60);
+    later.not_before = Some(time);
+    let job = world.submit(later).unwrap();
+    assert_eq!(world.letter(job), 'W');
+    assert!(world.place().placements.is_empty());
+    world.pass(60);
+    world.place();
+    assert_eq!(
+        (world.letter(job), world.job(job).eligible),
+        ('R', Some(time))
+    );
+}
+
+#[test]
+fn an_unstartable_job_is_held_with_the_reason() {
+    let mut world = one_node();
+    let job = world.queue("");
+    world.place();
+    let (at, reason) = (world.now, "folder /ghome/alice/out does not exist".into());
+    world.report(job, ReportedPhase::Unstartable { at, reason });
+    let held = world.job(job);
+    assert_eq!((world.letter(job), held.holds.letters()), ('H', "s"));
+    assert_eq!(
+        held.comment.as_deref(),
+        Some("folder /ghome/alice/out does not exist")
+    );
+    world.must(&Event::Release(crate::harness::hold_order(
+        job, "s", "root",
+    )));
+    assert_eq!(
+        (world.letter(job), world.job(job).comment.as_deref()),
+        ('Q', None)
+    );
+}
+
+#[test]
+fn an_ended_job_is_forgotten_after_its_time() {
+    let mut world = one_node();
+    let job = world.queue("");
+    world.place();
+    world.exits(job, 0);
+    world.pass(299);
+    assert!(world.state.job(job).is_some());
+    world.pass(1);
+    assert!(world.state.job(job).is_none());
+    assert_eq!(world.delete(job), Err(Rejection::UnknownJob(job)));
+}
+
+#[test]
+fn a_placement_that_no_longer_holds_is_dropped() {
+    let mut world = one_node();
+    let (first, second) = (world.queue("nodes=1:gpus=2"), world.queue(""));
+    let old = world.plan();
+    world.delete(first).unwrap();
+    world.must(&Event::Placed(old.placements.clone()));
+    assert_eq!((world.letter(first), world.letter(second)), ('C', 'R'));
+    world.must(&Event::Placed(old.placements));
+    assert_eq!(world.state.running().count(), 1);
+}
+
+#[test]
+fn a_job_whose_attempts_get_lost_again_and_again_is_held() {
+    let mut world = one_node();
+    let job = world.queue("");
+    for _ in 0..20 {
+        world.place();
+        let (at, reason) = (world.now, "the node died".into());
+        world.report(job, ReportedPhase::Lost { at, reason });
+    }
+    assert_eq!(world.letter(job), 'H');
+    let held = world.job(job);
+    assert_eq!(
+        held.comment.as_deref(),
+        Some("held after 20 attempts; lost: the node died")
+    );
+}
