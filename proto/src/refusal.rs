@@ -14,7 +14,7 @@ const DETAIL_BYTES_MAX: usize = 4 << 10;
 pub struct Refusal {
     /// The PBS error; its number modulo 256 is the exit status of the command.
     pub error: Pbse,
-    /// The detail, without `MSG=`; empty when there is none.
+    /// The detail, without `MSG=`; empty when there is none. Of an error about an attribute, the attribute's name.
     pub detail: String,
 }
 
@@ -27,11 +27,14 @@ impl Refusal {
         }
     }
 
-    /// The text that commands print after their own name: the error's own text, then ` MSG=` and the detail.
+    /// The text that commands print after their own name: the error's own text, then ` MSG=` and the detail; or the
+    /// attribute alone, where the error is about one, as in Torque.
     #[must_use]
     pub fn text(&self) -> String {
+        let names_attribute = [Pbse::Badatval, Pbse::Unkresc, Pbse::Attrro].contains(&self.error);
         match self.detail.as_str() {
             "" => self.error.text().to_owned(),
+            detail if names_attribute => format!("{} {detail}", self.error.text()),
             detail => format!("{} MSG={detail}", self.error.text()),
         }
     }
@@ -113,5 +116,15 @@ mod tests {
             "Command syntax invalid MSG=Invalid Syntax",
         );
         check(Pbse::Perm, "x", "Unauthorized Request  MSG=x");
+        check(
+            Pbse::Unkresc,
+            "Resource_List.nosuchres",
+            "Unknown resource type  Resource_List.nosuchres",
+        );
+        check(
+            Pbse::Badatval,
+            "Resource_List.mem",
+            "Illegal attribute or resource value for Resource_List.mem",
+        );
     }
 }
