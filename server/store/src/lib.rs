@@ -6,11 +6,20 @@
 //! jobs and not their history, and payloads stay out of memory; it can be lost at any time and is then made again from
 //! the last snapshot (`snapshot/NNNNNNNNNN.snap`) and the journal.
 
+mod codec;
 mod disk;
 mod error;
+mod follower;
+mod frame;
+mod index;
+mod journal;
+mod medium;
 mod memory;
+mod payload;
 mod replay;
 mod report;
+mod snapshot;
+mod tail;
 
 use std::sync::Arc;
 

@@ -62,6 +62,8 @@ pub enum RebuildReason {
     },
     /// Written in another format.
     Format,
+    /// The server was stopped while it was being made.
+    Unfinished,
 }
 
 impl OpenReport {
@@ -126,6 +128,7 @@ impl fmt::Display for RebuildReason {
                 )
             }
             Self::Format => f.write_str("it had another format"),
+            Self::Unfinished => f.write_str("it was not finished"),
         }
     }
 }

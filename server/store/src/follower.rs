@@ -1,0 +1,371 @@
+//! The follower: a thread that takes committed changes into the index, makes the index again when it is lost, and
+//! writes snapshots. Nothing that is acknowledged depends on it; when the disk refuses the index, the store goes on
+//! without it and tries again from time to time.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::index::{CopyError, Fault, Index, Mark, RawEntry};
+use crate::medium::Folder;
+use crate::snapshot::{self, Part, SnapshotWriter};
+use crate::tail::{Ending, Tail, Work};
+use crate::{Options, StoreError, codec, journal};
+
+/// Between two tries to use or make an index, milliseconds.
+const RETRY_MS: u64 = 5_000;
+/// Entries written to a new index at once.
+const REBUILD_BATCH: usize = 512;
+/// Broken indexes kept for a look at them.
+const DAMAGED_KEPT: usize = 2;
+
+/// Where everything is.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    pub(crate) dir: PathBuf,
+    pub(crate) journal: Arc<dyn Folder>,
+    pub(crate) snapshots: Arc<dyn Folder>,
+}
+
+impl Places {
+    pub(crate) fn index(&self) -> PathBuf {
+        self.dir.join("index")
+    }
+}
+
+/// The thread, seen from the store.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    tail: Arc<Tail>,
+    thread: Option<JoinHandle<Result<(), StoreError>>>,
+}
+
+/// How the index was found, which decides what the follower begins with.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// It can be followed up from here.
+    Good(Index, Mark),
+    /// It is not there any more: make it.
+    Nothing,
+    /// The system refused it: try again later.
+    Refused,
+}
+
+impl Follower {
+    /// Starts the thread.
+    pub(crate) fn start(
+        places: Places,
+        options: Options,
+        tail: Arc<Tail>,
+        found: Found,
+    ) -> Result<Self, StoreError> {
+        let path = places.index();
+        let mut work = Following {
+            places,
+            options,
+            tail: tail.clone(),
+            index: None,
+            snapshot_at: options.snapshot_after_bytes,
+        };
+        let is_refused = matches!(found, Found::Refused);
+        if let Found::Good(index, mark) = found {
+            work.raise(index, mark);
+        }
+        let body = move || {
+            let tail = work.tail.clone();
+            let ended = catch_unwind(AssertUnwindSafe(|| work.run(is_refused)));
+            ended.unwrap_or_else(|_| {
+                tail.lower();
+                tracing::error!("the index follower panicked; payloads are read from the journal");
+                Err(work.failed("the follower panicked"))
+            })
+        };
+        let thread = thread::Builder::new()
+            .name("store-index".to_owned())
+            .spawn(body);
+        let thread = thread.map_err(StoreError::io("start a thread for", &path))?;
+        Ok(Self {
+            tail,
+            thread: Some(thread),
+        })
+    }
+
+    /// Ends the thread and waits for it.
+    pub(crate) fn end(&mut self, ending: Ending) -> Result<(), StoreError> {
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
+        self.tail.end(ending);
+        thread.join().unwrap_or(Ok(()))
+    }
+}
+
+/// The thread, seen from inside.
+struct Following {
+    places: Places,
+    options: Options,
+    tail: Arc<Tail>,
+    index: Option<(Arc<Index>, Mark)>,
+    /// Journal growth at which the next snapshot is due, bytes.
+    snapshot_at: u64,
+}
+
+impl Following {
+    fn run(&mut self, mut is_refused: bool) -> Result<(), StoreError> {
+        let mut last_moved: Option<Instant> = None;
+        loop {
+            if self.index.is_none() {
+                let ending = match is_refused {
+                    true => self.tail.rest(Duration::from_millis(RETRY_MS)),
+                    false => self.tail.ending(),
+                };
+                match ending {
+                    Some(Ending::Abandoned) => return Ok(()),
+                    Some(Ending::Clean) if is_refused => {
+                        return Err(self.failed("it cannot be used now"));
+                    }
+                    Some(Ending::Clean) | None => {}
+                }
+            }
+            let fault = match self.make_and_follow() {
+                Ok(()) => return Ok(()),
+                Err(fault) => fault,
+            };
+            self.index = None;
+            self.tail.lower();
+            tracing::warn!(index = %self.places.index().display(), %fault, "index cannot be used");
+            // A broken one is made again at once, but not again and again.
+            is_refused = match &fault {
+                Fault::Refused(_) => true,
+                Fault::Broken(_) => {
+                    let is_soon = last_moved
+                        .is_some_and(|time| time.elapsed().as_millis() < u128::from(RETRY_MS));
+                    last_moved = Some(Instant::now());
+                    let moved = move_aside(&self.places.index());
+                    if let Err(error) = &moved {
+                        tracing::warn!(%error, "broken index cannot be moved aside");
+                    }
+                    is_soon || moved.is_err()
+                }
+            };
+        }
+    }
+
+    /// Follows until the end is asked for.
+    fn make_and_follow(&mut self) -> Result<(), Fault> {
+        let (index, mut mark) = match &self.index {
+            Some((index, mark)) => (index.clone(), *mark),
+            None => self.make()?,
+        };
+        mark = self.catch_up(&index, mark)?;
+        let mut is_dirty = true;
+        loop {
+            match self.tail.next_work(is_dirty) {
+                Work::Apply(changes, last) => {
+                    mark = index.apply(mark, &changes, last)?;
+                    self.tail.applied(last);
+                    is_dirty = true;
+                    self.snapshot_if_due(&index, mark)?;
+                }
+                Work::Flush => {
+                    index.flush()?;
+                    is_dirty = false;
+                }
+                Work::StartOver => return Err(Fault::Refused("it is too far behind".into())),
+                Work::End(Ending::Abandoned) => return Ok(()),
+                Work::End(Ending::Clean) => {
+                    self.snapshot_if_due(&index, mark)?;
+                    return index.sync();
+                }
+            }
+        }
+    }
+
+    /// Opens the index that is there, or makes a new one from the last snapshot.
+    fn make(&mut self) -> Result<(Arc<Index>, Mark), Fault> {
+        let path = self.places.index();
+        let (index, mark) = match Index::open(&path, self.options.index_cache_bytes) {
+            Ok((index, mark)) => {
+                index.load(mark)?;
+                (index, mark)
+            }
+            Err(Fault::Broken(crate::RebuildReason::Missing)) => self.rebuild(&path)?,
+            Err(fault) => return Err(fault),
+        };
+        Ok(self.raise(index, mark))
+    }
+
+    fn raise(&mut self, index: Index, mark: Mark) -> (Arc<Index>, Mark) {
+        let index = Arc::new(index);
+        self.tail.raise(index.clone(), mark.last);
+        self.index = Some((index.clone(), mark));
+        (index, mark)
+    }
+
+    fn rebuild(&self, path: &Path) -> Result<(Index, Mark), Fault> {
+        tracing::info!(index = %path.display(), "making the index from snapshot and journal");
+        let index = Index::create(path, self.options.index_cache_bytes)?;
+        let made = self.fill(&index);
+        match made {
+            Ok(mark) => Ok((index, mark)),
+            Err(fault) => {
+                // Half an index is no evidence of anything; it would only take room.
+                drop(index);
+                if let Err(error) = fs::remove_dir_all(path) {
+                    tracing::warn!(%error, "unfinished index cannot be removed");
+                }
+                Err(Fault::Refused(fault.to_string().into()))
+            }
+        }
+    }
+
+    /// Fills a new index from the newest good snapshot.
+    fn fill(&self, index: &Index) -> Result<Mark, Fault> {
+        let refused = |error: StoreError| Fault::Refused(error.to_string().into());
+        let mut mark = Mark::EMPTY;
+        let Some(last) = newest_whole_snapshot(&*self.places.snapshots).map_err(refused)? else {
+            return index.write(mark, Vec::new(), 0);
+        };
+        let mut batch: Vec<RawEntry> = Vec::new();
+        let mut fault = None;
+        let visited = snapshot::visit(&*self.places.snapshots, last, Part::All, |key, value| {
+            batch.push((key.to_vec(), Some(value.to_vec())));
+            if batch.len() >= REBUILD_BATCH && fault.is_none() {
+                match index.write(mark, std::mem::take(&mut batch), 0) {
+                    Ok(next) => mark = next,
+                    Err(problem) => fault = Some(problem),
+                }
+            }
+            Ok(())
+        });
+        visited.map_err(refused)?;
+        match fault {
+            Some(fault) => Err(fault),
+            None => index.write(mark, batch, last),
+        }
+    }
+
+    /// Takes in what the journal has and the tail has not.
+    fn catch_up(&self, index: &Index, mut mark: Mark) -> Result<Mark, Fault> {
+        let until = self.tail.catch_up_until();
+        if mark.last >= until {
+            return Ok(mark);
+        }
+        let refused = |error: StoreError| Fault::Refused(error.to_string().into());
+        let journal = self.places.journal.clone();
+        let groups = journal::Groups::new(journal, mark.last + 1, until, journal::EndRule::Trust);
+        let mut groups = groups.map_err(refused)?;
+        while let Some(group) = groups.next().map_err(refused)? {
+            let records = codec::decode_changes(group.body).map_err(refused)?;
+            let missed = records
+                .into_iter()
+                .zip(group.first..)
+                .filter(|(_, number)| *number > mark.last);
+            let (mut changes, mut last) = (Vec::new(), mark.last);
+            for (record, number) in missed {
+                changes.extend(record.changes);
+                last = number;
+            }
+            mark = index.apply(mark, &changes, last)?;
+            self.tail.applied(last);
+            if self.tail.ending() == Some(Ending::Abandoned) {
+                return Ok(mark);
+            }
+        }
+        match mark.last >= until {
+            true => Ok(mark),
+            false => Err(Fault::Refused("the journal ends too early".into())),
+        }
+    }
+
+    /// Writes a snapshot when the journal has grown enough, and lets go of what is no longer needed. A snapshot that
+    /// fails is tried again later; only a fault of the index is one here.
+    fn snapshot_if_due(&mut self, index: &Index, mark: Mark) -> Result<(), Fault> {
+        let grown = self.tail.journal_bytes();
+        if grown < self.snapshot_at {
+            return Ok(());
+        }
+        match self.write_snapshot(index, mark) {
+            Ok(bytes) => {
+                self.tail.snapshot_written(grown);
+                self.snapshot_at = self.options.snapshot_after_bytes.max(bytes);
+                Ok(())
+            }
+            Err(CopyError::Index(fault)) => Err(fault),
+            Err(CopyError::Snapshot(error)) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "snapshot failed; the journal goes on growing"
+                );
+                self.snapshot_at = grown + self.options.snapshot_after_bytes / 4;
+                Ok(())
+            }
+        }
+    }
+
+    fn write_snapshot(&self, index: &Index, mark: Mark) -> Result<u64, CopyError> {
+        let mut writer = SnapshotWriter::begin(self.places.snapshots.clone(), mark.last)
+            .map_err(CopyError::Snapshot)?;
+        index.copy_to(&mut writer)?;
+        let bytes = writer.finish().map_err(CopyError::Snapshot)?;
+        let oldest = snapshot::prune(&*self.places.snapshots).map_err(CopyError::Snapshot)?;
+        if let Some(oldest) = oldest {
+            journal::prune(&*self.places.journal, oldest).map_err(CopyError::Snapshot)?;
+        }
+        tracing::info!(record = mark.last, bytes, "snapshot written");
+        Ok(bytes)
+    }
+
+    fn failed(&self, problem: &str) -> StoreError {
+        StoreError::Index {
+            path: self.places.index(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// The last record of the newest snapshot that is whole.
+fn newest_whole_snapshot(folder: &dyn Folder) -> Result<Option<u64>, StoreError> {
+    let mut first_error = None;
+    for last in snapshot::list(folder)? {
+        match snapshot::visit(folder, last, Part::All, |_, _| Ok(())) {
+            Ok(_) => return Ok(Some(last)),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "snapshot cannot be used"
+                );
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    first_error.map_or(Ok(None), Err)
+}
+
+/// Moves a broken index out of the way, where an administrator can look at it; the oldest of too many is removed.
+pub(crate) fn move_aside(index: &Path) -> std::io::Result<Option<PathBuf>> {
+    let parent = index.parent().unwrap_or(Path::new("."));
+    if !index.try_exists()? {
+        return Ok(None);
+    }
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(parent)? {
+        let name = entry?.file_name();
+        let number = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("index.damaged-"));
+        numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+    }
+    numbers.sort_unstable();
+    let place = |number: u64| parent.join(format!("index.damaged-{number}"));
+    let new = place(numbers.last().map_or(1, |last| last + 1));
+    fs::rename(index, &new)?;
+    let surplus = (numbers.len() + 1).saturating_sub(DAMAGED_KEPT);
+    for number in numbers.iter().take(surplus) {
+        fs::remove_dir_all(place(*number))?;
+    }
+    Ok(Some(new))
+}

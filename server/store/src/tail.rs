@@ -1,0 +1,353 @@
+//! What is committed but not yet in the index: the writer puts it here, the follower takes it from here, and readers
+//! find young payloads here. Also says how far the index is to be trusted.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use capstan_core::{Change, Payload};
+use capstan_types::JobId;
+
+use crate::Record;
+use crate::index::Index;
+
+/// The writer waits when so many bytes wait for the index.
+pub(crate) const TAIL_BYTES_MAX: u64 = 16 << 20;
+/// It waits no longer than this: an index that hangs must not stop the server.
+const ROOM_WAIT_MS_MAX: u64 = 10_000;
+/// The follower takes at most about so many bytes at once.
+const BATCH_BYTES: u64 = 2 << 20;
+/// How long the follower lets changes gather: most jobs change several times in a row, and the index needs only the
+/// last of it.
+const GATHER_MS: u64 = 50;
+/// The index is handed to the system at most this long after a change, so that a restart after a kill replays little.
+const FLUSH_MS: u64 = 500;
+
+/// How the index stands to the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The index and the tail together have everything.
+    Following,
+    /// The index lacks the records after the first number, up to the second; the tail has all after that.
+    CatchingUp(u64, u64),
+    /// There is no index to use, and the tail gathers nothing.
+    Down,
+}
+
+/// The tail, shared by writer, follower and readers. The lock is never held while a disk is waited for.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    state: Mutex<TailState>,
+    /// The follower waits here for work.
+    work: Condvar,
+    /// The writer waits here for room.
+    room: Condvar,
+}
+
+#[derive(Debug)]
+struct TailState {
+    entries: VecDeque<Entry>,
+    bytes: u64,
+    payloads: HashMap<JobId, Young>,
+    committed: u64,
+    applied: u64,
+    journal_bytes: u64,
+    snapshots: u64,
+    phase: Phase,
+    index: Option<Arc<Index>>,
+    ending: Option<Ending>,
+}
+
+/// One group.
+#[derive(Debug)]
+struct Entry {
+    last: u64,
+    bytes: u64,
+    changes: Vec<Change>,
+}
+
+/// A payload put (or removed) by record `last`.
+#[derive(Debug)]
+struct Young {
+    last: u64,
+    payload: Option<Arc<Payload>>,
+}
+
+/// How the follower ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// When everything is in the index.
+    Clean,
+    /// At once.
+    Abandoned,
+}
+
+/// What the follower is to do next.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Take in these changes, up to this record.
+    Apply(Vec<Change>, u64),
+    /// Nothing has come for a while: flush.
+    Flush,
+    /// The tail has let go of changes that the index lacks.
+    StartOver,
+    /// Come to an end.
+    End(Ending),
+}
+
+/// What a reader finds here.
+#[derive(Debug)]
+pub(crate) enum Sight {
+    /// The payload, or that it is removed.
+    Young(Option<Arc<Payload>>),
+    /// It is older: where to look.
+    Older {
+        phase: Phase,
+        index: Option<Arc<Index>>,
+        committed: u64,
+    },
+}
+
+impl Default for TailState {
+    fn default() -> Self {
+        Self {
+            entries: VecDeque::new(),
+            bytes: 0,
+            payloads: HashMap::new(),
+            committed: 0,
+            applied: 0,
+            journal_bytes: 0,
+            snapshots: 0,
+            phase: Phase::Down,
+            index: None,
+            ending: None,
+        }
+    }
+}
+
+impl TailState {
+    fn lower(&mut self) {
+        self.phase = Phase::Down;
+        self.index = None;
+        self.entries = VecDeque::new();
+        self.payloads = HashMap::new();
+        self.bytes = 0;
+    }
+}
+
+impl Tail {
+    /// A tail behind record `committed`, in a journal of `journal_bytes` bytes since the last snapshot.
+    pub(crate) fn new(committed: u64, journal_bytes: u64) -> Self {
+        let tail = Self::default();
+        let mut state = tail.lock();
+        state.committed = committed;
+        state.journal_bytes = journal_bytes;
+        drop(state);
+        tail
+    }
+
+    /// Waits until there is room for another group.
+    pub(crate) fn wait_for_room(&self) {
+        let is_crowded =
+            |state: &mut TailState| state.bytes > TAIL_BYTES_MAX && state.phase != Phase::Down;
+        let timeout = Duration::from_millis(ROOM_WAIT_MS_MAX);
+        let waited = self
+            .room
+            .wait_timeout_while(self.lock(), timeout, is_crowded);
+        let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() {
+            tracing::warn!("index is too far behind and will catch up from the journal");
+            state.lower();
+        }
+    }
+
+    /// Takes a committed group in; `bytes` is its size in the journal, `last` the number of its last record.
+    pub(crate) fn push(&self, records: &[Record], bytes: u64, last: u64) {
+        let mut state = self.lock();
+        state.committed = last;
+        state.journal_bytes += bytes;
+        if state.phase == Phase::Down {
+            return;
+        }
+        let changes: Vec<Change> = records
+            .iter()
+            .flat_map(|record| record.changes.iter().cloned())
+            .collect();
+        for change in &changes {
+            let (id, payload) = match change {
+                Change::PutPayload(id, payload) => (*id, Some(payload.clone())),
+                Change::RemoveJob(id) => (*id, None),
+                Change::PutJob(_)
+                | Change::PutNode(_)
+                | Change::RemoveNode(_)
+                | Change::PutSettings(_)
+                | Change::SetNextSeq(_)
+                | Change::SetNextAttempt(_) => continue,
+            };
+            state.payloads.insert(id, Young { last, payload });
+        }
+        let is_first = state.entries.is_empty();
+        state.entries.push_back(Entry {
+            last,
+            bytes,
+            changes,
+        });
+        state.bytes += bytes;
+        if is_first || state.bytes >= BATCH_BYTES {
+            self.work.notify_one();
+        }
+    }
+
+    /// Asks the follower to end.
+    pub(crate) fn end(&self, ending: Ending) {
+        self.lock().ending = Some(ending);
+        self.work.notify_one();
+    }
+
+    /// What is known of the payload of `id`.
+    pub(crate) fn sight(&self, id: JobId) -> Sight {
+        let state = self.lock();
+        match state.payloads.get(&id) {
+            Some(young) => Sight::Young(young.payload.clone()),
+            None => Sight::Older {
+                phase: state.phase,
+                index: state.index.clone(),
+                committed: state.committed,
+            },
+        }
+    }
+
+    /// How many records the index lacks, and how many snapshots were written.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let state = self.lock();
+        (
+            state.committed - state.applied.min(state.committed),
+            state.snapshots,
+        )
+    }
+
+    /// Waits for work; `is_dirty` when something is not flushed yet.
+    pub(crate) fn next_work(&self, is_dirty: bool) -> Work {
+        let mut state = self.lock();
+        while state.entries.is_empty() {
+            if state.phase == Phase::Down {
+                return Work::StartOver;
+            }
+            if let Some(ending) = state.ending {
+                return Work::End(ending);
+            }
+            if !is_dirty {
+                state = self
+                    .work
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let waited = self
+                .work
+                .wait_timeout(state, Duration::from_millis(FLUSH_MS));
+            let (after, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = after;
+            if timeout.timed_out() && state.entries.is_empty() {
+                return Work::Flush;
+            }
+        }
+        let gather = Duration::from_millis(GATHER_MS);
+        let is_gathering =
+            |state: &mut TailState| state.bytes < BATCH_BYTES && state.ending.is_none();
+        let gathered = self.work.wait_timeout_while(state, gather, is_gathering);
+        let (mut state, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+        if state.phase == Phase::Down {
+            return Work::StartOver;
+        }
+        if state.ending == Some(Ending::Abandoned) {
+            return Work::End(Ending::Abandoned);
+        }
+        let (mut changes, mut last, mut bytes) = (Vec::new(), 0, 0);
+        while let Some(entry) = state.entries.pop_front() {
+            changes.extend(entry.changes);
+            last = entry.last;
+            bytes += entry.bytes;
+            if bytes >= BATCH_BYTES {
+                break;
+            }
+        }
+        state.bytes -= bytes;
+        self.room.notify_all();
+        Work::Apply(changes, last)
+    }
+
+    /// Waits for `timeout`, or less when the end comes.
+    pub(crate) fn rest(&self, timeout: Duration) -> Option<Ending> {
+        let waited = self
+            .work
+            .wait_timeout_while(self.lock(), timeout, |state| state.ending.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.ending
+    }
+
+    /// The end asked for, if any.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.lock().ending
+    }
+
+    /// The index has followed up to record `last`.
+    pub(crate) fn applied(&self, last: u64) {
+        let mut state = self.lock();
+        if state.phase == Phase::Down {
+            return;
+        }
+        state.applied = last;
+        state.payloads.retain(|_, young| young.last > last);
+        if state.payloads.is_empty() {
+            state.payloads.shrink_to(1024);
+        }
+        if let Phase::CatchingUp(_, until) = state.phase {
+            state.phase = match last >= until {
+                true => Phase::Following,
+                false => Phase::CatchingUp(last, until),
+            };
+        }
+    }
+
+    /// From now on changes gather here for `index`, which has followed up to record `last`.
+    pub(crate) fn raise(&self, index: Arc<Index>, last: u64) {
+        let mut state = self.lock();
+        state.index = Some(index);
+        state.applied = last;
+        state.phase = match state.committed {
+            committed if committed == last => Phase::Following,
+            committed => Phase::CatchingUp(last, committed),
+        };
+    }
+
+    /// The last record that the index must read from the journal; 0 for none.
+    pub(crate) fn catch_up_until(&self) -> u64 {
+        match self.lock().phase {
+            Phase::CatchingUp(_, until) => until,
+            Phase::Following | Phase::Down => 0,
+        }
+    }
+
+    /// The index cannot be used.
+    pub(crate) fn lower(&self) {
+        self.lock().lower();
+        self.room.notify_all();
+    }
+
+    /// How far the journal has grown since the last snapshot, in bytes.
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        self.lock().journal_bytes
+    }
+
+    /// A snapshot was written when the journal had grown by `bytes`.
+    pub(crate) fn snapshot_written(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.journal_bytes -= bytes;
+        state.snapshots += 1;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TailState> {
+        // Every change in here is whole before anything can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
