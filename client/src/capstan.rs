@@ -51,6 +51,11 @@ const COMMANDS: &[Command] = &[
         summary: "List nodes, or take them out of service",
         options: crate::pbsnodes::OPTIONS,
     },
+    Command {
+        name: "startdocker",
+        summary: "Run a program in a container of the job",
+        options: &[],
+    },
 ];
 
 /// The command of this name.

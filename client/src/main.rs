@@ -11,6 +11,7 @@ mod qdel;
 mod qhold;
 mod qstat;
 mod qsub;
+mod startdocker;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -34,6 +35,10 @@ fn main() -> ExitCode {
             None => "capstan",
         },
     };
+    if program == "startdocker" {
+        // Before stdout and stderr are locked: it writes to them from a thread of its own.
+        return startdocker::run(args);
+    }
     let env = Environment(std::env::vars_os().filter_map(variable).collect());
     end(&Call { program, args, env })
 }

@@ -75,7 +75,9 @@ pub(crate) async fn open(
         }
     };
     let head = first.split_to(end + 4);
-    let status = status(&head).ok_or(io::ErrorKind::InvalidData).map_err(io::Error::from)?;
+    let status = status(&head)
+        .ok_or(io::ErrorKind::InvalidData)
+        .map_err(io::Error::from)?;
     if matches!(status, 101 | 200) {
         return Ok(Raw { first, socket });
     }
@@ -83,12 +85,20 @@ pub(crate) async fn open(
     if answer == Answer::Body {
         while words.read_buf(&mut first).await? > 0 {}
     }
-    Err(NoStream::Status(status, String::from_utf8_lossy(&first).trim().to_owned()))
+    Err(NoStream::Status(
+        status,
+        String::from_utf8_lossy(&first).trim().to_owned(),
+    ))
 }
 
 fn status(head: &[u8]) -> Option<u16> {
     let line = head.split(|&b| b == b'\r').next()?;
-    std::str::from_utf8(line).ok()?.split(' ').nth(1)?.parse().ok()
+    std::str::from_utf8(line)
+        .ok()?
+        .split(' ')
+        .nth(1)?
+        .parse()
+        .ok()
 }
 
 impl Raw {
@@ -98,7 +108,10 @@ impl Raw {
         has_terminal: bool,
     ) -> (OutputStream, Pin<Box<dyn tokio::io::AsyncWrite + Send>>) {
         let (read, write) = self.socket.into_split();
-        (output(self.first, read, has_terminal, Seen::default()), Box::pin(write))
+        (
+            output(self.first, read, has_terminal, Seen::default()),
+            Box::pin(write),
+        )
     }
 
     /// Output from the log, without what was `seen`.
@@ -116,21 +129,28 @@ fn output(
     has_terminal: bool,
     seen: Seen,
 ) -> OutputStream {
-    let frames = if has_terminal { Frames::Raw } else { Frames::Header };
+    let frames = if has_terminal {
+        Frames::Raw
+    } else {
+        Frames::Header
+    };
     let state = (from, first, Decoder { frames, seen });
-    Box::pin(unfold(state, |(mut from, mut buffer, mut decoder)| async move {
-        loop {
-            if let Some(piece) = decoder.next(&mut buffer) {
-                return Some((Ok(piece), (from, buffer, decoder)));
+    Box::pin(unfold(
+        state,
+        |(mut from, mut buffer, mut decoder)| async move {
+            loop {
+                if let Some(piece) = decoder.next(&mut buffer) {
+                    return Some((Ok(piece), (from, buffer, decoder)));
+                }
+                buffer.reserve(CHUNK_BYTES_MAX);
+                match from.read_buf(&mut buffer).await {
+                    Ok(0) => return None,
+                    Ok(_) => {}
+                    Err(error) => return Some((Err(error), (from, buffer, decoder))),
+                }
             }
-            buffer.reserve(CHUNK_BYTES_MAX);
-            match from.read_buf(&mut buffer).await {
-                Ok(0) => return None,
-                Ok(_) => {}
-                Err(error) => return Some((Err(error), (from, buffer, decoder))),
-            }
-        }
-    }))
+        },
+    ))
 }
 
 /// Where in the stream we are.
@@ -174,21 +194,33 @@ impl Decoder {
             if buffer.is_empty() {
                 return None;
             }
-            let piece = buffer.split_to(buffer.len().min(left).min(CHUNK_BYTES_MAX)).freeze();
+            let piece = buffer
+                .split_to(buffer.len().min(left).min(CHUNK_BYTES_MAX))
+                .freeze();
             if self.frames != Frames::Raw {
                 let left = left - piece.len();
                 self.frames = Frames::Inside { is_stderr, left };
             }
             let piece = self.unseen(is_stderr, piece);
             if !piece.is_empty() {
-                return Some(if is_stderr { Output::Stderr(piece) } else { Output::Stdout(piece) });
+                return Some(if is_stderr {
+                    Output::Stderr(piece)
+                } else {
+                    Output::Stdout(piece)
+                });
             }
         }
     }
 
     fn unseen(&mut self, is_stderr: bool, mut piece: Bytes) -> Bytes {
-        let seen = if is_stderr { &mut self.seen.stderr } else { &mut self.seen.stdout };
-        let skip = usize::try_from(*seen).unwrap_or(usize::MAX).min(piece.len());
+        let seen = if is_stderr {
+            &mut self.seen.stderr
+        } else {
+            &mut self.seen.stdout
+        };
+        let skip = usize::try_from(*seen)
+            .unwrap_or(usize::MAX)
+            .min(piece.len());
         *seen -= skip as u64;
         piece.advance(skip);
         piece
@@ -197,7 +229,10 @@ impl Decoder {
 
 /// `/v1.41/containers/ID/attach?…`.
 pub(crate) fn attach_path(version: &str, id: &str, stdin: bool, output: bool) -> String {
-    format!("/v{version}/containers/{id}/attach?stream=1&stdin={}&stdout={output}&stderr={output}", u8::from(stdin))
+    format!(
+        "/v{version}/containers/{id}/attach?stream=1&stdin={}&stdout={output}&stderr={output}",
+        u8::from(stdin)
+    )
 }
 
 /// `/v1.41/containers/ID/logs?…`: all of it, and on.
@@ -211,7 +246,8 @@ pub(crate) fn shares_mounts(socket: &Path) -> bool {
         return true;
     };
     let peer = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials);
-    let namespace = |process: String| std::fs::read_link(PathBuf::from(format!("/proc/{process}/ns/mnt")));
+    let namespace =
+        |process: String| std::fs::read_link(PathBuf::from(format!("/proc/{process}/ns/mnt")));
     match peer.map(|peer| namespace(peer.pid().to_string())) {
         Ok(Ok(theirs)) => namespace("self".to_owned()).is_ok_and(|ours| ours == theirs),
         Ok(Err(_)) | Err(_) => true,
@@ -223,7 +259,11 @@ mod tests {
     use super::*;
 
     fn decode(terminal: bool, seen: Seen, bytes: &[u8], step: usize) -> (Vec<u8>, Vec<u8>) {
-        let frames = if terminal { Frames::Raw } else { Frames::Header };
+        let frames = if terminal {
+            Frames::Raw
+        } else {
+            Frames::Header
+        };
         let mut decoder = Decoder { frames, seen };
         let mut buffer = BytesMut::new();
         let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -249,7 +289,13 @@ mod tests {
 
     #[test]
     fn frames_are_taken_apart_wherever_the_stream_is_cut() {
-        let stream = [frame(1, b"out"), frame(2, b"err"), frame(1, b""), frame(1, b"more")].concat();
+        let stream = [
+            frame(1, b"out"),
+            frame(2, b"err"),
+            frame(1, b""),
+            frame(1, b"more"),
+        ]
+        .concat();
         for step in 1..stream.len() {
             let seen = decode(false, Seen::default(), &stream, step);
             assert_eq!(seen, (b"outmore".to_vec(), b"err".to_vec()));
@@ -265,8 +311,26 @@ mod tests {
     #[test]
     fn what_was_seen_does_not_come_twice() {
         let stream = [frame(1, b"abc"), frame(2, b"xyz"), frame(1, b"def")].concat();
-        let seen = Seen { stdout: 4, stderr: 1 };
-        assert_eq!(decode(false, seen, &stream, 5), (b"ef".to_vec(), b"yz".to_vec()));
-        assert_eq!(decode(true, Seen { stdout: 2, stderr: 0 }, b"abcd", 1).0, b"cd");
+        let seen = Seen {
+            stdout: 4,
+            stderr: 1,
+        };
+        assert_eq!(
+            decode(false, seen, &stream, 5),
+            (b"ef".to_vec(), b"yz".to_vec())
+        );
+        assert_eq!(
+            decode(
+                true,
+                Seen {
+                    stdout: 2,
+                    stderr: 0
+                },
+                b"abcd",
+                1
+            )
+            .0,
+            b"cd"
+        );
     }
 }

@@ -10,8 +10,8 @@ use bollard::models::{ContainerSummary, SystemInfoCgroupDriverEnum};
 use bollard::query_parameters as query;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use capstan_supervisor::containers::{
-    Attached, CgroupDriver, ContainerEngine, ContainerId, ContainerSpec, EngineError, EngineFacts, ImageId,
-    OwnedContainer, Seen, Signal, TerminalSize,
+    Attached, CgroupDriver, ContainerEngine, ContainerId, ContainerSpec, EngineError, EngineFacts,
+    ImageId, OwnedContainer, Seen, Signal, TerminalSize,
 };
 use capstan_types::AgentId;
 use futures_util::StreamExt;
@@ -24,6 +24,12 @@ use crate::{said, spec};
 const REQUEST_TIME: Duration = Duration::from_secs(120);
 /// Bytes of a tar archive around a file in it: header, padding, end.
 const TAR_BYTES: usize = 4096;
+
+/// Whose container a create found.
+enum Created {
+    Now(ContainerId),
+    Before(OwnedContainer),
+}
 
 /// The Docker engine behind a Unix socket.
 #[derive(Debug)]
@@ -48,8 +54,11 @@ impl DockerEngine {
             return Ok(docker.clone());
         }
         let path = self.socket.to_string_lossy();
-        let connected = Docker::connect_with_unix(&path, REQUEST_TIME.as_secs(), API_DEFAULT_VERSION);
-        let docker = async { connected?.negotiate_version().await }.await.map_err(|error| self.said(error))?;
+        let connected =
+            Docker::connect_with_unix(&path, REQUEST_TIME.as_secs(), API_DEFAULT_VERSION);
+        let docker = async { connected?.negotiate_version().await }
+            .await
+            .map_err(|error| self.said(error))?;
         *self.docker.write().await = Some(docker.clone());
         Ok(docker)
     }
@@ -71,15 +80,22 @@ impl DockerEngine {
         }
     }
 
-    async fn create(&self, docker: &Docker, spec: &ContainerSpec) -> Result<ContainerId, EngineError> {
-        let options = query::CreateContainerOptionsBuilder::new().name(&spec.name).build();
-        match docker.create_container(Some(options), spec::body(spec)).await {
-            Ok(created) => Ok(ContainerId(created.id)),
-            // The name is ours alone: this is our own container, created by a call whose answer was lost.
+    async fn create(&self, docker: &Docker, spec: &ContainerSpec) -> Result<Created, EngineError> {
+        let options = query::CreateContainerOptionsBuilder::new()
+            .name(&spec.name)
+            .build();
+        match docker
+            .create_container(Some(options), spec::body(spec))
+            .await
+        {
+            Ok(created) => Ok(Created::Now(ContainerId(created.id))),
+            // The name is the request's alone: this container was created for it before, and the answer was lost.
             Err(error) if said::status(&error) == Some(409) => {
                 let ours = self.owned(&spec.owner.agent).await?;
-                let found = ours.into_iter().find(|container| container.name == spec.name && container.owner == spec.owner);
-                found.map(|container| container.id).ok_or_else(|| self.said(error))
+                let found = ours
+                    .into_iter()
+                    .find(|container| container.name == spec.name && container.owner == spec.owner);
+                found.map(Created::Before).ok_or_else(|| self.said(error))
             }
             Err(error) if said::status(&error) == Some(404) => Err(EngineError::ImageMissing {
                 image: spec.image.clone(),
@@ -95,7 +111,12 @@ impl DockerEngine {
         id: &ContainerId,
         spec: &ContainerSpec,
     ) -> Result<Attached, EngineError> {
-        let path = attach::attach_path(&docker.client_version().to_string(), &id.0, spec.interactive, true);
+        let path = attach::attach_path(
+            &docker.client_version().to_string(),
+            &id.0,
+            spec.interactive,
+            true,
+        );
         let raw = attach::open(&self.socket, "POST", &path, Answer::Upgrade).await;
         let raw = raw.map_err(|error| said::no_stream(&self.socket, error))?;
         let (output, input) = raw.split(spec.terminal.is_some());
@@ -123,16 +144,19 @@ impl ContainerEngine for DockerEngine {
             cgroups: match info.cgroup_driver {
                 Some(SystemInfoCgroupDriverEnum::SYSTEMD) => CgroupDriver::Systemd,
                 Some(SystemInfoCgroupDriverEnum::NONE) => CgroupDriver::Nobody,
-                Some(SystemInfoCgroupDriverEnum::CGROUPFS | SystemInfoCgroupDriverEnum::EMPTY) | None => {
-                    CgroupDriver::Cgroupfs
-                }
+                Some(SystemInfoCgroupDriverEnum::CGROUPFS | SystemInfoCgroupDriverEnum::EMPTY)
+                | None => CgroupDriver::Cgroupfs,
             },
             runtimes: info.runtimes.unwrap_or_default().into_keys().collect(),
-            has_cdi: info.cdi_spec_dirs.is_some_and(|folders| !folders.is_empty()),
+            has_cdi: info
+                .cdi_spec_dirs
+                .is_some_and(|folders| !folders.is_empty()),
             has_init: info.init_binary.is_some_and(|init| !init.is_empty()),
             root: info.docker_root_dir.unwrap_or_default().into(),
             keeps_containers: info.live_restore_enabled.unwrap_or(false),
-            shares_mounts: tokio::task::spawn_blocking(move || attach::shares_mounts(&socket)).await.unwrap_or(true),
+            shares_mounts: tokio::task::spawn_blocking(move || attach::shares_mounts(&socket))
+                .await
+                .unwrap_or(true),
         })
     }
 
@@ -143,8 +167,14 @@ impl ContainerEngine for DockerEngine {
             said,
         };
         match docker.inspect_image(name).await {
-            Ok(image) => image.id.map(ImageId).ok_or_else(|| missing("it has no id".to_owned())),
-            Err(Error::DockerResponseServerError { status_code: 404, message }) => Err(missing(message)),
+            Ok(image) => image
+                .id
+                .map(ImageId)
+                .ok_or_else(|| missing("it has no id".to_owned())),
+            Err(Error::DockerResponseServerError {
+                status_code: 404,
+                message,
+            }) => Err(missing(message)),
             Err(error) => Err(self.said(error)),
         }
     }
@@ -157,7 +187,9 @@ impl ContainerEngine for DockerEngine {
             true => name.to_owned(),
             false => format!("{name}:latest"),
         };
-        let options = query::CreateImageOptionsBuilder::new().from_image(&name).build();
+        let options = query::CreateImageOptionsBuilder::new()
+            .from_image(&name)
+            .build();
         let mut steps = std::pin::pin!(docker.create_image(Some(options), None, None));
         while let Some(step) = steps.next().await {
             let step = step.map_err(|error| said::pull_error(&name, self.said(error)))?;
@@ -184,7 +216,10 @@ impl ContainerEngine for DockerEngine {
             cmd: Some(vec!["/".to_owned()]),
             ..Default::default()
         };
-        let created = docker.create_container(None, body).await.map_err(|error| self.said(error))?;
+        let created = docker
+            .create_container(None, body)
+            .await
+            .map_err(|error| self.said(error))?;
         let id = ContainerId(created.id);
         let read = read_file(&docker, &id, path, bytes_max + TAR_BYTES).await;
         self.ensure_removed(&id).await?;
@@ -197,7 +232,12 @@ impl ContainerEngine for DockerEngine {
 
     async fn ensure_started(&self, spec: &ContainerSpec) -> Result<Attached, EngineError> {
         let docker = self.docker().await?;
-        let id = self.create(&docker, spec).await?;
+        let id = match self.create(&docker, spec).await? {
+            Created::Before(container) if !container.never_started => {
+                return self.resume(&container, Seen::default()).await;
+            }
+            Created::Before(OwnedContainer { id, .. }) | Created::Now(id) => id,
+        };
         match self.attach_and_start(&docker, &id, spec).await {
             Ok(attached) => Ok(attached),
             Err(error) => {
@@ -210,7 +250,11 @@ impl ContainerEngine for DockerEngine {
         }
     }
 
-    async fn resume(&self, container: &OwnedContainer, seen: Seen) -> Result<Attached, EngineError> {
+    async fn resume(
+        &self,
+        container: &OwnedContainer,
+        seen: Seen,
+    ) -> Result<Attached, EngineError> {
         let version = self.docker().await?.client_version().to_string();
         let OwnedContainer { id, terminal, .. } = container;
         let failed = |error| match error {
@@ -218,7 +262,9 @@ impl ContainerEngine for DockerEngine {
             error => said::no_stream(&self.socket, error),
         };
         let path = attach::logs_path(&version, &id.0);
-        let log = attach::open(&self.socket, "GET", &path, Answer::Body).await.map_err(failed)?;
+        let log = attach::open(&self.socket, "GET", &path, Answer::Body)
+            .await
+            .map_err(failed)?;
         let output = log.behind(*terminal, seen);
         // A program without a terminal saw the end of its stdin when our connection broke.
         let mut input = None;
@@ -237,7 +283,9 @@ impl ContainerEngine for DockerEngine {
 
     async fn wait(&self, id: &ContainerId) -> Result<i32, EngineError> {
         let docker = self.docker().await?;
-        let options = query::WaitContainerOptionsBuilder::new().condition("not-running").build();
+        let options = query::WaitContainerOptionsBuilder::new()
+            .condition("not-running")
+            .build();
         let mut ended = std::pin::pin!(docker.wait_container(&id.0, Some(options)));
         match ended.next().await {
             Some(Ok(response)) => Ok(response.status_code as i32),
@@ -253,7 +301,9 @@ impl ContainerEngine for DockerEngine {
 
     async fn signal(&self, id: &ContainerId, signal: Signal) -> Result<(), EngineError> {
         let docker = self.docker().await?;
-        let options = query::KillContainerOptionsBuilder::new().signal(&signal.0.to_string()).build();
+        let options = query::KillContainerOptionsBuilder::new()
+            .signal(&signal.0.to_string())
+            .build();
         match docker.kill_container(&id.0, Some(options)).await {
             Ok(()) => Ok(()),
             Err(error) if matches!(said::status(&error), Some(404 | 409)) => Ok(()),
@@ -263,7 +313,10 @@ impl ContainerEngine for DockerEngine {
 
     async fn resize(&self, id: &ContainerId, size: TerminalSize) -> Result<(), EngineError> {
         let docker = self.docker().await?;
-        let options = query::ResizeContainerTTYOptionsBuilder::new().h(size.rows.into()).w(size.columns.into()).build();
+        let options = query::ResizeContainerTTYOptionsBuilder::new()
+            .h(size.rows.into())
+            .w(size.columns.into())
+            .build();
         match docker.resize_container_tty(&id.0, options).await {
             Ok(()) => Ok(()),
             Err(error) if matches!(said::status(&error), Some(404 | 409)) => Ok(()),
@@ -273,13 +326,18 @@ impl ContainerEngine for DockerEngine {
 
     async fn ensure_removed(&self, id: &ContainerId) -> Result<(), EngineError> {
         let docker = self.docker().await?;
-        let options = query::RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        let options = query::RemoveContainerOptionsBuilder::new()
+            .force(true)
+            .v(true)
+            .build();
         match docker.remove_container(&id.0, Some(options)).await {
             Ok(()) => Ok(()),
             Err(error) if said::status(&error) == Some(404) => Ok(()),
             // Somebody else removes it already: done when it is gone.
             Err(error) if said::status(&error) == Some(409) => {
-                let options = query::WaitContainerOptionsBuilder::new().condition("removed").build();
+                let options = query::WaitContainerOptionsBuilder::new()
+                    .condition("removed")
+                    .build();
                 let mut gone = std::pin::pin!(docker.wait_container(&id.0, Some(options)));
                 match tokio::time::timeout(REQUEST_TIME, gone.next()).await {
                     Ok(_) => Ok(()),
@@ -293,15 +351,27 @@ impl ContainerEngine for DockerEngine {
     async fn owned(&self, agent: &AgentId) -> Result<Vec<OwnedContainer>, EngineError> {
         let docker = self.docker().await?;
         let filters = HashMap::from([("label", vec![spec::label_of(agent)])]);
-        let options = query::ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-        let all: Vec<ContainerSummary> =
-            docker.list_containers(Some(options)).await.map_err(|error| self.said(error))?;
+        let options = query::ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&filters)
+            .build();
+        let all: Vec<ContainerSummary> = docker
+            .list_containers(Some(options))
+            .await
+            .map_err(|error| self.said(error))?;
         Ok(all.into_iter().filter_map(spec::owned).collect())
     }
 }
 
-async fn read_file(docker: &Docker, id: &ContainerId, path: &str, bytes_max: usize) -> Result<Vec<u8>, Error> {
-    let options = query::DownloadFromContainerOptionsBuilder::new().path(path).build();
+async fn read_file(
+    docker: &Docker,
+    id: &ContainerId,
+    path: &str,
+    bytes_max: usize,
+) -> Result<Vec<u8>, Error> {
+    let options = query::DownloadFromContainerOptionsBuilder::new()
+        .path(path)
+        .build();
     let mut pieces = std::pin::pin!(docker.download_from_container(&id.0, Some(options)));
     let mut archive = Vec::new();
     while let Some(piece) = pieces.next().await {

@@ -10,11 +10,17 @@ use crate::attach::NoStream;
 /// An error of a call that is not about one container or image.
 pub(crate) fn error(socket: &Path, error: Error) -> EngineError {
     match error {
-        Error::DockerResponseServerError { status_code, message } => EngineError::Refused {
+        Error::DockerResponseServerError {
+            status_code,
+            message,
+        } => EngineError::Refused {
             status: status_code,
             said: message,
         },
-        Error::DockerStreamError { error } => EngineError::Refused { status: 500, said: error },
+        Error::DockerStreamError { error } => EngineError::Refused {
+            status: 500,
+            said: error,
+        },
         // All others are of the transport or of what it carried: the engine stopped in mid-sentence.
         other => EngineError::Unreachable {
             socket: socket.to_owned(),
@@ -48,7 +54,13 @@ pub(crate) fn start_error(error: EngineError) -> EngineError {
         return error;
     };
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
-    if has(&["could not select device driver", "nvidia-container-cli", "CDI device", "unresolvable CDI", "unknown or invalid runtime name: nvidia"]) {
+    if has(&[
+        "could not select device driver",
+        "nvidia-container-cli",
+        "CDI device",
+        "unresolvable CDI",
+        "unknown or invalid runtime name: nvidia",
+    ]) {
         return EngineError::CardsUnavailable { said };
     }
     // Errors of mounts name files as well; the program's own begin with `exec`.
@@ -99,11 +111,13 @@ mod tests {
             "OCI runtime create failed: unable to start container process: exec: \"/etc\": permission denied: unknown",
             |error| matches!(error, EngineError::ProgramNotExecutable { .. }),
         );
-        check("could not select device driver \"nvidia\" with capabilities: [[gpu]]", |error| {
-            matches!(error, EngineError::CardsUnavailable { .. })
-        });
-        check("error mounting /a to /b: no such file or directory", |error| {
-            matches!(error, EngineError::Refused { .. })
-        });
+        check(
+            "could not select device driver \"nvidia\" with capabilities: [[gpu]]",
+            |error| matches!(error, EngineError::CardsUnavailable { .. }),
+        );
+        check(
+            "error mounting /a to /b: no such file or directory",
+            |error| matches!(error, EngineError::Refused { .. }),
+        );
     }
 }

@@ -1,10 +1,11 @@
 //! A container as the engine wants it described, and its labels.
 
 use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
 
 use bollard::models::{
-    ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, DeviceRequest, HostConfig, Mount,
-    MountBindOptions, MountBindOptionsPropagationEnum, MountType,
+    ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, DeviceRequest, HostConfig,
+    Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
 };
 use capstan_supervisor::containers::{Cards, ContainerId, ContainerSpec, OwnedContainer, Owner};
 use capstan_types::{AgentId, AttemptId};
@@ -23,7 +24,12 @@ pub(crate) fn label_of(agent: &AgentId) -> String {
 pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
     let (uid, gid) = spec.user;
     let has_terminal = spec.terminal.is_some();
-    let Owner { agent, attempt, job, user } = &spec.owner;
+    let Owner {
+        agent,
+        attempt,
+        job,
+        user,
+    } = &spec.owner;
     let labels = [
         (AGENT, agent.to_string()),
         (ATTEMPT, attempt.0.to_string()),
@@ -71,7 +77,9 @@ fn host(spec: &ContainerSpec) -> HostConfig {
         ipc_mode: Some("private".to_owned()),
         shm_size: i64::try_from(spec.shm_bytes).ok(),
         pids_limit: Some(spec.pids_max.into()),
-        memory: spec.memory_bytes.and_then(|bytes| i64::try_from(bytes).ok()),
+        memory: spec
+            .memory_bytes
+            .and_then(|bytes| i64::try_from(bytes).ok()),
         cgroup_parent: spec.cgroup_parent.clone(),
         init: Some(spec.init),
         device_requests: cards(&spec.cards).map(|request| vec![request]),
@@ -86,12 +94,19 @@ fn cards(cards: &Cards) -> Option<DeviceRequest> {
             driver: Some("nvidia".to_owned()),
             device_ids: Some(cards.iter().map(ToString::to_string).collect()),
             // What the hook mounts of the driver: programs that compute need no more.
-            capabilities: Some(vec![["gpu", "compute", "utility"].map(str::to_owned).into()]),
+            capabilities: Some(vec![
+                ["gpu", "compute", "utility"].map(str::to_owned).into(),
+            ]),
             ..Default::default()
         }),
         Cards::Cdi(cards) => Some(DeviceRequest {
             driver: Some("cdi".to_owned()),
-            device_ids: Some(cards.iter().map(|card| format!("nvidia.com/gpu={card}")).collect()),
+            device_ids: Some(
+                cards
+                    .iter()
+                    .map(|card| format!("nvidia.com/gpu={card}"))
+                    .collect(),
+            ),
             ..Default::default()
         }),
     }
@@ -106,12 +121,24 @@ pub(crate) fn owned(summary: ContainerSummary) -> Option<OwnedContainer> {
         job: labels.get(JOB)?.clone(),
         user: labels.get(USER)?.clone(),
     };
-    let name = summary.names.and_then(|names| names.into_iter().next()).unwrap_or_default();
+    let name = summary
+        .names
+        .and_then(|names| names.into_iter().next())
+        .unwrap_or_default();
     Some(OwnedContainer {
         id: ContainerId(summary.id?),
         name: name.trim_start_matches('/').to_owned(),
         owner,
-        terminal: labels.get(TERMINAL).is_some_and(|terminal| terminal == "true"),
+        terminal: labels
+            .get(TERMINAL)
+            .is_some_and(|terminal| terminal == "true"),
+        created: SystemTime::UNIX_EPOCH
+            + Duration::from_secs(
+                summary
+                    .created
+                    .and_then(|at| at.try_into().ok())
+                    .unwrap_or(0),
+            ),
         never_started: summary.state == Some(ContainerSummaryStateEnum::CREATED),
     })
 }

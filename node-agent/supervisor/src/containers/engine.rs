@@ -75,6 +75,8 @@ pub struct OwnedContainer {
     pub owner: Owner,
     /// It has a terminal.
     pub terminal: bool,
+    /// To the second, by the engine's clock.
+    pub created: std::time::SystemTime,
     /// Created, but never started: its starter was interrupted.
     pub never_started: bool,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use capstan_proto::wire::container_output::Output as Said;
@@ -48,9 +48,8 @@ pub struct Keeper<E> {
     files: Files,
     marks: Marks,
     facts: Mutex<Option<(Instant, Arc<EngineFacts>)>>,
-    /// In the name of every container that this process starts.
-    boot: String,
-    next: AtomicU64,
+    /// Containers created before are an earlier process's.
+    opened: SystemTime,
     said_no_cgroup: AtomicBool,
 }
 
@@ -62,9 +61,6 @@ impl<E: ContainerEngine> Keeper<E> {
     pub fn open(engine: E, settings: ContainerSettings) -> io::Result<Self> {
         let files = Files::open(&settings.state_dir)?;
         files.forget_old();
-        let since_epoch = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
         Ok(Self {
             engine,
             registry: Registry::default(),
@@ -73,8 +69,7 @@ impl<E: ContainerEngine> Keeper<E> {
             files,
             marks: Marks::open(settings.state_dir.join("containers").join("attempts"))?,
             facts: Mutex::default(),
-            boot: format!("{:x}", since_epoch.as_millis()),
-            next: AtomicU64::new(0),
+            opened: SystemTime::now(),
             said_no_cgroup: AtomicBool::new(false),
             settings,
         })
@@ -112,11 +107,8 @@ impl<E: ContainerEngine> Keeper<E> {
         };
         let left: Vec<_> = left
             .into_iter()
-            .filter(|container| !container.name.contains(&self.boot))
+            .filter(|container| container.created < self.opened)
             .collect();
-        for container in left.iter().filter(|container| container.never_started) {
-            self.remove(&container.id).await;
-        }
         tokio::time::sleep(ADOPTION).await;
         for container in left.iter().filter(|container| !container.never_started) {
             if !self.registry.serves(&container.id) {
@@ -173,6 +165,12 @@ impl<E: ContainerEngine> Keeper<E> {
         users: &ImageUsers,
     ) -> Result<(Attached, ContainerSpec, Vec<String>), Refused> {
         let facts = self.facts().await.map_err(Refused::Engine)?;
+        if !facts.shares_mounts && self.stage.is_pinning() {
+            // Its view of the paths is not ours, so nothing that we checked would hold.
+            return Err(Refused::Request {
+                what: "the container engine of this node lives in a mount namespace of its own",
+            });
+        }
         let agent = |doing| move |source| Refused::Agent { doing, source };
         let identity = self
             .files
@@ -248,9 +246,8 @@ impl<E: ContainerEngine> Keeper<E> {
         };
         let number = order.job_id.split('.').next().unwrap_or("job");
         let number: String = number.chars().filter(char::is_ascii_alphanumeric).collect();
-        let nth = self.next.fetch_add(1, Ordering::Relaxed);
         let spec = ContainerSpec {
-            name: format!("capstan-{number}-{}-{}-{nth}", context.attempt, self.boot),
+            name: format!("capstan-{number}-{}-{}", context.attempt, asked.key),
             image: asked.image.clone(),
             command: looked.program.command.clone(),
             environment,

@@ -27,6 +27,8 @@ const SHM_BYTES_MIN: u64 = 64 << 20;
 const SHM_SHARE: u64 = 2;
 /// Text fields of a request.
 const TEXT_BYTES_MAX: usize = 4096;
+/// Key of a request.
+const KEY_BYTES_MAX: usize = 32;
 
 /// A request whose form is right.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(super) struct Asked {
     current_folder: String,
     caller: BTreeMap<String, String>,
     window: Option<TerminalSize>,
+    /// Names the container, together with the attempt; made up by the client.
+    pub(super) key: String,
 }
 
 #[derive(Debug)]
@@ -64,6 +68,7 @@ impl Asked {
             current_folder,
             environment,
             terminal,
+            key,
         } = request;
         let run = match (command_line, script) {
             (Some(line), None) => Run::Line(line),
@@ -88,6 +93,14 @@ impl Asked {
                 what: "a path is too long or has a NUL in it",
             });
         }
+        if key.is_empty()
+            || key.len() > KEY_BYTES_MAX
+            || !key.bytes().all(|b| b.is_ascii_hexdigit())
+        {
+            return Err(Refused::Request {
+                what: "the request has no key of hex digits",
+            });
+        }
         if !is_image_name(&image) {
             return Err(Refused::ImageName { image });
         }
@@ -104,6 +117,7 @@ impl Asked {
             current_folder,
             caller: caller.filter(|(_, value)| !value.contains('\0')).collect(),
             window: terminal.and_then(terminal_size),
+            key,
         })
     }
 

@@ -59,6 +59,11 @@ impl Stage {
         })
     }
 
+    /// Whether mounts are pinned here, and not handed on by name.
+    pub(super) fn is_pinning(&self) -> bool {
+        self.root.is_some()
+    }
+
     /// Pins `mounts`.
     ///
     /// # Errors

@@ -1,0 +1,124 @@
+//! `startdocker`: runs a program in a container of the job it is called from. The agent of the node decides what the
+//! container may be; this side carries streams, signals and the exit code.
+
+mod arguments;
+mod session;
+mod stdin;
+mod terminal;
+mod writer;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use capstan_proto::connect_unix;
+use capstan_proto::wire::{ContainerRequest, Variable};
+
+use arguments::{Arguments, BadArguments, USAGE};
+use session::Session;
+
+/// What a shell sees when no container was started, as with docker.
+const NOT_STARTED: u8 = 125;
+/// Where the agent's door is when `CAPSTAN_AGENT_SOCKET` does not say.
+const DEFAULT_SOCKET: &str = "/run/capstan/agent.sock";
+/// The caller's environment is sent for `-e NAME` only, up to this size.
+const ENVIRONMENT_BYTES_MAX: usize = 512 * 1024;
+
+/// Runs `startdocker` with the words behind its name, to its end.
+pub(crate) fn run(words: Vec<String>) -> ExitCode {
+    let arguments = match arguments::parse(words) {
+        Ok(arguments) => arguments,
+        Err(BadArguments::Help) => {
+            writer::line(USAGE);
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            writer::line(&format!("startdocker: {error}\n{USAGE}"));
+            return ExitCode::from(NOT_STARTED);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let code = match runtime {
+        Ok(runtime) => runtime.block_on(start(arguments)),
+        Err(error) => {
+            writer::line(&format!("startdocker: cannot start: {error}"));
+            NOT_STARTED
+        }
+    };
+    ExitCode::from(code)
+}
+
+async fn start(arguments: Arguments) -> u8 {
+    let socket = std::env::var_os("CAPSTAN_AGENT_SOCKET")
+        .map_or_else(|| DEFAULT_SOCKET.into(), PathBuf::from);
+    let channel = match connect_unix(&socket).await {
+        Ok(channel) => channel,
+        Err(error) => {
+            let socket = socket.display();
+            let cause = &error.source;
+            writer::line(&format!(
+                "startdocker: no agent answers at {socket}: {cause}\n\
+                 hint: startdocker works inside a job: put the line into a script and `qsub` it"
+            ));
+            return NOT_STARTED;
+        }
+    };
+    let request = match request(arguments) {
+        Ok(request) => request,
+        Err(error) => {
+            writer::line(&format!("startdocker: cannot read /dev/urandom: {error}"));
+            return NOT_STARTED;
+        }
+    };
+    Session::new(socket, request).run(channel).await
+}
+
+fn request(arguments: Arguments) -> std::io::Result<ContainerRequest> {
+    let Arguments {
+        engine_options,
+        data_folder,
+        proc_folder,
+        script,
+        command_line,
+        image,
+    } = arguments;
+    let current = std::env::current_dir().ok();
+    Ok(ContainerRequest {
+        image,
+        command_line,
+        script,
+        proc_folder,
+        data_folder,
+        current_folder: current
+            .and_then(|folder| folder.into_os_string().into_string().ok())
+            .unwrap_or_default(),
+        environment: if engine_options.is_empty() {
+            Vec::new()
+        } else {
+            environment()
+        },
+        engine_options,
+        terminal: terminal::size(),
+        key: key()?,
+    })
+}
+
+/// Variables that are text, as many as fit.
+fn environment() -> Vec<Variable> {
+    let mut left = ENVIRONMENT_BYTES_MAX;
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
+        let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
+        left = left.checked_sub(name.len() + value.len())?;
+        Some(Variable { name, value })
+    });
+    variables.collect()
+}
+
+/// Names this request for ever, so that repeating it after a restart of the agent does not start it twice.
+fn key() -> std::io::Result<String> {
+    use std::io::Read;
+    let mut bytes = [0; 8];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
