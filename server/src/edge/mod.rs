@@ -1,0 +1,304 @@
+//! The Scheduler service: one method per call of a client. Who calls is the kernel's word; what is asked is read into
+//! the core's words; what is answered is read from the latest snapshot. Decides nothing.
+
+mod identity;
+mod listing;
+mod refusal;
+mod submission;
+
+use std::sync::Arc;
+
+use capstan_core::{Caller, DeleteOrder, Event, HoldOrder, Holds, NodeOrder, Reply};
+use capstan_proto::wire::{self, scheduler_server};
+use capstan_proto::{Refusal, wire::alter_node_request::Admin};
+use capstan_store::PayloadReader;
+use capstan_types::{NodeName, Pbse};
+use tonic::{Request, Response, Status};
+use tracing::Instrument;
+
+use crate::clock;
+use crate::engine::EngineHandle;
+use crate::snapshot::{Latest, Snapshot};
+use crate::telemetry::Telemetry;
+use crate::view::{self, Scene};
+
+use identity::{People, Person, membership};
+use refusal::{edge_status, status};
+use submission::Rules;
+
+pub(crate) use submission::VARIABLES_BYTES_MAX;
+
+/// Longest note on a node, bytes.
+const NOTE_BYTES_MAX: usize = 4096;
+
+/// What the edge works with.
+pub(crate) struct Door {
+    pub(crate) engine: EngineHandle,
+    pub(crate) latest: Arc<Latest>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) payloads: Arc<dyn PayloadReader>,
+    pub(crate) root_may_submit: bool,
+    people: People,
+}
+
+impl Door {
+    /// A door on `host`.
+    pub(crate) fn new(
+        engine: EngineHandle,
+        latest: Arc<Latest>,
+        telemetry: Arc<Telemetry>,
+        payloads: Arc<dyn PayloadReader>,
+        settings: &crate::settings::Settings,
+    ) -> Self {
+        Self {
+            engine,
+            latest,
+            telemetry,
+            payloads,
+            root_may_submit: settings.root_may_submit,
+            people: People::on(&settings.host),
+        }
+    }
+
+    async fn decide(&self, event: Event, caller: &Caller) -> Result<Reply, Status> {
+        let decided = self.engine.ask(event).await;
+        decided.map_err(|refused| status(&refused, caller))
+    }
+
+    /// Decides something that has no answer but that it is done.
+    async fn order(&self, event: Event, caller: &Caller) -> Result<Response<wire::Done>, Status> {
+        self.decide(event, caller).await?;
+        Ok(Response::new(wire::Done {}))
+    }
+}
+
+/// The service; a newtype, because the trait cannot be implemented for an `Arc`.
+#[derive(Clone)]
+pub(crate) struct SchedulerService(pub(crate) Arc<Door>);
+
+/// Whether `person` is in `list`, or root.
+fn is_among(person: &Person, list: &[Box<str>]) -> bool {
+    person.uid == 0 || list.contains(&person.user)
+}
+
+fn is_manager(snapshot: &Snapshot, person: &Person) -> bool {
+    is_among(person, &snapshot.settings().managers)
+}
+
+fn is_operator(snapshot: &Snapshot, person: &Person) -> bool {
+    is_manager(snapshot, person) || is_among(person, &snapshot.settings().operators)
+}
+
+impl SchedulerService {
+    async fn submit_by(
+        &self,
+        person: Arc<Person>,
+        request: wire::SubmitRequest,
+    ) -> Result<wire::SubmitReply, Status> {
+        let snapshot = self.0.latest.get();
+        let root_may_submit = self.0.root_may_submit;
+        let by = person.clone();
+        let reading = snapshot.clone();
+        let needs_groups = submission::asks_for_groups(&request);
+        let read = move || {
+            let rules = Rules {
+                server: &reading.settings().server,
+                root_may_submit,
+                is_operator: is_operator(&reading, &by),
+                is_manager: is_manager(&reading, &by),
+                membership: &|group| membership(&by.user, group),
+            };
+            submission::read(request, &by, &rules)
+        };
+        let submission = match needs_groups {
+            true => {
+                let read = tokio::task::spawn_blocking(read).await;
+                read.map_err(|error| Status::internal(error.to_string()))?
+            }
+            false => read(),
+        };
+        let submission = submission.map_err(edge_status)?;
+        let event = Event::Submit(Box::new(submission));
+        match self.0.decide(event, &person.as_caller()).await? {
+            Reply::Submitted(id) => Ok(wire::SubmitReply {
+                job_id: id.on(&snapshot.settings().server),
+            }),
+            Reply::Done => Err(Status::internal("a submission was answered without an id")),
+        }
+    }
+
+    async fn hold_order(
+        &self,
+        request: Request<wire::HoldJobRequest>,
+    ) -> Result<(HoldOrder, Caller), Status> {
+        let person = self.0.people.caller(&request).await?;
+        let wire::HoldJobRequest { job_id, kinds } = request.into_inner();
+        let snapshot = self.0.latest.get();
+        let job = view::selection::job_id(&snapshot, &job_id).map_err(edge_status)?;
+        let holds = match kinds.as_str() {
+            "" => Some(Holds::USER),
+            letters => Holds::from_letters(letters),
+        };
+        let holds = holds.filter(|holds| !holds.is_empty());
+        let holds = holds.ok_or_else(|| edge_status(Refusal::new(Pbse::Badatval, "Hold_Types")))?;
+        let by = person.as_caller();
+        let order = HoldOrder {
+            job,
+            holds,
+            by: by.clone(),
+        };
+        Ok((order, by))
+    }
+
+    /// Makes a view of the latest snapshot.
+    fn seen<T>(&self, view: impl FnOnce(Scene<'_>) -> Result<T, Refusal>) -> Result<T, Status> {
+        let snapshot = self.0.latest.get();
+        let scene = Scene {
+            snapshot: &snapshot,
+            telemetry: &self.0.telemetry,
+            now: clock::wall(),
+        };
+        view(scene).map_err(edge_status)
+    }
+}
+
+#[tonic::async_trait]
+impl scheduler_server::Scheduler for SchedulerService {
+    async fn submit(
+        &self,
+        request: Request<wire::SubmitRequest>,
+    ) -> Result<Response<wire::SubmitReply>, Status> {
+        let person = self.0.people.caller(&request).await?;
+        let span = tracing::info_span!("rpc", call = "submit", user = &*person.user);
+        let reply = self
+            .submit_by(person, request.into_inner())
+            .instrument(span)
+            .await?;
+        Ok(Response::new(reply))
+    }
+
+    type StatJobsStream = listing::JobStream;
+
+    async fn stat_jobs(
+        &self,
+        request: Request<wire::StatJobsRequest>,
+    ) -> Result<Response<Self::StatJobsStream>, Status> {
+        let person = self.0.people.caller(&request).await?;
+        listing::jobs(&self.0, &person, request.into_inner()).map(Response::new)
+    }
+
+    async fn stat_queues(
+        &self,
+        request: Request<wire::StatQueuesRequest>,
+    ) -> Result<Response<wire::StatQueuesReply>, Status> {
+        let wire::StatQueuesRequest { queue } = request.into_inner();
+        let reply = self.seen(|scene| view::queues::queues(scene, &queue))?;
+        Ok(Response::new(reply))
+    }
+
+    async fn stat_nodes(
+        &self,
+        request: Request<wire::StatNodesRequest>,
+    ) -> Result<Response<wire::StatNodesReply>, Status> {
+        let wire::StatNodesRequest { node } = request.into_inner();
+        let reply = self.seen(|scene| view::nodes::nodes(scene, &node))?;
+        Ok(Response::new(reply))
+    }
+
+    async fn stat_server(
+        &self,
+        _request: Request<wire::StatServerRequest>,
+    ) -> Result<Response<wire::StatServerReply>, Status> {
+        let reply = self.seen(|scene| Ok(view::server::server(scene)))?;
+        Ok(Response::new(reply))
+    }
+
+    async fn delete_job(
+        &self,
+        request: Request<wire::DeleteJobRequest>,
+    ) -> Result<Response<wire::Done>, Status> {
+        let person = self.0.people.caller(&request).await?;
+        let wire::DeleteJobRequest {
+            job_id,
+            grace_secs,
+            message,
+            purge,
+        } = request.into_inner();
+        let snapshot = self.0.latest.get();
+        if !message.is_empty() && !is_operator(&snapshot, &person) {
+            let detail = "must have operator or manager privilege to use -m parameter";
+            return Err(edge_status(Refusal::new(Pbse::Perm, detail)));
+        }
+        let job = view::selection::job_id(&snapshot, &job_id).map_err(edge_status)?;
+        let by = person.as_caller();
+        let order = DeleteOrder {
+            job,
+            by: by.clone(),
+            grace_secs,
+            purge,
+        };
+        let span = tracing::info_span!("rpc", call = "delete_job", %job, user = &*by.user);
+        self.0
+            .order(Event::Delete(order), &by)
+            .instrument(span)
+            .await
+    }
+
+    async fn hold_job(
+        &self,
+        request: Request<wire::HoldJobRequest>,
+    ) -> Result<Response<wire::Done>, Status> {
+        let (order, by) = self.hold_order(request).await?;
+        let span =
+            tracing::info_span!("rpc", call = "hold_job", job = %order.job, user = &*by.user);
+        self.0.order(Event::Hold(order), &by).instrument(span).await
+    }
+
+    async fn release_job(
+        &self,
+        request: Request<wire::HoldJobRequest>,
+    ) -> Result<Response<wire::Done>, Status> {
+        let (order, by) = self.hold_order(request).await?;
+        let span =
+            tracing::info_span!("rpc", call = "release_job", job = %order.job, user = &*by.user);
+        self.0
+            .order(Event::Release(order), &by)
+            .instrument(span)
+            .await
+    }
+
+    async fn alter_node(
+        &self,
+        request: Request<wire::AlterNodeRequest>,
+    ) -> Result<Response<wire::Done>, Status> {
+        let person = self.0.people.caller(&request).await?;
+        let by = person.as_caller();
+        let admin = request.get_ref().admin();
+        let wire::AlterNodeRequest {
+            node,
+            admin: _,
+            note,
+        } = request.into_inner();
+        let is_fit =
+            |note: &String| note.len() <= NOTE_BYTES_MAX && !note.chars().any(char::is_control);
+        if !note.as_ref().is_none_or(is_fit) {
+            return Err(edge_status(Refusal::new(Pbse::Badatval, "note")));
+        }
+        let order = NodeOrder {
+            node: NodeName::from(node),
+            offline: match admin {
+                Admin::Keep => None,
+                Admin::Offline => Some(true),
+                Admin::Clear => Some(false),
+            },
+            note: note.map(Into::into),
+            by: by.clone(),
+        };
+        let span =
+            tracing::info_span!("rpc", call = "alter_node", node = %order.node, user = &*by.user);
+        self.0
+            .order(Event::AlterNode(order), &by)
+            .instrument(span)
+            .await
+    }
+}

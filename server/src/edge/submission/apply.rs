@@ -1,0 +1,365 @@
+//! One attribute of a submission, by its name. What Torque knows and this server does not serve is refused plainly
+//! and not silently dropped.
+
+use capstan_core::Holds;
+use capstan_proto::{Refusal, wire};
+use capstan_types::{
+    ArrayRequest, Dependency, ErrorClass, JoinPath, MailPoints, NodeSpec, ParseError, Pbse,
+    ResourceSetter, Timestamp, check_job_name, resource,
+};
+
+use super::{Draft, VALUE_BYTES_MAX};
+use crate::edge::identity::Membership;
+
+/// Kept and shown, deciding nothing.
+const SHOWN: &[&str] = &[
+    "Account_Name",
+    "Checkpoint",
+    "Mail_Users",
+    "jobtype",
+    "job_radix",
+    "request_version",
+    "idle_slot_limit",
+    "submit_args",
+    "x",
+];
+/// Kept and shown as `True` or `False`.
+const SHOWN_BOOLEANS: &[&str] = &["fault_tolerant", "node_exclusive"];
+/// What the server says and nobody else.
+const READ_ONLY: &[&str] = &[
+    "Job_Owner",
+    "resources_used",
+    "job_state",
+    "server",
+    "ctime",
+    "mtime",
+    "qtime",
+    "etime",
+    "exec_host",
+    "exec_port",
+    "exec_gpus",
+    "session_id",
+    "queue_type",
+    "comment",
+    "exit_status",
+    "job_array_id",
+    "start_time",
+    "start_count",
+    "comp_time",
+    "total_runtime",
+    "euser",
+    "egroup",
+    "substate",
+    "hashname",
+    "alt_id",
+    "reported",
+    "queue_rank",
+    "sched_hint",
+    "gpus_reserved",
+];
+/// What Torque takes and this server does not serve.
+const NOT_SERVED: &[&str] = &[
+    "stagein",
+    "stageout",
+    "req_information",
+    "L_Request",
+    "checkpoint_dir",
+    "login_property",
+    "forward_x11",
+];
+
+type Applied = Result<(), Refusal>;
+
+impl Draft<'_> {
+    /// Takes one attribute in.
+    pub(super) fn apply(&mut self, attribute: &wire::Attribute) -> Applied {
+        let wire::Attribute {
+            name,
+            resource,
+            value,
+        } = attribute;
+        let is_multiline = ["submit_args", "job_arguments"].contains(&name.as_str());
+        let is_clean = is_multiline || !value.chars().any(char::is_control);
+        if value.len() > VALUE_BYTES_MAX || !is_clean || value.contains('\0') {
+            return Err(bad(name));
+        }
+        match name.as_str() {
+            "Resource_List" => self.resource(resource, value),
+            "Job_Name" => {
+                check_job_name(value).map_err(|_| bad(name))?;
+                set(&mut self.spec.name, value)
+            }
+            "Output_Path" => set(&mut self.spec.stdout_path, without_host(value)),
+            "Error_Path" => set(&mut self.spec.stderr_path, without_host(value)),
+            "Join_Path" => {
+                self.spec.join = JoinPath::parse(value).map_err(|_| bad(name))?;
+                Ok(())
+            }
+            "Keep_Files" => self.keep(value),
+            "Priority" => self.priority(value),
+            "Rerunable" => {
+                self.spec.is_rerunnable = boolean(name, value)?;
+                Ok(())
+            }
+            "Hold_Types" => self.hold(value),
+            "Execution_Time" => {
+                let secs: u64 = value.parse().map_err(|_| bad(name))?;
+                self.not_before = Some(Timestamp::default().plus_secs(secs));
+                Ok(())
+            }
+            "depend" => self.depend(value),
+            "job_array_request" => self.array(value),
+            "Shell_Path_List" => set(&mut self.spec.shell, value),
+            "job_arguments" => set(&mut self.spec.script_arguments, value),
+            "init_work_dir" if value.starts_with('/') => set(&mut self.spec.work_folder, value),
+            "umask" => {
+                self.spec.umask = Some(umask(value).ok_or_else(|| bad(name))?);
+                Ok(())
+            }
+            "user_kill_delay" => {
+                self.spec.kill_delay_secs = Some(value.parse().map_err(|_| bad(name))?);
+                Ok(())
+            }
+            name => self.apply_rare(name, value),
+        }
+    }
+
+    fn apply_rare(&mut self, name: &str, value: &str) -> Applied {
+        match name {
+            "Mail_Points" => {
+                let points = MailPoints::parse(value).map_err(|_| bad(name))?;
+                self.show(name, &points.to_string())
+            }
+            "group_list" => self.group(value),
+            "User_List" => self.run_as(value),
+            "proxy_user" => self.proxy(value),
+            "interactive" => match boolean(name, value)? {
+                true => Err(not_served("interactive jobs")),
+                false => Ok(()),
+            },
+            // The host of the call is known from the call.
+            "submit_host" => Ok(()),
+            "submit_args" => {
+                let line = value.replace(char::is_control, " ");
+                self.show(name, &line)
+            }
+            _ if SHOWN.contains(&name) => self.show(name, value),
+            _ if SHOWN_BOOLEANS.contains(&name) => {
+                let word = crate::view::words::boolean(boolean(name, value)?);
+                self.show(name, word)
+            }
+            _ if READ_ONLY.contains(&name) => Err(Refusal::new(Pbse::Attrro, name)),
+            _ if NOT_SERVED.contains(&name) => Err(not_served(name)),
+            "init_work_dir" => Err(bad(name)),
+            _ => {
+                let detail = "detected presence of an unknown attribute";
+                Err(Refusal::new(Pbse::Noattr, detail))
+            }
+        }
+    }
+
+    fn show(&mut self, name: &str, value: &str) -> Applied {
+        let shown = &mut self.spec.shown;
+        match shown.iter_mut().find(|(known, _)| **known == *name) {
+            Some(entry) => entry.1 = value.into(),
+            None => shown.push((name.into(), value.into())),
+        }
+        Ok(())
+    }
+
+    fn resource(&mut self, name: &str, value: &str) -> Applied {
+        let full = format!("Resource_List.{name}");
+        let Some(known) = resource(name) else {
+            return Err(Refusal::new(Pbse::Unkresc, full));
+        };
+        let is_allowed = match known.setter {
+            ResourceSetter::User => true,
+            ResourceSetter::Operator => self.rules.is_operator,
+            ResourceSetter::Manager => self.rules.is_manager,
+            ResourceSetter::Nobody => false,
+        };
+        if !is_allowed {
+            return Err(Refusal::new(Pbse::Attrro, full));
+        }
+        let set = self.spec.resources.set(name, value);
+        set.map_err(|error| bad_value(&full, &error))?;
+        // A host becomes a node request, and must be able to.
+        if name == "host" && !value.is_empty() {
+            NodeSpec::parse(value).map_err(|_| bad(&full))?;
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, value: &str) -> Applied {
+        let letters = if value == "n" { "" } else { value };
+        match letters.chars().all(|letter| "oe".contains(letter)) {
+            true => set(&mut self.spec.keep, letters),
+            false => Err(bad("Keep_Files")),
+        }
+    }
+
+    fn priority(&mut self, value: &str) -> Applied {
+        let number = value.parse().ok();
+        let number = number.filter(|number| (-1024..=1023).contains(number));
+        self.priority = number.ok_or_else(|| bad("Priority"))?;
+        Ok(())
+    }
+
+    fn hold(&mut self, value: &str) -> Applied {
+        let holds = Holds::from_letters(value).filter(|_| !value.is_empty());
+        let holds = holds.ok_or_else(|| bad("Hold_Types"))?;
+        let needs_operator = holds.contains(Holds::OPERATOR) && !self.rules.is_operator;
+        let needs_manager = holds.contains(Holds::SYSTEM) && !self.rules.is_manager;
+        if needs_operator || needs_manager {
+            return Err(Refusal::new(Pbse::Perm, ""));
+        }
+        self.holds = holds;
+        Ok(())
+    }
+
+    fn depend(&mut self, value: &str) -> Applied {
+        let list = Dependency::parse_list(value);
+        let list = list.map_err(|error| match error.class {
+            ErrorClass::InvalidDependency => Refusal::new(Pbse::Baddepend, ""),
+            ErrorClass::IllegalValue
+            | ErrorClass::InvalidSyntax
+            | ErrorClass::ProhibitedGpuMode
+            | ErrorClass::TooLarge => bad_value("depend", &error),
+        })?;
+        self.depends.clear();
+        for dependency in list {
+            match dependency {
+                Dependency::After { condition, job }
+                | Dependency::AfterArray {
+                    condition,
+                    array: job,
+                    members: None,
+                } => self.depends.push((condition, job.id)),
+                Dependency::Before { .. }
+                | Dependency::AfterArray { .. }
+                | Dependency::BeforeArray { .. }
+                | Dependency::On(_)
+                | Dependency::SyncCount(_)
+                | Dependency::SyncWith(_) => {
+                    return Err(not_served(&format!("dependencies like {dependency}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn array(&mut self, value: &str) -> Applied {
+        let request = ArrayRequest::parse(value);
+        let request = request.map_err(|_| Refusal::new(Pbse::BadArrayReq, ""))?;
+        self.spec.array = Some(request);
+        Ok(())
+    }
+
+    /// The first group without a host, or for this one.
+    fn group(&mut self, value: &str) -> Applied {
+        let user = &self.caller.user;
+        let Some(group) = for_host(value, &self.caller.host) else {
+            return Ok(());
+        };
+        let detail = match (self.rules.membership)(group) {
+            Membership::Member => {
+                self.spec.owner.group = group.into();
+                return self.show("group_list", value);
+            }
+            Membership::Stranger => {
+                format!("user {user} is not a member of group {group} in server password file")
+            }
+            Membership::NoGroup => format!("cannot locate group {group} in server group file"),
+        };
+        Err(Refusal::new(Pbse::Badgrp, detail))
+    }
+
+    /// `-u`: only oneself, as long as no host vouches for others.
+    fn run_as(&mut self, value: &str) -> Applied {
+        let (own, host) = (&*self.caller.user, &*self.caller.host);
+        match for_host(value, host) {
+            Some(user) if user != own => {
+                let detail = format!("ruserok failed validating {own}/{user} from {host}");
+                Err(Refusal::new(Pbse::Baduser, detail))
+            }
+            Some(_) | None => self.show("User_List", value),
+        }
+    }
+
+    fn proxy(&self, value: &str) -> Applied {
+        let user = &self.caller.user;
+        match self.rules.is_manager {
+            true => Err(not_served("proxy jobs")),
+            false => {
+                let detail = format!(
+                    "User '{user}' is attempting to submit a proxy job for user '{value}' \
+                     but is not a manager"
+                );
+                Err(Refusal::new(Pbse::Baduser, detail))
+            }
+        }
+    }
+}
+
+fn set(place: &mut Box<str>, value: &str) -> Applied {
+    *place = value.into();
+    Ok(())
+}
+
+fn bad(name: &str) -> Refusal {
+    Refusal::new(Pbse::Badatval, name)
+}
+
+fn not_served(what: &str) -> Refusal {
+    Refusal::new(Pbse::NotImplemented, what)
+}
+
+/// A bad value of the attribute `full`, by the class of its error.
+fn bad_value(full: &str, error: &ParseError) -> Refusal {
+    match error.class {
+        ErrorClass::IllegalValue => bad(full),
+        ErrorClass::InvalidSyntax => Refusal::new(Pbse::InvalidSyntax, "Invalid Syntax"),
+        ErrorClass::ProhibitedGpuMode => Refusal::new(Pbse::GpuProhibitedMode, ""),
+        ErrorClass::InvalidDependency => Refusal::new(Pbse::Baddepend, ""),
+        ErrorClass::TooLarge => Refusal::new(error.class.pbse(), error.to_string()),
+    }
+}
+
+/// `[host:]path`: a slash before the colon makes it part of the path.
+fn without_host(value: &str) -> &str {
+    match value.split_once(':') {
+        Some((host, path)) if !host.contains(['/', '$']) => path,
+        Some(_) | None => value,
+    }
+}
+
+/// Of `name[@host],…`: the name for `host`, else the one for any.
+fn for_host<'a>(list: &'a str, host: &str) -> Option<&'a str> {
+    let short = |name: &str| name.split('.').next().map(str::to_owned);
+    let entries = || {
+        list.split(',')
+            .map(str::trim)
+            .filter(|entry| !entry.is_empty())
+    };
+    let named = entries().filter_map(|entry| entry.split_once('@'));
+    let mut named = named.filter(|(_, at)| *at == host || short(at) == short(host));
+    let any = || entries().find(|entry| !entry.contains('@'));
+    named.next().map(|(name, _)| name).or_else(any)
+}
+
+fn boolean(name: &str, value: &str) -> Result<bool, Refusal> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "t" | "yes" | "y" | "1" => Ok(true),
+        "false" | "f" | "no" | "n" | "0" => Ok(false),
+        _ => Err(bad(name)),
+    }
+}
+
+/// A decimal number, or octal with a leading zero; permission bits only.
+fn umask(value: &str) -> Option<u32> {
+    let bits = match value.strip_prefix('0') {
+        Some(octal) if !octal.is_empty() => u32::from_str_radix(octal, 8).ok()?,
+        Some(_) | None => value.parse().ok()?,
+    };
+    (bits <= 0o777).then_some(bits)
+}

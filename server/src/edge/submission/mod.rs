@@ -1,0 +1,215 @@
+//! From a request on the wire to a submission that the core can decide: every attribute read by its grammar, every
+//! refusal in Torque's words. Pure and total: any request gives a submission or a refusal.
+
+mod apply;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use capstan_core::{Holds, JobSpec, Owner, Payload, Submission};
+use capstan_proto::{Refusal, wire};
+use capstan_types::{
+    Condition, Env, JobId, NodeSpec, Pbse, QueueName, STDIN_JOB_NAME, ServerName, Timestamp,
+};
+
+use super::identity::{Membership, Person};
+
+/// Most attributes of one request.
+const ATTRIBUTES_MAX: usize = 1000;
+/// Longest value of one attribute, bytes.
+const VALUE_BYTES_MAX: usize = 64 << 10;
+/// Most variables of one job.
+const VARIABLES_MAX: usize = 10_000;
+/// Bytes of all variables of one job.
+pub(crate) const VARIABLES_BYTES_MAX: usize = 2 << 20;
+
+/// What a submission is judged by.
+pub(crate) struct Rules<'a> {
+    /// This server.
+    pub(crate) server: &'a ServerName,
+    /// Whether root may submit.
+    pub(crate) root_may_submit: bool,
+    /// Whether the caller is an operator.
+    pub(crate) is_operator: bool,
+    /// Whether the caller is a manager.
+    pub(crate) is_manager: bool,
+    /// Whether the caller is in a group.
+    pub(crate) membership: &'a dyn Fn(&str) -> Membership,
+}
+
+/// A submission under way.
+pub(crate) struct Draft<'a> {
+    caller: &'a Person,
+    rules: &'a Rules<'a>,
+    spec: JobSpec,
+    priority: i32,
+    holds: Holds,
+    not_before: Option<Timestamp>,
+    depends: Vec<(Condition, JobId)>,
+}
+
+/// Reads a submission.
+///
+/// # Errors
+/// The first thing in it that cannot be, in Torque's words.
+pub(crate) fn read(
+    request: wire::SubmitRequest,
+    caller: &Person,
+    rules: &Rules<'_>,
+) -> Result<Submission, Refusal> {
+    let wire::SubmitRequest {
+        script,
+        attributes,
+        variables,
+        destination,
+    } = request;
+    if caller.uid == 0 && !rules.root_may_submit {
+        let detail = "root user root not allowed";
+        return Err(Refusal::new(Pbse::Baduser, detail));
+    }
+    if attributes.len() > ATTRIBUTES_MAX {
+        let detail = format!("more than {ATTRIBUTES_MAX} attributes");
+        return Err(Refusal::new(Pbse::Ivalreq, detail));
+    }
+    let queue = queue(&destination, rules.server)?;
+    let variables = variables_of(variables)?;
+    let mut draft = Draft {
+        caller,
+        rules,
+        spec: fresh_spec(caller),
+        priority: 0,
+        holds: Holds::default(),
+        not_before: None,
+        depends: Vec::new(),
+    };
+    for attribute in &attributes {
+        draft.apply(attribute)?;
+    }
+    draft.finish(&variables);
+    Ok(Submission {
+        spec: draft.spec,
+        payload: Arc::new(Payload { script, variables }),
+        queue,
+        priority: draft.priority,
+        holds: draft.holds,
+        not_before: draft.not_before,
+        depends: draft.depends,
+    })
+}
+
+/// Whether a request needs the group directory, whose answer may come from the network.
+pub(crate) fn asks_for_groups(request: &wire::SubmitRequest) -> bool {
+    let mut names = request
+        .attributes
+        .iter()
+        .map(|attribute| attribute.name.as_str());
+    names.any(|name| name == "group_list")
+}
+
+fn fresh_spec(caller: &Person) -> JobSpec {
+    JobSpec {
+        name: STDIN_JOB_NAME.into(),
+        owner: Owner {
+            user: caller.user.clone(),
+            uid: caller.uid,
+            group: caller.group.clone(),
+            host: caller.host.clone(),
+        },
+        is_rerunnable: true,
+        ..JobSpec::default()
+    }
+}
+
+/// The queue in `queue`, `@server`, `queue@server`; none for the default.
+fn queue(destination: &str, ours: &ServerName) -> Result<Option<QueueName>, Refusal> {
+    let (queue, server) = match destination.split_once('@') {
+        Some((queue, server)) => (queue, Some(server)),
+        None => (destination, None),
+    };
+    let short = ours.as_str().split('.').next();
+    match server {
+        Some(server) if server != ours.as_str() && Some(server) != short => {
+            let detail = format!("this is server {ours}, not {server}");
+            Err(Refusal::new(Pbse::Badhost, detail))
+        }
+        Some(_) | None => Ok(Some(queue)
+            .filter(|queue| !queue.is_empty())
+            .map(QueueName::from)),
+    }
+}
+
+/// The variables in order; of two with one name the first counts.
+fn variables_of(variables: Vec<wire::Variable>) -> Result<Env, Refusal> {
+    let refuse = |detail: String| Err(Refusal::new(Pbse::Ivalreq, detail));
+    if variables.len() > VARIABLES_MAX {
+        return refuse(format!("more than {VARIABLES_MAX} variables"));
+    }
+    let sizes = variables
+        .iter()
+        .map(|variable| variable.name.len() + variable.value.len());
+    if sizes.sum::<usize>() > VARIABLES_BYTES_MAX {
+        return refuse(format!(
+            "more than {VARIABLES_BYTES_MAX} bytes of variables"
+        ));
+    }
+    let mut known = BTreeSet::new();
+    let mut kept = Vec::with_capacity(variables.len());
+    for wire::Variable { name, value } in variables {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return Err(Refusal::new(Pbse::Badatval, "Variable_List"));
+        }
+        if known.insert(name.clone()) {
+            kept.push((name, value));
+        }
+    }
+    Ok(kept.into_iter().collect())
+}
+
+impl Draft<'_> {
+    /// Fills in what follows from the rest.
+    fn finish(&mut self, variables: &Env) {
+        let variable = |name: &str| variables.get(name).filter(|path| path.starts_with('/'));
+        let spec = &mut self.spec;
+        if spec.work_folder.is_empty() {
+            let folder = variable("PBS_O_WORKDIR").or_else(|| variable("PBS_O_HOME"));
+            spec.work_folder = folder.unwrap_or("/").into();
+        }
+        spec.initial_folder = variable("PBS_O_INITDIR").unwrap_or_default().into();
+        for path in [&mut spec.stdout_path, &mut spec.stderr_path] {
+            // A path may begin with a variable, which the node expands.
+            if !path.is_empty() && !path.starts_with(['/', '$']) {
+                *path = format!("{}/{path}", spec.work_folder.trim_end_matches('/')).into();
+            }
+        }
+        spec.nodes = nodes(spec);
+        spec.loose_slots = match spec.nodes {
+            Some(_) => None,
+            None => spec.resources.count("procs"),
+        };
+        spec.memory_bytes = spec.resources.size("mem").map(|size| size.bytes());
+        if let Some(nodes) = spec.resources.nodes() {
+            let set = spec
+                .resources
+                .set("nodect", &nodes.node_count().to_string());
+            set.expect("a number is a count");
+        }
+    }
+}
+
+/// The node request that `nodes=`, else `ncpus=` and `host=`, makes; none when neither was given.
+fn nodes(spec: &JobSpec) -> Option<NodeSpec> {
+    let asked = &spec.resources;
+    if let Some(nodes) = asked.nodes() {
+        return Some(nodes);
+    }
+    let (slots, host) = (asked.count("ncpus"), asked.get("host"));
+    let request = match (host, slots) {
+        (None, None) => return None,
+        (None, Some(slots)) => format!("1:ppn={}", slots.max(1)),
+        (Some(host), None) => host.to_owned(),
+        (Some(host), Some(slots)) => format!("{host}:ppn={}", slots.max(1)),
+    };
+    NodeSpec::parse(&request).ok()
+}

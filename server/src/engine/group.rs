@@ -1,0 +1,109 @@
+//! A group of decided requests on its way to the disk, and what to make of it there.
+
+use capstan_core::{Effect, Event, Outcome, Rejection, ReportedPhase};
+use capstan_store::{Record, StoreError};
+use capstan_types::Timestamp;
+
+use super::dispatch::Answerer;
+use super::inbox::Answer;
+
+/// A group that is not stored yet.
+#[derive(Default)]
+pub(super) struct Pending {
+    pub(super) records: Vec<Record>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) answers: Vec<(Answerer, Answer)>,
+    /// Something has changed that a plan looks at.
+    pub(super) is_plan_wanted: bool,
+}
+
+impl Pending {
+    pub(super) fn add(
+        &mut self,
+        event: Event,
+        at: Timestamp,
+        outcome: Result<Outcome, Rejection>,
+        answerer: Answerer,
+    ) {
+        let result = match outcome {
+            Ok(outcome) => {
+                let Outcome {
+                    changes,
+                    effects,
+                    reply,
+                } = outcome;
+                self.is_plan_wanted |= is_plan_wanted_after(&event) && !changes.is_empty();
+                self.effects.extend(effects);
+                if !changes.is_empty() {
+                    self.records.push(Record { at, event, changes });
+                }
+                self.answers.push((answerer, Ok(reply)));
+                return;
+            }
+            Err(rejection) => Err(rejection.into()),
+        };
+        self.answers.push((answerer, result));
+    }
+}
+
+/// Whether a plan after `event` may find more than one before it.
+fn is_plan_wanted_after(event: &Event) -> bool {
+    match event {
+        Event::ServerStarted(_)
+        | Event::Submit(_)
+        | Event::Delete(_)
+        | Event::Hold(_)
+        | Event::Release(_)
+        | Event::AlterNode(_)
+        | Event::NodeAttached(_)
+        | Event::NodeDetached { .. }
+        | Event::NodeChanged { .. }
+        | Event::CardsUnclean { .. }
+        | Event::Tick => true,
+        Event::Reported { report, .. } => match report.phase {
+            ReportedPhase::Starting | ReportedPhase::Running { .. } | ReportedPhase::Using(_) => {
+                false
+            }
+            ReportedPhase::Exited { .. }
+            | ReportedPhase::Unstartable { .. }
+            | ReportedPhase::Lost { .. } => true,
+        },
+        // The plan that placed these has said why the others wait.
+        Event::Placed(_) => false,
+    }
+}
+
+/// The event's name, for spans.
+pub(super) const fn name(event: &Event) -> &'static str {
+    match event {
+        Event::ServerStarted(_) => "server_started",
+        Event::Submit(_) => "submit",
+        Event::Delete(_) => "delete",
+        Event::Hold(_) => "hold",
+        Event::Release(_) => "release",
+        Event::AlterNode(_) => "alter_node",
+        Event::NodeAttached(_) => "node_attached",
+        Event::NodeDetached { .. } => "node_detached",
+        Event::NodeChanged { .. } => "node_changed",
+        Event::CardsUnclean { .. } => "cards_unclean",
+        Event::Reported { .. } => "reported",
+        Event::Placed(_) => "placed",
+        Event::Tick => "tick",
+    }
+}
+
+/// Whether the server cannot go on after this: what is stored is not known, or cannot be read.
+pub(super) const fn is_fatal(error: &StoreError) -> bool {
+    match error {
+        StoreError::Poisoned { .. }
+        | StoreError::Damaged { .. }
+        | StoreError::Missing { .. }
+        | StoreError::Format { .. }
+        | StoreError::InUse { .. } => true,
+        StoreError::Full { .. }
+        | StoreError::Io { .. }
+        | StoreError::TooLarge { .. }
+        | StoreError::Index { .. }
+        | StoreError::Codec { .. } => false,
+    }
+}

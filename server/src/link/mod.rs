@@ -1,0 +1,245 @@
+//! The AgentLink service: one stream per agent. The first word must be a hello; after it the agent's reports become
+//! events, and the engine's orders go back on the same stream. Keeps nothing: a broken stream is reconciled by the
+//! next hello.
+
+pub(crate) mod launch;
+mod reading;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use capstan_core::{Event, Rejection};
+use capstan_proto::wire::{self, agent_link_server, agent_message::Message};
+use capstan_types::{CardId, NodeName};
+use futures_util::Stream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument;
+
+use crate::clock;
+use crate::engine::{EngineHandle, Link, OUTBOX_MAX, Refused, Request as EngineRequest};
+use crate::telemetry::Telemetry;
+
+use reading::Unheard;
+
+/// How long an agent may take to say hello.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// So many heartbeats may fail to come before an agent counts as gone.
+const HEARTBEATS_MISSED_MAX: u32 = 3;
+/// HTTP/2 pings on an agent's connection, and how long their answer may take: a host that lost its power is known to
+/// be gone after both.
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(5);
+/// See [`PING_EVERY`].
+pub(crate) const PING_ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Largest message of an agent, bytes.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// What links work with.
+pub(crate) struct Links {
+    pub(crate) engine: EngineHandle,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) heartbeat: Duration,
+    /// Cancelled when the server stops: streams end at once and are taken up again by the next server.
+    pub(crate) stopping: CancellationToken,
+    pub(crate) connections: AtomicU64,
+}
+
+/// The service; a newtype, because the trait cannot be implemented for an `Arc`.
+#[derive(Clone)]
+pub(crate) struct AgentLinkService(pub(crate) Arc<Links>);
+
+type Orders = Pin<Box<dyn Stream<Item = Result<wire::ServerMessage, Status>> + Send + 'static>>;
+type Outbox = mpsc::Sender<Result<wire::ServerMessage, Status>>;
+
+#[tonic::async_trait]
+impl agent_link_server::AgentLink for AgentLinkService {
+    type AttachStream = Orders;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<wire::AgentMessage>>,
+    ) -> Result<Response<Orders>, Status> {
+        let address = request.remote_addr();
+        let (outbox, orders) = mpsc::channel(OUTBOX_MAX);
+        let connection = self.0.connections.fetch_add(1, Ordering::Relaxed);
+        let span = tracing::info_span!("link", connection, ?address);
+        let reader = Reader {
+            links: self.0.clone(),
+            connection,
+            inbound: request.into_inner(),
+        };
+        // Ends with the stream, with the server, or when the engine drops the link.
+        tokio::spawn(reader.run(outbox).instrument(span));
+        Ok(Response::new(Box::pin(ReceiverStream::new(orders))))
+    }
+}
+
+/// Reads one agent's stream.
+struct Reader {
+    links: Arc<Links>,
+    connection: u64,
+    inbound: Streaming<wire::AgentMessage>,
+}
+
+impl Reader {
+    async fn run(mut self, outbox: Outbox) {
+        let node = match self.greet(&outbox).await {
+            Ok(node) => node,
+            Err(status) => {
+                tracing::warn!(reason = status.message(), "an agent was refused");
+                // One that has gone away needs no answer.
+                drop(outbox.send(Err(status)).await);
+                return;
+            }
+        };
+        // From here on the engine alone holds the outbox: dropping the link ends the stream.
+        drop(outbox);
+        let ended = self.listen(&node.name, &node.dropped).await;
+        tracing::info!(node = %node.name, reason = %ended, "node detached");
+        if !self.links.stopping.is_cancelled() {
+            let detach = EngineRequest::Detach {
+                node: node.name,
+                connection: self.connection,
+            };
+            // An engine that has ended has no links any more.
+            drop(self.links.engine.post(detach).await);
+        }
+    }
+
+    /// Waits for the hello and has it decided.
+    async fn greet(&mut self, outbox: &Outbox) -> Result<Greeted, Status> {
+        let first = tokio::time::timeout(HELLO_WITHIN, self.inbound.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("no hello came"))??;
+        let first = first.and_then(|message| message.message);
+        let Some(Message::Hello(said)) = first else {
+            return Err(Status::failed_precondition(
+                "the first word must be a hello",
+            ));
+        };
+        let hello = reading::hello(said).map_err(unheard)?;
+        let (name, agent) = (hello.node.clone(), hello.agent.clone());
+        let dropped = CancellationToken::new();
+        let link = Link {
+            connection: self.connection,
+            agent,
+            outbox: outbox.clone(),
+            _reader: dropped.clone().drop_guard(),
+            is_welcomed: false,
+        };
+        let event = Event::NodeAttached(Box::new(hello));
+        let attached = self.links.engine.attach(event, name.clone(), link).await;
+        attached.map_err(refused)?;
+        Ok(Greeted { name, dropped })
+    }
+
+    /// Turns what the agent says into events, until it is gone; returns why it is.
+    async fn listen(&mut self, node: &NodeName, dropped: &CancellationToken) -> &'static str {
+        let silence = self.links.heartbeat * HEARTBEATS_MISSED_MAX;
+        let mut foreign: Vec<CardId> = Vec::new();
+        loop {
+            let message = tokio::select! {
+                message = tokio::time::timeout(silence, self.inbound.message()) => message,
+                () = dropped.cancelled() => return "replaced or cut off",
+                () = self.links.stopping.cancelled() => return "the server stops",
+            };
+            let message = match message {
+                Ok(Ok(Some(message))) => message.message,
+                Ok(Ok(None)) => return "the agent ended the stream",
+                Ok(Err(_)) => return "the connection broke",
+                Err(_) => return "no heartbeat came",
+            };
+            let heard = match message {
+                Some(Message::Hello(_)) => return "the agent said hello twice",
+                Some(Message::Heartbeat(said)) => self.heartbeat(node, said, &mut foreign).await,
+                Some(Message::Started(said)) => {
+                    self.report(node, reading::started(said)).await;
+                    Ok(())
+                }
+                Some(Message::Ended(said)) => match reading::ended(said) {
+                    Ok(report) => {
+                        self.report(node, report).await;
+                        Ok(())
+                    }
+                    Err(problem) => Err(problem),
+                },
+                None => Ok(tracing::warn!(%node, "the agent says what this version does not know")),
+            };
+            if let Err(problem) = heard {
+                tracing::error!(%node, %problem, "what an agent said cannot be read");
+                return "the agent cannot be understood";
+            }
+        }
+    }
+
+    async fn heartbeat(
+        &self,
+        node: &NodeName,
+        said: wire::Heartbeat,
+        foreign: &mut Vec<CardId>,
+    ) -> Result<(), Unheard> {
+        let heard = reading::heartbeat(said, clock::wall())?;
+        self.links.telemetry.put(node, heard.telemetry);
+        if let Some(inventory) = heard.inventory {
+            let inventory = Box::new(inventory);
+            let node = node.clone();
+            self.post(Event::NodeChanged { node, inventory }).await;
+        }
+        if heard.foreign != *foreign {
+            foreign.clone_from(&heard.foreign);
+            let node = node.clone();
+            let cards = heard.foreign;
+            self.post(Event::CardsUnclean { node, cards }).await;
+        }
+        Ok(())
+    }
+
+    async fn report(&self, node: &NodeName, report: capstan_core::AttemptReport) {
+        let node = node.clone();
+        self.post(Event::Reported { node, report }).await;
+    }
+
+    async fn post(&self, event: Event) {
+        let node = match &event {
+            Event::Reported { node, .. }
+            | Event::NodeChanged { node, .. }
+            | Event::CardsUnclean { node, .. } => node.clone(),
+            _ => return,
+        };
+        let request = EngineRequest::FromNode {
+            node,
+            connection: self.connection,
+            event,
+        };
+        // An engine that has ended hears nothing; the next server is told by the next hello.
+        drop(self.links.engine.post(request).await);
+    }
+}
+
+/// An agent that was let in.
+struct Greeted {
+    name: NodeName,
+    /// Cancelled when the engine drops the link.
+    dropped: CancellationToken,
+}
+
+fn unheard(problem: Unheard) -> Status {
+    match &problem {
+        Unheard::Protocol { .. } => Status::failed_precondition(problem.to_string()),
+        Unheard::Field { .. } => Status::invalid_argument(problem.to_string()),
+    }
+}
+
+fn refused(refused: Refused) -> Status {
+    match &refused {
+        Refused::Rejected(Rejection::NodeNameTaken(_)) => {
+            Status::already_exists(refused.to_string())
+        }
+        Refused::Rejected(rejection) => Status::failed_precondition(rejection.to_string()),
+        Refused::NotStored(error) => Status::unavailable(format!("not stored: {error}")),
+        Refused::Busy | Refused::Stopping => Status::unavailable(refused.to_string()),
+    }
+}

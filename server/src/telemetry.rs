@@ -1,0 +1,68 @@
+//! What agents say with every heartbeat: how loaded their nodes and cards are, what attempts have used so far.
+//! Never stored: after a restart the next heartbeat tells it anew. Written by the links, read by the edges.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use capstan_core::Usage;
+use capstan_types::{AttemptId, CardId, NodeName, Timestamp};
+
+/// The last heartbeat of one node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct NodeTelemetry {
+    /// When it came.
+    pub(crate) at: Timestamp,
+    /// One-minute load average.
+    pub(crate) load_average: f64,
+    /// Memory that can still be given out.
+    pub(crate) memory_available_bytes: u64,
+    /// What each card does, by UUID.
+    pub(crate) cards: BTreeMap<CardId, CardTelemetry>,
+    /// What each attempt has used so far.
+    pub(crate) attempts: BTreeMap<AttemptId, Usage>,
+}
+
+/// What a card does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CardTelemetry {
+    /// 0 to 100.
+    pub(crate) utilization_percent: u32,
+    /// By anybody.
+    pub(crate) memory_used_bytes: u64,
+    /// 0 when the card does not say.
+    pub(crate) temperature_celsius: u32,
+}
+
+/// The last heartbeat of every node.
+#[derive(Debug, Default)]
+pub(crate) struct Telemetry(RwLock<BTreeMap<NodeName, Arc<NodeTelemetry>>>);
+
+impl Telemetry {
+    /// The last heartbeat of `node`.
+    #[must_use]
+    pub(crate) fn of(&self, node: &NodeName) -> Option<Arc<NodeTelemetry>> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(node)
+            .cloned()
+    }
+
+    /// What `attempt`, whose script runs on `node`, has used so far.
+    #[must_use]
+    pub(crate) fn usage(&self, node: &NodeName, attempt: AttemptId) -> Option<Usage> {
+        self.of(node)?.attempts.get(&attempt).copied()
+    }
+
+    pub(crate) fn put(&self, node: &NodeName, heartbeat: NodeTelemetry) {
+        let mut nodes = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        nodes.insert(node.clone(), Arc::new(heartbeat));
+    }
+
+    pub(crate) fn forget(&self, node: &NodeName) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(node);
+    }
+}

@@ -1,0 +1,227 @@
+//! Everything about a job, in the order in which `qstat -f` prints it. Times are epoch seconds.
+
+use capstan_core::{Job, JobState};
+use capstan_proto::wire::{Attribute, JobAttributes};
+use capstan_types::{Env, JobPart, Seconds, Timestamp};
+
+use super::{Scene, last_run, paths, start_time, words};
+
+/// A list of attributes under way.
+#[derive(Default)]
+pub(crate) struct Attributes(pub(crate) Vec<Attribute>);
+
+impl Attributes {
+    pub(crate) fn put(&mut self, name: &str, value: impl ToString) {
+        self.put_resource(name, "", value);
+    }
+
+    pub(crate) fn put_resource(&mut self, name: &str, resource: &str, value: impl ToString) {
+        self.0.push(Attribute {
+            name: name.to_owned(),
+            resource: resource.to_owned(),
+            value: value.to_string(),
+        });
+    }
+
+    pub(crate) fn put_some(&mut self, name: &str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            self.put(name, value);
+        }
+    }
+
+    fn put_time(&mut self, name: &str, at: Option<Timestamp>) {
+        self.put_some(name, at.map(Timestamp::secs));
+    }
+}
+
+/// All attributes of `job`; with `Variable_List` when the caller may see it.
+pub(crate) fn attributes(scene: Scene<'_>, job: &Job, variables: Option<&Env>) -> JobAttributes {
+    let mut list = Attributes::default();
+    identity(&mut list, scene, job);
+    placement(&mut list, scene, job);
+    wishes(&mut list, job);
+    list.put_some(
+        "session_id",
+        last_run(job)
+            .and_then(|run| run.started)
+            .map(|(_, session)| session),
+    );
+    if !job.spec.shell.is_empty() {
+        list.put("Shell_Path_List", &job.spec.shell);
+    }
+    shown(&mut list, job, &["User_List"]);
+    if let Some(variables) = variables {
+        list.put("Variable_List", variable_list(scene, job, variables));
+    }
+    course(&mut list, scene, job);
+    rest(&mut list, job);
+    JobAttributes {
+        id: job.id.on(scene.server()),
+        attributes: list.0,
+    }
+}
+
+/// Name, owner, usage, state and place.
+fn identity(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
+    let owner = &job.spec.owner;
+    list.put("Job_Name", words::job_name(job));
+    list.put("Job_Owner", format!("{}@{}", owner.user, owner.host));
+    if let Some(usage) = scene.usage(job) {
+        let mut used = |name, value: String| list.put_resource("resources_used", name, value);
+        used("cput", Seconds(usage.cput_secs).to_string());
+        used("vmem", format!("{}kb", usage.vmem_kb));
+        used("walltime", Seconds(usage.walltime_secs).to_string());
+        used("mem", format!("{}kb", usage.mem_kb));
+        used("energy_used", "0".to_owned());
+    }
+    list.put("job_state", job.letter(scene.now));
+    list.put("queue", &job.queue);
+    list.put("server", scene.server());
+    shown(list, job, &["Account_Name"]);
+    list.put("Checkpoint", shown_value(job, "Checkpoint").unwrap_or("u"));
+}
+
+/// When it was made, what it waits for, where it runs.
+fn placement(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
+    list.put_time("ctime", Some(job.created));
+    if !job.waits_for.is_empty() {
+        list.put("depend", depend(scene, job));
+    }
+    let host = &job.spec.owner.host;
+    list.put("Error_Path", format!("{host}:{}", paths::stderr_path(job)));
+    if let Some(run) = last_run(job) {
+        list.put("exec_host", words::exec_host(&run.shares));
+        let cards = words::exec_gpus(&run.shares);
+        list.put_some("exec_gpus", Some(cards).filter(|cards| !cards.is_empty()));
+    }
+    list.put_time("Execution_Time", job.not_before);
+    shown(list, job, &["group_list"]);
+}
+
+/// What was asked for.
+fn wishes(list: &mut Attributes, job: &Job) {
+    let keep = &*job.spec.keep;
+    list.put("Hold_Types", job.effective_holds().letters());
+    list.put("Join_Path", job.spec.join.as_str());
+    list.put("Keep_Files", if keep.is_empty() { "n" } else { keep });
+    list.put(
+        "Mail_Points",
+        shown_value(job, "Mail_Points").unwrap_or("a"),
+    );
+    shown(list, job, &["Mail_Users"]);
+    list.put_time("mtime", Some(job.changed));
+    let host = &job.spec.owner.host;
+    list.put("Output_Path", format!("{host}:{}", paths::stdout_path(job)));
+    list.put("Priority", job.priority);
+    // Of an array only its members enter a queue.
+    list.put_time("qtime", Some(job.queued).filter(|_| !job.is_array()));
+    list.put("Rerunable", words::boolean(job.spec.is_rerunnable));
+    for (name, value) in job.spec.resources.iter() {
+        list.put_resource("Resource_List", name, value);
+    }
+}
+
+/// Who it runs as, and how it went.
+fn course(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
+    list.put("euser", &job.spec.owner.user);
+    list.put("egroup", &job.spec.owner.group);
+    list.put("queue_type", "E");
+    list.put_some("comment", scene.comment(job));
+    list.put_time("etime", job.eligible);
+    let ended = match &job.state {
+        JobState::Ended(ended) => Some(ended),
+        JobState::Pending
+        | JobState::Starting(_)
+        | JobState::Running(_)
+        | JobState::Exiting(..) => None,
+    };
+    list.put_some("exit_status", ended.and_then(|ended| ended.exit_status));
+    shown(list, job, &["submit_args"]);
+    match (job.id.part, &job.spec.array) {
+        (JobPart::Member(index), _) => list.put("job_array_id", index),
+        (JobPart::Array, Some(request)) => list.put("job_array_request", request),
+        (JobPart::Whole | JobPart::Array, _) => {}
+    }
+    list.put_some("umask", job.spec.umask);
+    let run = last_run(job);
+    list.put_time("start_time", run.map(start_time));
+    let walltime = job.spec.resources.seconds("walltime");
+    if let (Some(run), Some(walltime), None) = (run, walltime, ended) {
+        let used = scene.now.secs_since(start_time(run));
+        list.put_resource("Walltime", "Remaining", walltime.0.saturating_sub(used));
+    }
+    list.put_some(
+        "start_count",
+        Some(job.run_count).filter(|count| *count > 0),
+    );
+    list.put(
+        "fault_tolerant",
+        shown_value(job, "fault_tolerant").unwrap_or("False"),
+    );
+    list.put_time("comp_time", ended.map(|ended| ended.at));
+    shown(list, job, &["jobtype"]);
+    list.put("job_radix", shown_value(job, "job_radix").unwrap_or("0"));
+    if let (Some(run), Some(ended)) = (run, ended) {
+        let millis = ended.at.0.saturating_sub(start_time(run).0);
+        list.put(
+            "total_runtime",
+            format!("{}.{:03}000", millis / 1000, millis % 1000),
+        );
+    }
+}
+
+/// What was said at submission, and what is kept for show.
+fn rest(list: &mut Attributes, job: &Job) {
+    shown(list, job, &["node_exclusive"]);
+    list.put("submit_host", &job.spec.owner.host);
+    list.put("init_work_dir", &job.spec.work_folder);
+    let arguments = &*job.spec.script_arguments;
+    list.put_some(
+        "job_arguments",
+        Some(arguments).filter(|text| !text.is_empty()),
+    );
+    list.put(
+        "request_version",
+        shown_value(job, "request_version").unwrap_or("1"),
+    );
+    list.put_some("user_kill_delay", job.spec.kill_delay_secs);
+    shown(list, job, &["idle_slot_limit", "x"]);
+}
+
+fn shown(list: &mut Attributes, job: &Job, names: &[&str]) {
+    for name in names {
+        list.put_some(name, shown_value(job, name));
+    }
+}
+
+fn shown_value<'a>(job: &'a Job, name: &str) -> Option<&'a str> {
+    let found = job.spec.shown.iter().find(|(known, _)| **known == *name);
+    found.map(|(_, value)| &**value)
+}
+
+/// `afterok:342.hn1:343.hn1,afterany:342.hn1`.
+fn depend(scene: Scene<'_>, job: &Job) -> String {
+    let mut text = String::new();
+    let mut last = None;
+    for (condition, on) in &job.waits_for {
+        match last.replace(*condition) {
+            Some(before) if before == *condition => {}
+            Some(_) => text.extend([",", condition.name()]),
+            None => text.push_str(condition.name()),
+        }
+        text.extend([":", &on.on(scene.server())]);
+    }
+    text
+}
+
+/// `NAME=VALUE,…`; commas inside of values are escaped, as Torque's own client does.
+fn variable_list(scene: Scene<'_>, job: &Job, variables: &Env) -> String {
+    let mut text = String::new();
+    for (name, value) in words::variable_list(job, scene.server(), variables) {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text.extend([&*name, "=", &value.replace(',', "\\,")]);
+    }
+    text
+}
