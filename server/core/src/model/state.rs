@@ -209,7 +209,8 @@ impl State {
                 self.ended.insert((ended.at, job.id));
             }
         }
-        for (_, on) in &job.waits_for {
+        // What an ended job waited for is history.
+        for (_, on) in job.waits_for.iter().filter(|_| !job.has_ended()) {
             self.dependants.insert((*on, job.id));
         }
         self.jobs.insert(job.id, job);

@@ -72,13 +72,15 @@ fn lacks(cluster: &Cluster<'_>, shape: &Shape<'_>, part: &Part<'_>, at: usize) -
     if known < part.count {
         return Some(lacks_for_good(cluster, part));
     }
-    let up: u32 = classes().map(|class| class.usable.len() as u32).sum();
+    let is_enough = |seat: &&Seat<'_>| part.each.memory_bytes <= seat.node.inventory.memory_bytes;
+    let usable =
+        || classes().flat_map(|class| class.usable.iter().map(|place| &cluster.seats[*place]));
+    let seats = || usable().filter(is_enough);
+    let up = seats().count() as u32;
     if up < part.count {
         let wanted = part.count;
         return Some(Reason::NodesDown { wanted, up });
     }
-    let seats =
-        || classes().flat_map(|class| class.usable.iter().map(|place| &cluster.seats[*place]));
     shortage(seats(), part).or_else(|| {
         let open = seats().filter(|seat| seat.kept_for.is_none() && part.each.fits_in(seat.free));
         let is_behind = (open.count() as u32) < part.count;

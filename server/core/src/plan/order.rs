@@ -20,13 +20,14 @@ pub(super) fn line_up(state: &State, now: Timestamp) -> Line<'_> {
     let mut line = Vec::new();
     let mut aside = Vec::new();
     for job in state.pending() {
-        if job
-            .array
-            .as_ref()
-            .is_some_and(|array| array.waiting.is_empty())
-        {
-            continue; // Its members speak for themselves.
-        }
+        let id = match &job.array {
+            None => job.id,
+            // An array stands in line as its next member does, behind members that are to run again.
+            Some(array) => match array.waiting.first() {
+                Some(next) => JobId::member(job.id.seq, next),
+                None => continue, // Its members speak for themselves.
+            },
+        };
         match stands_aside(job, state.settings().map(AsRef::as_ref), now) {
             Err(reason) => aside.push((job.id, reason)),
             Ok(queue_priority) => {
@@ -34,7 +35,7 @@ pub(super) fn line_up(state: &State, now: Timestamp) -> Line<'_> {
                     Reverse(queue_priority),
                     Reverse(job.priority),
                     job.queued,
-                    job.id,
+                    id,
                 );
                 line.push((key, job));
             }

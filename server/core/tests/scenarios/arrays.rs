@@ -1,1 +1,170 @@
-//! arrays
+//! Job arrays: one record until a member runs or is touched.
+
+use capstan_core::{Account, Effect, Event, JobState, Rejection, ReportedPhase};
+use capstan_types::{JobId, Reason};
+
+use crate::harness::{World, array};
+
+fn world() -> World {
+    World::with_nodes(&[("node01", 2, 0)])
+}
+
+#[test]
+fn an_array_of_ten_thousand_is_three_changes() {
+    let mut world = world();
+    let outcome = world.must(&Event::Submit(Box::new(array("0-9999", ""))));
+    assert_eq!(
+        outcome.changes.len(),
+        3,
+        "the counter, the payload, the array"
+    );
+    assert_eq!(world.state.job_count(), 1);
+    let member = world.job(JobId::member(1, 9999));
+    assert_eq!(
+        (member.id, member.letter(world.now)),
+        (JobId::member(1, 9999), 'Q')
+    );
+    assert!(world.state.resolve(JobId::member(1, 10_000)).is_none());
+    let outcome = world.delete(JobId::array(1)).unwrap();
+    assert_eq!(outcome.changes.len(), 1);
+    assert_eq!(
+        (
+            world.letter(JobId::array(1)),
+            world.exit_status(JobId::array(1))
+        ),
+        ('C', None)
+    );
+}
+
+#[test]
+fn members_run_and_the_array_ends_with_the_last() {
+    let mut world = world();
+    let whole = world.submit(array("1-3", "")).unwrap();
+    let members: Vec<JobId> = (1..=3).map(|index| JobId::member(1, index)).collect();
+    world.place();
+    assert_eq!((world.letter(whole), world.letter(members[2])), ('R', 'Q'));
+    world.exits(members[0], 0);
+    world.exits(members[1], 0);
+    assert_eq!(world.letter(whole), 'Q');
+    world.place();
+    world.exits(members[2], 0);
+    assert_eq!(
+        (world.letter(whole), world.exit_status(whole)),
+        ('C', Some(0))
+    );
+    let ended = world.effects.iter().filter(|effect| {
+        matches!(
+            effect,
+            Effect::Account {
+                record: Account::Ended,
+                ..
+            }
+        )
+    });
+    assert_eq!(ended.count(), 3, "members are accounted, the array is not");
+    world.pass(300);
+    assert_eq!(world.state.job_count(), 0);
+}
+
+#[test]
+fn the_slot_limit_counts_attempts() {
+    let mut world = world();
+    let whole = world.submit(array("0-4%1", "")).unwrap();
+    world.place();
+    assert_eq!(world.plan().reasons, [(whole, Reason::ArraySlotLimit(1))]);
+    let (at, reason) = (world.now, "gone".into());
+    world.report(JobId::member(1, 0), ReportedPhase::Lost { at, reason });
+    let plan = world.place();
+    assert_eq!(plan.placements.len(), 1);
+    let waiting = plan
+        .reasons
+        .iter()
+        .all(|(_, reason)| *reason == Reason::ArraySlotLimit(1));
+    assert!(waiting && plan.reasons.len() == 1, "{:?}", plan.reasons);
+}
+
+#[test]
+fn one_member_is_deleted_alone() {
+    let mut world = world();
+    let whole = world.submit(array("0-2", "")).unwrap();
+    let member = JobId::member(1, 1);
+    world.delete(member).unwrap();
+    assert_eq!(
+        (world.letter(member), world.exit_status(member)),
+        ('C', None)
+    );
+    assert_eq!(world.delete(member), Err(Rejection::AlreadyEnded(member)));
+    world.place();
+    assert_eq!(
+        (
+            world.letter(JobId::member(1, 0)),
+            world.letter(JobId::member(1, 2))
+        ),
+        ('R', 'R')
+    );
+    world.exits(JobId::member(1, 0), 5);
+    world.exits(JobId::member(1, 2), 0);
+    assert_eq!(world.exit_status(whole), Some(5));
+}
+
+#[test]
+fn deleting_the_array_stops_what_runs_and_drops_what_waits() {
+    let mut world = world();
+    let whole = world.submit(array("0-99", "")).unwrap();
+    world.place();
+    let outcome = world.delete(whole).unwrap();
+    let stops = outcome
+        .effects
+        .iter()
+        .filter(|effect| matches!(effect, Effect::StopAttempt { .. }));
+    assert_eq!(stops.count(), 2);
+    assert!(world.plan().placements.is_empty());
+    for index in [0, 1] {
+        world.exits(JobId::member(1, index), 271);
+    }
+    assert_eq!(
+        (world.letter(whole), world.exit_status(whole)),
+        ('C', Some(271))
+    );
+}
+
+#[test]
+fn a_hold_on_the_array_holds_members_with_and_without_a_record() {
+    let mut world = world();
+    let whole = world.submit(array("0-3", "")).unwrap();
+    world.hold(JobId::member(1, 3), "u").unwrap();
+    assert_eq!(world.letter(JobId::member(1, 3)), 'H');
+    world.hold(whole, "u").unwrap();
+    assert_eq!(
+        (world.letter(whole), world.letter(JobId::member(1, 0))),
+        ('H', 'H')
+    );
+    assert!(world.place().placements.is_empty());
+    world.release(whole, "u").unwrap();
+    assert_eq!(world.letter(JobId::member(1, 3)), 'Q');
+    assert_eq!(world.place().placements.len(), 2);
+}
+
+#[test]
+fn an_array_without_members_or_with_too_many_is_refused() {
+    let mut world = world();
+    let max = world.settings.array_members_max;
+    let refused = world.submit(array(&format!("0-{max}"), ""));
+    let members = max + 1;
+    assert_eq!(refused, Err(Rejection::ArrayTooLarge { members, max }));
+}
+
+#[test]
+fn a_requeued_member_is_a_job_of_its_own() {
+    let mut world = world();
+    world.submit(array("0-0", "")).unwrap();
+    world.place();
+    let member = JobId::member(1, 0);
+    let (at, reason) = (world.now, "gone".into());
+    world.report(member, ReportedPhase::Lost { at, reason });
+    assert!(matches!(world.job(member).state, JobState::Pending));
+    world.place();
+    assert_eq!(world.job(member).run_count, 2);
+    world.exits(member, 0);
+    assert_eq!(world.exit_status(JobId::array(1)), Some(0));
+}

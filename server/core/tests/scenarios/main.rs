@@ -9,3 +9,4 @@ mod life;
 mod nodes;
 mod placing;
 mod submitting;
+mod text;

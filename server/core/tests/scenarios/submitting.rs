@@ -1,1 +1,261 @@
-//! submitting
+//! What a submission gets, and what it is refused for.
+
+use std::sync::Arc;
+
+use capstan_core::{Event, Holds, Payload, Queue, Rejection, Settings};
+use capstan_types::{QueueName, ServerName};
+
+use crate::harness::{World, inventory, submission};
+
+fn world() -> World {
+    let mut settings = Settings::new(ServerName::from("hn1"));
+    let mut small = Queue::new(QueueName::from("small"));
+    small.resources_default.set("nodes", "1:ppn=2").unwrap();
+    for (name, limit) in [
+        ("walltime", "01:00:00"),
+        ("mem", "1gb"),
+        ("nodect", "2"),
+        ("ncpus", "4"),
+    ] {
+        small.resources_max.set(name, limit).unwrap();
+    }
+    let mut closed = Queue::new(QueueName::from("closed"));
+    closed.is_enabled = false;
+    for queue in [small, closed] {
+        settings.queues.insert(queue.name.clone(), queue);
+    }
+    settings
+        .node_properties
+        .insert("node01".into(), vec!["S".into()]);
+    settings.script_bytes_max = 1000;
+    settings.live_jobs_max = 3;
+    let mut world = World::new(settings);
+    world.attach("node01", inventory("node01", 4, 2), Vec::new());
+    world.attach("node02", inventory("node02", 8, 1), Vec::new());
+    world.detach("node02");
+    world
+}
+
+/// The resource list of a job that asked for `asked` in `queue`.
+fn check_list(queue: &str, asked: &str, expected: &str) {
+    let mut world = world();
+    let mut job = submission(asked);
+    job.queue = Some(QueueName::from(queue));
+    let id = world.submit(job).unwrap();
+    let job = world.job(id);
+    let list: Vec<_> = job
+        .spec
+        .resources
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    assert_eq!(list.join(" "), expected, "{asked}");
+}
+
+fn check_refused(queue: &str, asked: &str, expected: &str) {
+    let mut world = world();
+    let mut job = submission(asked);
+    job.queue = Some(QueueName::from(queue));
+    let refusal = world.submit(job).unwrap_err().to_string();
+    let refusal = refusal.trim_start_matches("the cluster can never run this: ");
+    assert_eq!(refusal, expected, "{asked}");
+    assert_eq!(world.state.next_seq(), 1);
+}
+
+#[test]
+fn defaults_of_the_queue_fill_what_is_missing() {
+    check_list("batch", "", "walltime=168:00:00 nodes=1 nodect=1");
+    check_list(
+        "batch",
+        "nodes=2:ppn=2 mem=1gb",
+        "nodes=2:ppn=2 nodect=2 mem=1gb walltime=168:00:00",
+    );
+    check_list(
+        "small",
+        "walltime=60",
+        "walltime=00:01:00 nodes=1:ppn=2 nodect=1",
+    );
+    check_list(
+        "small",
+        "walltime=60 ncpus=3",
+        "walltime=00:01:00 ncpus=3 nodect=1",
+    );
+    check_list(
+        "small",
+        "walltime=60 procs=3",
+        "walltime=00:01:00 procs=3 nodect=1",
+    );
+}
+
+#[test]
+fn limits_of_the_queue_hold_for_what_is_asked() {
+    let over = |resource: &str, asked: &str, limit: &str| {
+        format!("queue small allows at most {resource}={limit}, asked for {asked}")
+    };
+    check_refused("small", "", &over("walltime", "168:00:00", "01:00:00"));
+    check_refused(
+        "small",
+        "walltime=1:00:01",
+        &over("walltime", "01:00:01", "01:00:00"),
+    );
+    check_refused(
+        "small",
+        "walltime=60 mem=1025mb",
+        &over("mem", "1025mb", "1gb"),
+    );
+    check_refused("small", "walltime=60 nodes=3", &over("nodect", "3", "2"));
+    check_list(
+        "small",
+        "walltime=3600 mem=1024mb",
+        "walltime=01:00:00 mem=1024mb nodes=1:ppn=2 nodect=1",
+    );
+}
+
+#[test]
+fn what_no_nodes_could_ever_run_is_refused_with_the_reason() {
+    check_refused(
+        "batch",
+        "nodes=1:gpus=3",
+        "asks for 3 cards on one node; node01 has the most with 2",
+    );
+    check_refused(
+        "batch",
+        "nodes=1:gpus=9:S",
+        "asks for 9 cards on one node; node01 has the most with 2",
+    );
+    check_refused(
+        "batch",
+        "nodes=node02:gpus=2",
+        "asks for 2 cards on node02, which has 1",
+    );
+    check_refused(
+        "batch",
+        "ncpus=9",
+        "asks for 9 slots on one node; node02 has the most with 8",
+    );
+    check_refused(
+        "batch",
+        "mem=65gb",
+        "asks for 66560mb of memory on one node; node01 has the most with 65536mb",
+    );
+    check_refused(
+        "batch",
+        "procs=13",
+        "asks for 13 slots; all nodes together have 12",
+    );
+    check_refused(
+        "batch",
+        "nodes=3",
+        "asks for 3 nodes; there are 2 of the right type",
+    );
+    check_refused(
+        "batch",
+        "nodes=2:gpus=2",
+        "asks for 2 nodes; there are 1 of the right type",
+    );
+    check_refused("batch", "nodes=1:T", "no node has the property T");
+    check_refused(
+        "batch",
+        "nodes=gpu07",
+        "no node is named or has the property gpu07",
+    );
+    check_refused(
+        "batch",
+        "nodes=1:gpus=2:ppn=5",
+        "asks for 2 cards and 5 slots together on one node, and none has both",
+    );
+    check_refused(
+        "batch",
+        "nodes=node01+node01:ppn=4",
+        "asks for 5 slots on node01, which has 4",
+    );
+    check_refused(
+        "batch",
+        "nodes=1:S+1:gpus=2",
+        "asks for 1 node; there are 0 of the right type",
+    );
+}
+
+#[test]
+fn a_node_that_is_down_counts_for_what_is_possible() {
+    check_list(
+        "batch",
+        "nodes=node02:ppn=8",
+        "nodes=node02:ppn=8 nodect=1 walltime=168:00:00",
+    );
+    check_list("batch", "procs=12", "procs=12 walltime=168:00:00 nodect=1");
+}
+
+#[test]
+fn without_any_node_nothing_is_possible() {
+    let mut world = World::new(Settings::new(ServerName::from("hn1")));
+    let refusal = world.submit(submission("")).unwrap_err();
+    assert_eq!(
+        refusal,
+        Rejection::NeverFits("no node has joined yet".into())
+    );
+}
+
+#[test]
+fn a_node_of_another_user_only_is_none() {
+    let mut world = World::new(Settings::new(ServerName::from("hn1")));
+    let mut private = inventory("node01", 4, 0);
+    private.only_uid = Some(77);
+    world.attach("node01", private, Vec::new());
+    let refusal = world.submit(submission("")).unwrap_err().to_string();
+    assert!(
+        refusal.ends_with("every node runs jobs of one user only, and none of alice"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn unknown_and_disabled_queues_are_refused() {
+    let mut world = world();
+    let mut job = submission("");
+    job.queue = Some("nowhere".into());
+    assert_eq!(
+        world.submit(job.clone()),
+        Err(Rejection::UnknownQueue("nowhere".into()))
+    );
+    job.queue = Some("closed".into());
+    assert_eq!(
+        world.submit(job),
+        Err(Rejection::QueueDisabled("closed".into()))
+    );
+}
+
+#[test]
+fn large_scripts_and_too_many_jobs_are_refused() {
+    let mut world = world();
+    let mut job = submission("");
+    job.payload = Arc::new(Payload {
+        script: vec![b'#'; 1001],
+        ..Payload::default()
+    });
+    let (bytes, max) = (1001, 1000);
+    assert_eq!(
+        world.submit(job),
+        Err(Rejection::ScriptTooLarge { bytes, max })
+    );
+    for _ in 0..3 {
+        world.queue("");
+    }
+    assert_eq!(world.submit(submission("")), Err(Rejection::TooManyJobs(3)));
+}
+
+#[test]
+fn holds_beyond_the_users_own_need_an_operator() {
+    let mut world = world();
+    let mut job = submission("");
+    job.holds = Holds::SYSTEM;
+    assert_eq!(world.submit(job), Err(Rejection::NotOperator));
+}
+
+#[test]
+fn before_the_settings_are_known_nothing_is_taken() {
+    let mut state = capstan_core::State::default();
+    let event = Event::Submit(Box::new(submission("")));
+    let refused = capstan_core::apply(&mut state, &event, crate::harness::DAWN);
+    assert_eq!(refused, Err(Rejection::UnknownQueue("batch".into())));
+}

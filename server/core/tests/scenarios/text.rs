@@ -1,0 +1,203 @@
+//! Clusters as text. A line begins with a word, its entries are parted by two blanks or more:
+//!
+//! ```text
+//! nodes  a: 8 gpu   b: 8 gpu 4 slots offline S
+//! run    j1 on a: 6 gpu
+//! queue  j2: 8 gpu   j3: nodes=2:ppn=4:S prio 5
+//! =>     j3 on a/0 gpu 6,7
+//!        j2 waits: wants 8 cards on 1 node; a has 2 free
+//! ```
+//!
+//! Of nodes: `N gpu`, `N slots` (8), `N gb` (64), `offline`, `down`, `unclean INDEX`, `only UID`, else a property.
+//! Of jobs: `N gpu`, `N slots`, `NAME=VALUE` for `-l`, `prio N`, `in QUEUE` (`high`, `stopped`), `held`, `uid N`,
+//! `array LIST`. Jobs are numbered as they come, so `j2` is the second. What is expected is the whole plan.
+
+use capstan_core::{Event, Holds, Inventory, NodeOrder, Plan, Queue, Settings, Submission};
+use capstan_types::{NodeName, QueueName, ServerName};
+
+use crate::harness::{World, caller, card, inventory, submission};
+
+pub(crate) fn check(text: &str) {
+    let mut world = World::new(settings());
+    let mut expected = Vec::new();
+    let mut verb = "";
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let word = line.split_whitespace().next().unwrap();
+        let is_verb = ["nodes", "run", "queue", "=>"].contains(&word);
+        let rest = if is_verb {
+            line[word.len()..].trim()
+        } else {
+            line
+        };
+        verb = if is_verb { word } else { verb };
+        let entries = rest
+            .split("  ")
+            .map(str::trim)
+            .filter(|entry| !entry.is_empty());
+        match verb {
+            "nodes" => entries.for_each(|entry| add_node(&mut world, entry)),
+            "run" => entries.for_each(|entry| run_job(&mut world, entry)),
+            "queue" => entries.for_each(|entry| queue_job(&mut world, entry)),
+            "=>" => expected.extend((!rest.is_empty()).then(|| rest.to_owned())),
+            other => panic!("{other} is no word of a text cluster"),
+        }
+    }
+    let plan = world.place();
+    assert_eq!(print(&plan), expected, "in{text}");
+}
+
+fn settings() -> Settings {
+    let mut settings = Settings::new(ServerName::from("hn1"));
+    let mut add = |name: &str, priority, is_started| {
+        let mut queue = Queue::new(QueueName::from(name));
+        queue.priority = priority;
+        queue.is_started = is_started;
+        settings.queues.insert(queue.name.clone(), queue);
+    };
+    add("high", 10, true);
+    add("stopped", 0, false);
+    settings
+}
+
+fn add_node(world: &mut World, entry: &str) {
+    let (name, words) = entry.split_once(':').unwrap();
+    let mut node = inventory(name, 8, 0);
+    let mut properties: Vec<Box<str>> = Vec::new();
+    let (mut is_offline, mut is_down, mut unclean) = (false, false, Vec::new());
+    let mut words = words.split_whitespace();
+    while let Some(word) = words.next() {
+        match word {
+            "offline" => is_offline = true,
+            "down" => is_down = true,
+            "unclean" => unclean.push(card(name, words.next().unwrap().parse().unwrap())),
+            "only" => node.only_uid = Some(words.next().unwrap().parse().unwrap()),
+            number if number.parse::<u32>().is_ok() => {
+                size(&mut node, name, number, words.next().unwrap())
+            }
+            property => properties.push(property.into()),
+        }
+    }
+    world
+        .settings
+        .node_properties
+        .insert(NodeName::from(name), properties);
+    let settings = world.settings.clone();
+    let others: Vec<_> = world
+        .state
+        .nodes()
+        .filter(|node| node.is_up())
+        .cloned()
+        .collect();
+    world.must(&Event::ServerStarted(std::sync::Arc::new(settings)));
+    for other in others {
+        world.attach(other.name.as_str(), other.inventory.clone(), Vec::new());
+    }
+    world.attach(name, node, Vec::new());
+    let node = NodeName::from(name);
+    world.must(&Event::CardsUnclean {
+        node: node.clone(),
+        cards: unclean,
+    });
+    if is_down {
+        world.detach(name);
+    }
+    if is_offline {
+        let order = NodeOrder {
+            node,
+            offline: Some(true),
+            note: None,
+            by: caller("root"),
+        };
+        world.must(&Event::AlterNode(order));
+    }
+}
+
+fn size(node: &mut Inventory, name: &str, number: &str, unit: &str) {
+    let number: u64 = number.parse().unwrap();
+    match unit {
+        "gpu" => node.cards = inventory(name, 0, number as u32).cards,
+        "slots" => node.cores = number as u16,
+        "gb" => node.memory_bytes = number << 30,
+        other => panic!("{other} is no size of a node"),
+    }
+}
+
+fn run_job(world: &mut World, entry: &str) {
+    let (head, words) = entry.split_once(':').unwrap();
+    let (name, node) = head.split_once(" on ").unwrap();
+    let job = parse_job(words, node);
+    let id = world.submit(job).unwrap();
+    assert_eq!(format!("j{id}"), name);
+    world.place();
+    world.started(id);
+}
+
+fn queue_job(world: &mut World, entry: &str) {
+    let (name, words) = entry.split_once(':').unwrap();
+    let job = parse_job(words, "1");
+    match world.submit(job) {
+        Ok(id) => assert_eq!(format!("j{}", id.seq), name),
+        Err(rejection) => panic!("{entry}: {rejection}"),
+    }
+}
+
+fn parse_job(text: &str, target: &str) -> Submission {
+    let mut job = submission("");
+    let mut shape = target.to_owned();
+    let mut words = text.split_whitespace();
+    while let Some(word) = words.next() {
+        let mut next = || words.next().unwrap();
+        match word {
+            "prio" => job.priority = next().parse().unwrap(),
+            "in" => job.queue = Some(QueueName::from(next())),
+            "uid" => job.spec.owner.uid = next().parse().unwrap(),
+            "array" => job.spec.array = Some(capstan_types::ArrayRequest::parse(next()).unwrap()),
+            "held" => job.holds = Holds::USER,
+            number if number.parse::<u32>().is_ok() => match next() {
+                "gpu" => shape += &format!(":gpus={number}"),
+                "slots" => shape += &format!(":ppn={number}"),
+                other => panic!("{other} is nothing a job asks for"),
+            },
+            resource => {
+                let (name, value) = resource.split_once('=').unwrap();
+                job.spec.resources.set(name, value).unwrap();
+            }
+        }
+    }
+    if ["nodes", "procs", "ncpus"]
+        .iter()
+        .all(|name| job.spec.resources.get(name).is_none())
+    {
+        job.spec.resources.set("nodes", &shape).unwrap();
+    }
+    job
+}
+
+fn print(plan: &Plan) -> Vec<String> {
+    let numbers = |numbers: Vec<String>| numbers.join(",");
+    let placed = plan.placements.iter().map(|placement| {
+        let shares = placement.shares.iter().map(|share| {
+            let slots = numbers(share.slots.iter().map(ToString::to_string).collect());
+            let cards = numbers(
+                share
+                    .cards
+                    .iter()
+                    .map(|card| card.index.to_string())
+                    .collect(),
+            );
+            let gpu = if cards.is_empty() { "" } else { " gpu " };
+            format!("{}/{slots}{gpu}{cards}", share.node)
+        });
+        format!(
+            "j{} on {}",
+            placement.job,
+            shares.collect::<Vec<_>>().join(" + ")
+        )
+    });
+    let waiting = plan.reasons.iter().map(|(job, reason)| {
+        let text = reason.to_string();
+        let (_, detail) = text.split_once(" (").unwrap();
+        format!("j{job} waits: {}", detail.trim_end_matches(')'))
+    });
+    placed.chain(waiting).collect()
+}
