@@ -2,13 +2,17 @@
 
 use std::io::Write;
 
-use capstan_proto::wire::DeleteJobRequest;
+use capstan_proto::Refusal;
+use capstan_proto::wire::stat_jobs_request::Detail;
+use capstan_proto::wire::{DeleteJobRequest, StatJobsRequest};
 use capstan_types::{ArrayRequest, JobId, JobPart, JobReference, Pbse};
 
 use crate::command::{Call, Failure, exit_status, refusal};
 use crate::door::{self, Server};
 use crate::getopt::{Opt, Parsed};
 use crate::output::screen::Screen;
+
+use tokio::task::JoinSet;
 
 /// The options of `qdel`.
 pub(crate) const OPTIONS: &[Opt] = &[
@@ -32,6 +36,8 @@ const USAGE: &str = "\
 usage: qdel [{ -a | -c | -p | -t | -W delay | -m message}] [-b retry_seconds] [<JOBID>[<JOBID>]|'all'|'ALL']...
        -a -c, -m, -p, -t, and -W are mutually exclusive";
 
+/// Deletions of `qdel all` under way at once: the server stores those that wait together with one sync of its disk.
+const AT_ONCE: usize = 64;
 /// Members of one array deleted by one `-t`.
 const MEMBERS_MAX: u64 = 100_000;
 
@@ -54,6 +60,7 @@ pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
     let (mut first, mut last) = (0, 0);
     for operand in &parsed.operands {
         last = match members(operand, parsed.value('t')) {
+            Ok(_) if is_all(operand) => delete_all(&mut server, &wish, screen).await,
             Ok(ids) => delete(&mut server, &wish, ids, screen).await,
             Err(failure) => {
                 screen.complain(&failure.text);
@@ -97,10 +104,14 @@ fn wish(parsed: &Parsed) -> Result<DeleteJobRequest, Failure> {
     })
 }
 
+fn is_all(operand: &str) -> bool {
+    operand == "all" || operand == "ALL"
+}
+
 /// The ids that an operand names; with `-t` the members of an array.
 fn members(operand: &str, indices: Option<&str>) -> Result<Vec<String>, Failure> {
-    if operand == "all" || operand == "ALL" {
-        return Ok(vec!["all".to_owned()]);
+    if is_all(operand) {
+        return Ok(Vec::new());
     }
     let malformed = |_| {
         Failure::new(
@@ -160,7 +171,6 @@ async fn delete<W: Write>(
         exit = exit_status(refusal.error);
         match refusal.error == Pbse::Unkjobid {
             true => screen.complain(&format!("qdel: nonexistent job id: {job_id}")),
-            false if job_id == "all" => screen.complain(&format!("qdel: {} all", refusal.text())),
             false => {
                 let id = door::full_id(server, &job_id).await;
                 screen.complain(&format!("qdel: {} {id}", refusal.text()));
@@ -168,6 +178,73 @@ async fn delete<W: Write>(
         }
     }
     exit
+}
+
+/// Deletes every job that has not ended. Jobs that may not be deleted are complained about once, as in Torque.
+async fn delete_all<W: Write>(
+    server: &mut Server,
+    wish: &DeleteJobRequest,
+    screen: &mut Screen<W>,
+) -> u8 {
+    let ids = match every_job(server).await {
+        Ok(ids) => ids,
+        Err(refusal) => {
+            screen.complain(&format!("qdel: {} all", refusal.text()));
+            return exit_status(refusal.error);
+        }
+    };
+    let mut under_way = JoinSet::new();
+    let mut last: Option<Refusal> = None;
+    let mut note = |refused: Option<Refusal>| {
+        // One that ended or went away since it was listed needs no deletion.
+        let refused =
+            refused.filter(|refusal| ![Pbse::Unkjobid, Pbse::Badstate].contains(&refusal.error));
+        last = refused.or(last.take());
+    };
+    for job_id in ids {
+        if under_way.len() >= AT_ONCE {
+            note(under_way.join_next().await.and_then(Result::ok).flatten());
+        }
+        let (mut server, request) = (
+            server.clone(),
+            DeleteJobRequest {
+                job_id,
+                ..wish.clone()
+            },
+        );
+        under_way.spawn(async move {
+            server
+                .delete_job(request)
+                .await
+                .err()
+                .map(|status| refusal(&status))
+        });
+    }
+    while let Some(deleted) = under_way.join_next().await {
+        note(deleted.ok().flatten());
+    }
+    let Some(refusal) = last else { return 0 };
+    screen.complain(&format!("qdel: {} all", refusal.text()));
+    exit_status(refusal.error)
+}
+
+async fn every_job(server: &mut Server) -> Result<Vec<String>, Refusal> {
+    let request = StatJobsRequest {
+        detail: Detail::Row.into(),
+        hide_completed: true,
+        ..StatJobsRequest::default()
+    };
+    let refused = |status| refusal(&status);
+    let mut batches = server
+        .stat_jobs(request)
+        .await
+        .map_err(refused)?
+        .into_inner();
+    let mut ids = Vec::new();
+    while let Some(batch) = batches.message().await.map_err(refused)? {
+        ids.extend(batch.rows.into_iter().map(|row| row.id));
+    }
+    Ok(ids)
 }
 
 #[cfg(test)]
@@ -199,7 +276,7 @@ mod tests {
     fn members_of_an_array_are_named_one_by_one() {
         let named = |operand: &str| members(operand, None).map_err(|failure| failure.text);
         assert_eq!(named("12.hn1"), Ok(vec!["12.hn1".to_owned()]));
-        assert_eq!(named("ALL"), Ok(vec!["all".to_owned()]));
+        assert_eq!(named("ALL"), Ok(Vec::new()));
         assert_eq!(
             named("abc"),
             Err("qdel: illegally formed job identifier: abc".to_owned())

@@ -40,21 +40,18 @@ pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
         std::io::stdin().is_terminal() && std::io::stdout().is_terminal(),
     )?;
     request::check_folders(&draft, &place, |folder| Path::new(folder).is_dir())?;
-    request::refuse_root(
-        nix::unistd::getuid().as_raw(),
-        nix::unistd::geteuid().as_raw(),
-        &draft,
-    )?;
 
     let is_silent = draft.is_silent;
+    let is_proxy = draft.get("proxy_user").is_some();
     let patience = door::patience(draft.retry.as_deref(), &call.env);
     let request = request::build(draft, script, &place, &call.env, &call.args)?;
     let destination = request.destination.clone();
+    let is_root = nix::unistd::getuid().is_root() && nix::unistd::geteuid().is_root() && !is_proxy;
     let mut server = door::open(call, patience).await?;
     let reply = server
         .submit(request)
         .await
-        .map_err(|status| refused(&refusal(&status), &destination))?;
+        .map_err(|status| refused(&refusal(&status), &destination, is_root))?;
     if !is_silent {
         writeln!(screen.out(), "{}", reply.into_inner().job_id)?;
     }
@@ -80,18 +77,16 @@ fn draft(parsed: &Parsed, call: &Call) -> Result<(Draft, Script), Failure> {
     Ok((draft, script))
 }
 
-/// The server's no.
-fn refused(refusal: &Refusal, destination: &str) -> Failure {
+/// The server's no. Root's is worded as Torque's qsub words it; the server decides, because its settings may allow it.
+fn refused(refusal: &Refusal, destination: &str, is_root: bool) -> Failure {
     let status = exit_status(refusal.error);
-    match destination.split_once('@') {
-        Some((_, server)) if refusal.error == Pbse::Badhost => Failure::new(
-            status,
-            format!(
-                "{}\nqsub: {}",
-                door::unresolved(server),
-                door::unresolved_connection(server)
-            ),
-        ),
+    let host = destination.split_once('@').map(|(_, host)| host);
+    match (refusal.error, host) {
+        (Pbse::Baduser, _) if is_root => Failure::new(1, "qsub can not be run as root"),
+        (Pbse::Badhost, Some(host)) => {
+            let (name, connection) = (door::unresolved(host), door::unresolved_connection(host));
+            Failure::new(status, format!("{name}\nqsub: {connection}"))
+        }
         _ => Failure::new(status, format!("qsub: submit error ({})", refusal.text())),
     }
 }

@@ -67,21 +67,6 @@ pub(crate) fn check_whole(draft: &Draft, has_terminal: bool) -> Result<(), Failu
     Ok(())
 }
 
-/// Root's jobs are refused: a job of root would run with all rights on every node.
-///
-/// # Errors
-/// The caller is root, by its real and its effective id.
-pub(crate) fn refuse_root(uid: u32, euid: u32, draft: &Draft) -> Result<(), Failure> {
-    let is_root = match draft.get("proxy_user") {
-        Some(user) => user == "root",
-        None => uid == 0 && euid == 0,
-    };
-    match is_root {
-        true => Err(Failure::new(1, "qsub can not be run as root")),
-        false => Ok(()),
-    }
-}
-
 /// Makes the request. `args` is the command line as typed.
 ///
 /// # Errors
@@ -109,7 +94,12 @@ pub(crate) fn build(
         Some(folder) => place.absolute(&folder),
         None => current,
     };
-    output_paths(&mut draft, &place.host, &work_folder)?;
+    let origin = Origin {
+        host: &place.host,
+        work_folder: &work_folder,
+        home: env.get("HOME"),
+    };
+    output_paths(&mut draft, &origin)?;
     draft.set("submit_args", args.join(" "));
     draft.set("submit_host", place.host.clone());
     draft.set("init_work_dir", work_folder.clone());
@@ -146,11 +136,9 @@ struct Folders {
 }
 
 /// `Output_Path` and `Error_Path`, when they are asked for; joined streams show one path, as in Torque.
-fn output_paths(draft: &mut Draft, host: &str, folder: &str) -> Result<(), Failure> {
+fn output_paths(draft: &mut Draft, origin: &Origin<'_>) -> Result<(), Failure> {
     let path = |option: char, typed: Option<String>| match typed {
-        Some(typed) => output_path(&typed, host, folder)
-            .map(Some)
-            .ok_or(illegal(option)),
+        Some(typed) => output_path(&typed, origin).map(Some).ok_or(illegal(option)),
         None => Ok(None),
     };
     let mut stdout = path('o', draft.stdout.take())?;
@@ -169,8 +157,8 @@ fn output_paths(draft: &mut Draft, host: &str, folder: &str) -> Result<(), Failu
     Ok(())
 }
 
-/// `[host:]path`; without a host this one, and the path seen from `folder`.
-fn output_path(typed: &str, host: &str, folder: &str) -> Option<String> {
+/// `[host:]path`; without a host this one, and the path seen from the work folder.
+fn output_path(typed: &str, origin: &Origin<'_>) -> Option<String> {
     let typed = typed.trim();
     let is_host = |text: &str| {
         text.bytes()
@@ -180,7 +168,42 @@ fn output_path(typed: &str, host: &str, folder: &str) -> Option<String> {
         Some(("", _)) | Some((_, "")) => None,
         Some((host, _)) if is_host(host) => Some(typed.to_owned()),
         _ if typed.is_empty() => None,
-        _ => Some(format!("{host}:{}", join(folder, typed))),
+        _ => Some(format!(
+            "{}:{}",
+            origin.host,
+            join(origin.work_folder, &origin.expanded(typed))
+        )),
+    }
+}
+
+/// Where output paths begin.
+struct Origin<'a> {
+    host: &'a str,
+    work_folder: &'a str,
+    home: Option<&'a str>,
+}
+
+impl Origin<'_> {
+    /// A path that begins with a variable known to be a folder, with the folder in its place. Torque would take
+    /// `$HOME/x` for a relative path and write to `/work/folder//home/alice/x`. Other variables are the node's.
+    fn expanded(&self, path: &str) -> String {
+        let folders = [
+            ("HOME", self.home),
+            ("PBS_O_HOME", self.home),
+            ("PBS_O_WORKDIR", Some(self.work_folder)),
+        ];
+        let rest = |name: &str| {
+            let rest = path.strip_prefix(&format!("${name}"));
+            let rest = rest.or_else(|| path.strip_prefix(&format!("${{{name}}}")));
+            rest.filter(|rest| rest.starts_with('/'))
+        };
+        let found = folders
+            .iter()
+            .find_map(|(name, folder)| Some((rest(name)?, (*folder)?)));
+        match found {
+            Some((rest, folder)) => format!("{}{rest}", folder.trim_end_matches('/')),
+            None => path.to_owned(),
+        }
     }
 }
 

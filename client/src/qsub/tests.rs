@@ -128,6 +128,22 @@ fn output_paths_become_absolute_and_name_the_host() {
     );
     check(&["-j", "oe", "-o", "x"], "Error_Path", "hn1:/home/alice/x");
     check(&[], "Output_Path", "");
+    check(&["-o", "$HOME/x"], "Output_Path", "hn1:/home/alice/x");
+    check(
+        &["-w", "/tmp", "-o", "${PBS_O_WORKDIR}/x"],
+        "Output_Path",
+        "hn1:/tmp/x",
+    );
+    check(
+        &["-o", "$PBS_JOBID.out"],
+        "Output_Path",
+        "hn1:/home/alice/$PBS_JOBID.out",
+    );
+    check(
+        &["-o", "$HOMER/x"],
+        "Output_Path",
+        "hn1:/home/alice/$HOMER/x",
+    );
 }
 
 #[test]
@@ -273,15 +289,12 @@ usage: qsub [-a date_time] [-A account_string] [-b secs]
 }
 
 #[test]
-fn root_may_not_submit() {
-    let root = Failure::new(1, "qsub can not be run as root");
-    let mut draft = Draft::default();
-    assert_eq!(request::refuse_root(0, 0, &draft), Err(root.clone()));
-    assert_eq!(request::refuse_root(1000, 1000, &draft), Ok(()));
-    draft.set("proxy_user", "alice");
-    assert_eq!(request::refuse_root(0, 0, &draft), Ok(()));
-    draft.set("proxy_user", "root");
-    assert_eq!(request::refuse_root(0, 0, &draft), Err(root));
+fn root_is_refused_in_the_words_of_torque() {
+    let no = Refusal::new(Pbse::Baduser, "root user root not allowed");
+    let root = refused(&no, "", true);
+    assert_eq!(root, Failure::new(1, "qsub can not be run as root"));
+    let text = "qsub: submit error (Bad UID for job execution MSG=root user root not allowed)";
+    assert_eq!(refused(&no, "", false), Failure::new(177, text));
 }
 
 proptest! {

@@ -1,0 +1,213 @@
+//! A server that answers as the test says and remembers what it was asked.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use capstan_proto::Refusal;
+use capstan_proto::wire::scheduler_server::{Scheduler, SchedulerServer};
+use capstan_proto::wire::*;
+use capstan_types::Pbse;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Code, Request, Response, Status};
+
+/// What the server knows and has heard.
+#[derive(Default)]
+pub(crate) struct World {
+    /// Rows of every listing; an operand lists the row of its id.
+    pub rows: Vec<JobRow>,
+    /// Jobs of every full listing.
+    pub jobs: Vec<JobAttributes>,
+    /// All queues.
+    pub queues: Vec<QueueRow>,
+    /// All nodes.
+    pub nodes: Vec<NodeRow>,
+    /// Refusals by what they are about: a job's id, a queue, a node, or `submit`.
+    pub refusals: BTreeMap<String, Refusal>,
+    /// Submissions.
+    pub submitted: Vec<SubmitRequest>,
+    /// Every other request, in short.
+    pub heard: Vec<String>,
+}
+
+/// A handle on the server; it ends with the test's process.
+#[derive(Clone, Default)]
+pub(crate) struct Fake(Arc<Mutex<World>>);
+
+impl Fake {
+    /// Starts answering at `socket`, which everybody may use.
+    pub(crate) fn listen(&self, socket: &Path) {
+        let service = SchedulerServer::new(self.clone());
+        let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        std::fs::set_permissions(socket, everybody).unwrap();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let incoming =
+                    UnixListenerStream::new(tokio::net::UnixListener::from_std(listener).unwrap());
+                let server = tonic::transport::Server::builder();
+                server.serve_with_incoming(service, incoming).await.unwrap();
+            });
+        });
+    }
+
+    /// The world, to look at or to change.
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap()
+    }
+
+    fn judge(&self, about: &str, heard: String) -> Result<(), Status> {
+        let mut world = self.world();
+        world.heard.push(heard);
+        match world.refusals.get(about) {
+            Some(refusal) => Err(refusal.clone().into_status(Code::FailedPrecondition)),
+            None => Ok(()),
+        }
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Scheduler for Fake {
+    type StatJobsStream = Pin<Box<dyn Stream<Item = Result<StatJobsReply, Status>> + Send>>;
+
+    async fn submit(&self, request: Request<SubmitRequest>) -> Answer<SubmitReply> {
+        self.judge("submit", "submit".to_owned())?;
+        let mut world = self.world();
+        world.submitted.push(request.into_inner());
+        let job_id = format!("{}.hn1", world.submitted.len());
+        Ok(Response::new(SubmitReply { job_id }))
+    }
+
+    async fn stat_jobs(&self, request: Request<StatJobsRequest>) -> Answer<Self::StatJobsStream> {
+        let request = request.into_inner();
+        let StatJobsRequest {
+            operand,
+            detail,
+            expand_arrays,
+            users,
+            hide_completed,
+        } = &request;
+        let heard = format!(
+            "stat {operand} {detail} {expand_arrays} {} {hide_completed}",
+            users.join("+")
+        );
+        self.judge(operand, heard)?;
+        let world = self.world();
+        let is_asked = |id: &str| {
+            operand.is_empty()
+                || id == operand
+                || !operand.starts_with(|c: char| c.is_ascii_digit())
+        };
+        let is_theirs =
+            |row: &&JobRow| request.users.is_empty() || request.users.contains(&row.owner);
+        let rows: Vec<JobRow> = world
+            .rows
+            .iter()
+            .filter(|row| is_asked(&row.id))
+            .filter(is_theirs)
+            .cloned()
+            .collect();
+        let jobs: Vec<JobAttributes> = world
+            .jobs
+            .iter()
+            .filter(|job| is_asked(&job.id))
+            .cloned()
+            .collect();
+        let batches: Vec<Result<StatJobsReply, Status>> = match request.detail() {
+            stat_jobs_request::Detail::Full => vec![Ok(StatJobsReply {
+                rows: Vec::new(),
+                jobs,
+            })],
+            stat_jobs_request::Detail::Row | stat_jobs_request::Detail::Wide => rows
+                .chunks(500)
+                .map(|rows| {
+                    Ok(StatJobsReply {
+                        rows: rows.to_vec(),
+                        jobs: Vec::new(),
+                    })
+                })
+                .collect(),
+        };
+        Ok(Response::new(Box::pin(tokio_stream::iter(batches))))
+    }
+
+    async fn stat_queues(&self, request: Request<StatQueuesRequest>) -> Answer<StatQueuesReply> {
+        let queue = request.into_inner().queue;
+        self.judge(&queue, format!("queues {queue}"))?;
+        let queues = self.world().queues.clone();
+        Ok(Response::new(StatQueuesReply { queues }))
+    }
+
+    async fn stat_nodes(&self, request: Request<StatNodesRequest>) -> Answer<StatNodesReply> {
+        let node = request.into_inner().node;
+        self.judge(&node, format!("nodes {node}"))?;
+        let world = self.world();
+        let nodes = world
+            .nodes
+            .iter()
+            .filter(|row| node.is_empty() || row.name == node)
+            .cloned()
+            .collect();
+        Ok(Response::new(StatNodesReply { nodes }))
+    }
+
+    async fn stat_server(&self, _: Request<StatServerRequest>) -> Answer<StatServerReply> {
+        let attribute = Attribute {
+            name: "server_state".into(),
+            resource: String::new(),
+            value: "Active".into(),
+        };
+        let reply = StatServerReply {
+            name: "hn1".into(),
+            version: "0".into(),
+            attributes: vec![attribute],
+        };
+        Ok(Response::new(reply))
+    }
+
+    async fn delete_job(&self, request: Request<DeleteJobRequest>) -> Answer<Done> {
+        let DeleteJobRequest {
+            job_id,
+            grace_secs,
+            message,
+            purge,
+        } = request.into_inner();
+        self.judge(
+            &job_id,
+            format!("delete {job_id} {grace_secs:?} {message} {purge}"),
+        )?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn hold_job(&self, request: Request<HoldJobRequest>) -> Answer<Done> {
+        let HoldJobRequest { job_id, kinds } = request.into_inner();
+        self.judge(&job_id, format!("hold {job_id} {kinds}"))?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn release_job(&self, request: Request<HoldJobRequest>) -> Answer<Done> {
+        let HoldJobRequest { job_id, kinds } = request.into_inner();
+        self.judge(&job_id, format!("release {job_id} {kinds}"))?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn alter_node(&self, request: Request<AlterNodeRequest>) -> Answer<Done> {
+        let AlterNodeRequest { node, admin, note } = request.into_inner();
+        self.judge(&node, format!("node {node} {admin} {note:?}"))?;
+        Ok(Response::new(Done {}))
+    }
+}
+
+/// The server's no.
+pub(crate) fn no(error: Pbse, detail: &str) -> Refusal {
+    Refusal::new(error, detail)
+}
