@@ -6,7 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::Context;
+use capstan_supervisor::containers::{ContainerEngine, Door};
+use capstan_supervisor::ports::Attempts;
 use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
 
 /// Opens the door at `path`. The caller holds the state folder's lock, so a socket that is there is a dead agent's.
 pub(crate) fn open(path: &Path) -> anyhow::Result<UnixListener> {
@@ -23,4 +26,15 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<UnixListener> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o666))
         .with_context(|| format!("opening {} to everybody", path.display()))?;
     Ok(listener)
+}
+
+/// Serves callers for ever.
+pub(crate) async fn serve<E: ContainerEngine, A: Attempts>(
+    listener: UnixListener,
+    door: Door<E, A>,
+) -> anyhow::Result<()> {
+    tonic::transport::Server::builder()
+        .serve_with_incoming(door.into_service(), UnixListenerStream::new(listener))
+        .await
+        .context("serving the door")
 }

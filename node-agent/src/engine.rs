@@ -1,29 +1,30 @@
-//! No container engine: what is used until one is reached. There is nothing to end, and the inventory says why.
+//! What the inventory says of the container engine.
 
-use capstan_supervisor::ports::{Containers, ContainersError};
-use capstan_types::AttemptId;
+use std::time::Duration;
+
+use capstan_supervisor::containers::{ContainerEngine, Keeper};
 
 use crate::inventory::Engine;
 use crate::link::AskEngine;
 
-/// The absence of an engine.
-pub(crate) struct NoEngine;
+/// An engine that hangs must not keep the node from attaching.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
-impl Containers for NoEngine {
-    async fn end_attempt(&self, _attempt: AttemptId) -> Result<(), ContainersError> {
-        Ok(())
-    }
-
-    async fn attempts_with_containers(&self) -> Result<Vec<AttemptId>, ContainersError> {
-        Ok(Vec::new())
-    }
-}
-
-impl AskEngine for NoEngine {
+impl<E: ContainerEngine> AskEngine for Keeper<E> {
     async fn ask(&self) -> Engine {
+        let problem = match tokio::time::timeout(ANSWER_WAIT, self.facts()).await {
+            Ok(Ok(facts)) => {
+                return Engine {
+                    version: facts.version.clone(),
+                    problem: String::new(),
+                };
+            }
+            Ok(Err(error)) => crate::link::chain(&error),
+            Err(_) => format!("the container engine does not answer within {ANSWER_WAIT:?}"),
+        };
         Engine {
             version: String::new(),
-            problem: "this agent was built without a container engine".to_owned(),
+            problem,
         }
     }
 }

@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use capstan_gpu::NvmlGpus;
+use capstan_runtime::DockerEngine;
 use capstan_supervisor::attempts::{CgroupTree, Site, SiteSettings, Supervisor};
+use capstan_supervisor::containers::{ContainerSettings, DEFAULT_STAGE, Door, Keeper};
+use capstan_types::AgentId;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::engine::NoEngine;
 use crate::inventory::Host;
 use crate::link::Link;
 use crate::settings::Settings;
@@ -27,7 +29,7 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     let host = Host::ask(settings.cores);
     let cgroups = find_cgroups(&agent_id, &host);
     let gpus = Arc::new(NvmlGpus::open(settings.nvml_library.as_deref()));
-    let engine = Arc::new(NoEngine);
+    let containers = Arc::new(containers(&settings, &agent_id)?);
     let door = settings.run_folder.join("agent.sock");
     let site = SiteSettings {
         node: settings.node.to_string(),
@@ -39,19 +41,24 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     };
     let site = Site::open(site, cgroups.clone()).context("opening the ledger")?;
     let (supervisor, table) =
-        Supervisor::start(site, engine.clone(), gpus.clone()).context("reading the ledger")?;
-    let _listener = crate::door::open(&door)?;
+        Supervisor::start(site, containers.clone(), gpus.clone()).context("reading the ledger")?;
+    let listener = crate::door::open(&door)?;
+    let door_service = Door::new(containers.clone(), Arc::new(supervisor.clone()));
+    let adopting = containers.clone();
+    tokio::spawn(async move { adopting.adopt().await });
     let link = Link {
         server: settings.server.clone(),
         node: settings.node.to_string(),
         agent_id,
         host,
         gpus,
-        engine,
+        engine: containers.clone(),
         supervisor,
     };
     tracing::info!(node = %settings.node, server = settings.server, "agent started");
-    let stopped = until_stopped(link.run(), table).await;
+    let serving = crate::door::serve(listener, door_service);
+    let stopped = until_stopped(link.run(), serving, table).await;
+    containers.let_go();
     // Attempts that run keep their groups.
     cgroups.remove();
     // A door that stays would refuse callers more slowly than none.
@@ -61,6 +68,7 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
 
 async fn until_stopped(
     link: impl Future<Output = ()>,
+    door: impl Future<Output = anyhow::Result<()>>,
     table: tokio::task::JoinHandle<()>,
 ) -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
@@ -68,6 +76,10 @@ async fn until_stopped(
     tokio::select! {
         _ = terminated.recv() => {}
         _ = interrupted.recv() => {}
+        served = door => {
+            served?;
+            bail!("the door closed by itself");
+        }
         () = link => bail!("the link to the server ended by itself"),
         ended = table => {
             ended.context("the table of attempts failed")?;
@@ -76,6 +88,18 @@ async fn until_stopped(
     }
     tracing::info!("stopped; running jobs go on");
     Ok(())
+}
+
+fn containers(settings: &Settings, agent_id: &str) -> anyhow::Result<Keeper<DockerEngine>> {
+    let engine = DockerEngine::at(&settings.docker_socket);
+    let settings = ContainerSettings {
+        agent: AgentId::from(agent_id),
+        state_dir: settings.state_folder.clone(),
+        stage_dir: DEFAULT_STAGE.into(),
+        volumes: settings.volumes.clone(),
+        cards: settings.cards,
+    };
+    Keeper::open(engine, settings).context("making the folders for containers")
 }
 
 fn find_cgroups(agent_id: &str, host: &Host) -> CgroupTree {

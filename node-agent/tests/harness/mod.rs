@@ -427,12 +427,3 @@ pub(crate) async fn wait_until_gone(text: &str) {
     })
     .await;
 }
-impl Node {
-    pub(crate) async fn any_ended(&mut self) -> u64 {
-        self.next("ended", |message| match message {
-            agent_message::Message::Ended(ended) => Some(ended.attempt),
-            _ => None,
-        })
-        .await
-    }
-}
