@@ -351,6 +351,7 @@ async fn change_node(server: &mut Server, change: &Change, node: &str) -> Result
 mod tests {
     use super::*;
     use crate::getopt;
+    use proptest::prelude::*;
 
     fn read(args: &[&str]) -> Result<Wish, Failure> {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
@@ -413,5 +414,15 @@ mod tests {
         assert!(!State::Up.fits("offline,job-exclusive"));
         assert!(State::Active.fits("offline,job-exclusive"));
         assert!(State::Word("free").fits("free") && !State::Word("free").fits("down"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_command_line_is_understood_or_refused(
+            args in proptest::collection::vec("-[aAcdlmnNopqrsx-]{1,4}|[ -~]{0,8}", 0..6),
+        ) {
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            prop_assert!(read(&args).is_err_and(|failure| failure.status == 1) || read(&args).is_ok());
+        }
     }
 }

@@ -210,6 +210,7 @@ fn check_order(items: &[Item]) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn read(args: &[&str]) -> Result<Wish, Failure> {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
@@ -258,5 +259,17 @@ mod tests {
         check(&["-Q", "-B"], Err(&before('B')));
         check(&["-B", "-q"], Err("cannot combine -B with -q option"));
         check(&["-Z"], Err("qstat: invalid option -- 'Z'"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_command_line_is_understood_or_refused_with_usage(
+            args in proptest::collection::vec("-[acCeEfilnpqrstuxGMQRBW1-]{1,4}|[ -~]{0,8}", 0..6),
+        ) {
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            if let Err(Failure { status, text }) = read(&args) {
+                prop_assert_eq!((status, text.ends_with(USAGE)), (2, true));
+            }
+        }
     }
 }
