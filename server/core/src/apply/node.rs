@@ -9,7 +9,10 @@ use capstan_types::{AgentId, AttemptId, CardId, NodeName};
 
 use super::draft::Draft;
 use super::{attempt, report};
-use crate::{Effect, Hello, Inventory, Job, JobState, Link, Node, NodeOrder, Rejection, Settings};
+use crate::{
+    Effect, Hello, Inventory, Job, JobState, Link, Node, NodeOrder, Rejection, ReportedPhase,
+    Settings,
+};
 
 /// Every node's link is lost, and what the settings say of nodes holds anew.
 pub(super) fn all_lost(draft: &mut Draft) {
@@ -34,6 +37,17 @@ pub(super) fn attached(draft: &mut Draft, hello: &Hello) -> Result<(), Rejection
     put_attached(draft, hello, old);
     miss_unknown(draft, hello)?;
     for known in &hello.attempts {
+        let is_live = match known.phase {
+            ReportedPhase::Starting | ReportedPhase::Running { .. } | ReportedPhase::Using(_) => {
+                true
+            }
+            ReportedPhase::Exited { .. }
+            | ReportedPhase::Unstartable { .. }
+            | ReportedPhase::Lost { .. } => false,
+        };
+        if is_live && report::current(draft, &hello.node, known.attempt).is_none() {
+            attempt::add_stray(draft, &hello.node, known.attempt);
+        }
         report::reported(draft, &hello.node, known)?;
     }
     restart_and_stop(draft, hello);

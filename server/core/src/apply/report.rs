@@ -7,7 +7,9 @@ use capstan_types::{AttemptId, CardId, JobId, NodeName};
 
 use super::attempt;
 use super::draft::{Draft, News};
-use crate::{Account, AttemptReport, Effect, Job, JobEvent, Node, Rejection, ReportedPhase};
+use crate::{
+    Account, AttemptReport, Effect, Job, JobEvent, JobState, Node, Rejection, ReportedPhase,
+};
 
 pub(super) fn reported(
     draft: &mut Draft,
@@ -49,6 +51,14 @@ fn on_current(
             let started = JobEvent::Started(report.attempt, *at, *session);
             let job = draft.advance(Job::clone(job), started)?;
             draft.account(&job, Account::Started);
+            if let JobState::Exiting(_, order) = &job.state {
+                // The order to stop may have come to the node before the one to start.
+                draft.effects.push(Effect::StopAttempt {
+                    node: node.clone(),
+                    attempt: report.attempt,
+                    grace_secs: order.grace_secs,
+                });
+            }
             draft.news.push((job.id, News::Started));
             if job.spec.array.is_some() {
                 draft.news.push((JobId::array(job.id.seq), News::Started));
@@ -75,12 +85,13 @@ fn on_current(
 pub(super) fn on_stale(draft: &mut Draft, node: &NodeName, report: &AttemptReport) {
     let attempt = report.attempt;
     match &report.phase {
+        // No stray is made of it here: on one connection reports come in order, so this is a repetition of what the
+        // hello said or what was disowned since, and an attempt that has ended must not block its node.
         ReportedPhase::Starting | ReportedPhase::Running { .. } | ReportedPhase::Using(_) => {
             let grace_secs = draft
                 .state
                 .settings()
                 .map_or(0, |settings| settings.kill_delay_secs);
-            attempt::add_stray(draft, node, attempt);
             draft.effects.push(Effect::StopAttempt {
                 node: node.clone(),
                 attempt,

@@ -1,0 +1,37 @@
+//! What always holds, over random lives of a small cluster. The world of the harness checks after every event that
+//! nothing is lent twice, that ended jobs hold nothing, that refusals change nothing and that the stored changes
+//! make the same state; here are the events, and what must hold of every plan and in the end.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+mod order;
+mod steps;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use steps::{bring_to_an_end, step, take};
+
+const NODES: [(&str, u16, u32); 3] = [("node01", 4, 2), ("node02", 8, 0), ("node03", 2, 1)];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_job_that_fits_an_empty_cluster_ends(steps in vec(step(), 1..40)) {
+        let mut world = harness::World::with_nodes(&NODES);
+        for step in steps {
+            take(&mut world, step);
+        }
+        bring_to_an_end(&mut world);
+    }
+
+    #[test]
+    fn no_job_is_overtaken_on_nodes_that_it_waits_for(steps in vec(step(), 1..40)) {
+        let mut world = harness::World::with_nodes(&NODES);
+        for step in steps {
+            take(&mut world, step);
+            order::check(&world.state, &world.plan(), world.now);
+        }
+    }
+}

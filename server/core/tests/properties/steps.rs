@@ -1,0 +1,369 @@
+//! Random events of a small cluster, and the way to its end.
+
+use capstan_core::{
+    AttemptReport, Event, Holds, JobState, NodeOrder, Plan, ReportedPhase, Submission, Usage,
+};
+use capstan_types::{Condition, JobId, NodeName};
+use proptest::prelude::*;
+
+use crate::NODES;
+use crate::harness::{
+    World, array, caller, card, deletion, exited, hold_order, inventory, submission,
+};
+
+/// Something happens. Numbers choose among what is there, whatever that is.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Submit {
+        shape: usize,
+        priority: i32,
+        is_rerunnable: bool,
+        hold: bool,
+        wait_secs: u64,
+        depends: Option<(Condition, usize)>,
+    },
+    SubmitArray(usize),
+    Place,
+    /// A plan that is carried out only after another one.
+    PlaceLate,
+    Started(usize),
+    Exited(usize, i32),
+    Lost(usize),
+    Unstartable(usize),
+    Stale(usize),
+    Delete(usize, bool),
+    Hold(usize),
+    Release(usize),
+    Detach(usize),
+    /// The agent knows of each second attempt.
+    Attach(usize, bool),
+    Offline(usize, bool),
+    Unclean(usize, bool),
+    Shrink(usize, bool),
+    Pass(u64),
+    RestartServer,
+}
+
+const SHAPES: [&str; 14] = [
+    "",
+    "nodes=1:gpus=1",
+    "nodes=1:gpus=2",
+    "nodes=1:ppn=4",
+    "nodes=2",
+    "nodes=2:gpus=1",
+    "nodes=3",
+    "nodes=node02:ppn=8",
+    "nodes=node01:gpus=1+1:ppn=2",
+    "ncpus=3",
+    "procs=5",
+    "procs=14",
+    "mem=40gb",
+    "nodes=2 mem=100gb",
+];
+
+const ARRAYS: [(&str, &str); 4] = [
+    ("0-2", ""),
+    ("1-6%2", "nodes=1:gpus=1"),
+    ("3,5,9%1", "nodes=1:ppn=2"),
+    ("0-9", "procs=2"),
+];
+
+pub(crate) fn step() -> impl Strategy<Value = Step> {
+    let conditions = [
+        Condition::After,
+        Condition::AfterOk,
+        Condition::AfterNotOk,
+        Condition::AfterAny,
+    ];
+    let depends = prop::option::weighted(
+        0.3,
+        (prop::sample::select(conditions.to_vec()), any::<usize>()),
+    );
+    let waits = prop_oneof![4 => Just(0u64), 1 => Just(50u64)];
+    let submit = (
+        any::<usize>(),
+        -3..3,
+        any::<bool>(),
+        prop::bool::weighted(0.1),
+        waits,
+        depends,
+    );
+    let submit = submit.prop_map(
+        |(shape, priority, is_rerunnable, hold, wait_secs, depends)| Step::Submit {
+            shape,
+            priority,
+            is_rerunnable,
+            hold,
+            wait_secs,
+            depends,
+        },
+    );
+    let one = any::<usize>;
+    prop_oneof![
+        8 => submit,
+        2 => one().prop_map(Step::SubmitArray),
+        8 => Just(Step::Place),
+        2 => Just(Step::PlaceLate),
+        5 => one().prop_map(Step::Started),
+        6 => (one(), 0..3).prop_map(|(at, status)| Step::Exited(at, status)),
+        1 => one().prop_map(Step::Lost),
+        1 => one().prop_map(Step::Unstartable),
+        1 => one().prop_map(Step::Stale),
+        3 => (one(), prop::bool::weighted(0.2)).prop_map(|(at, purge)| Step::Delete(at, purge)),
+        1 => one().prop_map(Step::Hold),
+        1 => one().prop_map(Step::Release),
+        2 => one().prop_map(Step::Detach),
+        3 => (one(), any::<bool>()).prop_map(|(at, all)| Step::Attach(at, all)),
+        1 => (one(), any::<bool>()).prop_map(|(at, on)| Step::Offline(at, on)),
+        1 => (one(), any::<bool>()).prop_map(|(at, on)| Step::Unclean(at, on)),
+        1 => (one(), any::<bool>()).prop_map(|(at, on)| Step::Shrink(at, on)),
+        4 => prop_oneof![Just(1u64), Just(30), Just(400)].prop_map(Step::Pass),
+        1 => Just(Step::RestartServer),
+    ]
+}
+
+pub(crate) fn take(world: &mut World, step: Step) {
+    match step {
+        Step::Submit { .. } => submit(world, step),
+        Step::SubmitArray(which) => {
+            let (list, shape) = ARRAYS[which % ARRAYS.len()];
+            // Refused when the nodes have shrunk meanwhile.
+            world.submit(array(list, shape)).ok();
+        }
+        Step::Place => {
+            world.place();
+        }
+        Step::PlaceLate => {
+            let Plan { placements, .. } = world.plan();
+            world.place();
+            world.must(&Event::Placed(placements));
+        }
+        Step::Started(at) => {
+            if let Some(job) = nth_running(world, at) {
+                world.started(job);
+            }
+        }
+        Step::Exited(at, status) => report(world, at, exited(status)),
+        Step::Lost(at) => {
+            let (at_time, reason) = (world.now, "it is gone".into());
+            report(
+                world,
+                at,
+                ReportedPhase::Lost {
+                    at: at_time,
+                    reason,
+                },
+            );
+        }
+        Step::Unstartable(at) => {
+            let (at_time, reason) = (world.now, "no folder".into());
+            report(
+                world,
+                at,
+                ReportedPhase::Unstartable {
+                    at: at_time,
+                    reason,
+                },
+            );
+        }
+        Step::Stale(at) => stale(world, at),
+        Step::Delete(at, purge) => {
+            if let Some(job) = nth_job(world, at) {
+                let mut order = deletion(job, "root");
+                order.purge = purge;
+                world.apply(&Event::Delete(order)).ok();
+            }
+        }
+        Step::Hold(at) => {
+            if let Some(job) = nth_job(world, at) {
+                world.apply(&Event::Hold(hold_order(job, "u", "root"))).ok();
+            }
+        }
+        Step::Release(at) => {
+            if let Some(job) = nth_job(world, at) {
+                world
+                    .apply(&Event::Release(hold_order(job, "uos", "root")))
+                    .ok();
+            }
+        }
+        Step::Pass(secs) => {
+            world.pass(secs);
+        }
+        Step::RestartServer => {
+            let settings = world.settings.clone();
+            world.must(&Event::ServerStarted(settings.into()));
+        }
+        Step::Detach(_)
+        | Step::Attach(..)
+        | Step::Offline(..)
+        | Step::Unclean(..)
+        | Step::Shrink(..) => {
+            of_a_node(world, step);
+        }
+    }
+}
+
+fn submit(world: &mut World, step: Step) {
+    let Step::Submit {
+        shape,
+        priority,
+        is_rerunnable,
+        hold,
+        wait_secs,
+        depends,
+    } = step
+    else {
+        return;
+    };
+    let mut job: Submission = submission(SHAPES[shape % SHAPES.len()]);
+    job.priority = priority;
+    job.spec.is_rerunnable = is_rerunnable;
+    job.holds = if hold { Holds::USER } else { Holds::default() };
+    job.not_before = (wait_secs > 0).then(|| world.now.plus_secs(wait_secs));
+    let parent = depends.and_then(|(condition, at)| Some((condition, nth_job(world, at)?)));
+    job.depends = parent.into_iter().collect();
+    world.submit(job).ok();
+}
+
+fn of_a_node(world: &mut World, step: Step) {
+    match step {
+        Step::Detach(at) => world.detach(NODES[at % 3].0),
+        Step::Attach(at, knows_all) => attach(world, at, knows_all),
+        Step::Offline(at, is_offline) => {
+            let order = NodeOrder {
+                node: NODES[at % 3].0.into(),
+                offline: Some(is_offline),
+                note: None,
+                by: caller("root"),
+            };
+            world.must(&Event::AlterNode(order));
+        }
+        Step::Unclean(at, is_unclean) => {
+            let node = NODES[at % 3].0;
+            let cards = if is_unclean {
+                vec![card(node, 0)]
+            } else {
+                Vec::new()
+            };
+            let node = node.into();
+            world.must(&Event::CardsUnclean { node, cards });
+        }
+        Step::Shrink(at, is_small) => {
+            let (node, slots, cards) = NODES[at % 3];
+            let cards = if is_small { cards / 2 } else { cards };
+            let inventory = Box::new(inventory(node, slots, cards));
+            let node = node.into();
+            world.must(&Event::NodeChanged { node, inventory });
+        }
+        other => panic!("{other:?} is not of a node"),
+    }
+}
+
+fn attach(world: &mut World, at: usize, knows_all: bool) {
+    let (name, slots, cards) = NODES[at % 3];
+    let node = NodeName::from(name);
+    // An agent knows the attempts whose script it runs.
+    let scripts = world.state.running().filter(|(_, job)| {
+        let run = job.state.run();
+        run.is_some_and(|run| run.shares[0].node == node)
+    });
+    let known = scripts.map(|(attempt, _)| attempt);
+    let known: Vec<_> = known
+        .filter(|attempt| knows_all || attempt.0 % 2 == 0)
+        .collect();
+    let (now, session) = (world.now, 1);
+    let known = known.into_iter().map(|attempt| AttemptReport {
+        attempt,
+        phase: ReportedPhase::Running { at: now, session },
+    });
+    let known = known.collect();
+    world.attach(name, inventory(name, slots, cards), known);
+}
+
+fn report(world: &mut World, at: usize, phase: ReportedPhase) {
+    if let Some(job) = nth_running(world, at) {
+        world.report(job, phase);
+    }
+}
+
+/// A node speaks of an attempt that it has no business with.
+fn stale(world: &mut World, at: usize) {
+    let attempt = capstan_types::AttemptId(at as u64 % 20);
+    let phase = ReportedPhase::Using(Usage::default());
+    let node = NodeName::from("node99");
+    let report = AttemptReport { attempt, phase };
+    let outcome = world.must(&Event::Reported { node, report });
+    assert_eq!(outcome.changes, []);
+}
+
+fn nth_job(world: &World, at: usize) -> Option<JobId> {
+    let all: Vec<JobId> = world.state.jobs().map(|job| job.id).collect();
+    all.get(at % all.len().max(1)).copied()
+}
+
+fn nth_running(world: &World, at: usize) -> Option<JobId> {
+    let all: Vec<JobId> = world.state.running().map(|(_, job)| job.id).collect();
+    all.get(at % all.len().max(1)).copied()
+}
+
+/// All nodes come back whole, all holds go: then everything that was accepted must start and end.
+pub(crate) fn bring_to_an_end(world: &mut World) {
+    world.pass(100);
+    for (at, (name, slots, cards)) in NODES.into_iter().enumerate() {
+        let node = NodeName::from(name);
+        world.must(&Event::AlterNode(NodeOrder {
+            node: node.clone(),
+            offline: Some(false),
+            note: None,
+            by: caller("root"),
+        }));
+        attach(world, at, true);
+        let inventory = Box::new(inventory(name, slots, cards));
+        world.must(&Event::NodeChanged {
+            node: node.clone(),
+            inventory,
+        });
+        let cards = Vec::new();
+        world.must(&Event::CardsUnclean { node, cards });
+    }
+    let held: Vec<JobId> = world
+        .state
+        .pending()
+        .filter(|job| !job.holds.is_empty())
+        .map(|job| job.id)
+        .collect();
+    for job in held {
+        world
+            .apply(&Event::Release(hold_order(job, "uos", "root")))
+            .ok();
+    }
+    for _ in 0..200 {
+        world.place();
+        let running: Vec<JobId> = world.state.running().map(|(_, job)| job.id).collect();
+        for job in running {
+            if world
+                .state
+                .job(job)
+                .is_some_and(|job| job.state.run().is_some())
+            {
+                world.exits(job, 0);
+            }
+        }
+        if world.state.live_count() == 0 {
+            break;
+        }
+    }
+    let left: Vec<_> = world
+        .state
+        .jobs()
+        .filter(|job| !matches!(job.state, JobState::Ended(_)))
+        .collect();
+    assert!(
+        left.is_empty(),
+        "never ended: {left:?}; {:?}",
+        world.plan().reasons
+    );
+    assert_eq!(world.state.held().count(), 0);
+    world.pass(301);
+    assert_eq!(world.state.job_count(), 0);
+}
