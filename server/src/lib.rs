@@ -10,6 +10,8 @@ pub mod settings;
 mod snapshot;
 mod sockets;
 mod telemetry;
+#[cfg(test)]
+mod testing;
 mod view;
 
 use std::net::SocketAddr;
@@ -90,6 +92,8 @@ pub struct Server {
     pub agents_addr: SocketAddr,
     /// Where people reach it.
     pub socket: PathBuf,
+    /// Held to the end: a second server is refused.
+    _run: sockets::RunFolder,
     engine: Running,
     stopping: CancellationToken,
     /// Cancelled when the engine's thread has ended.
@@ -151,6 +155,7 @@ impl Server {
         Ok(Self {
             agents_addr,
             socket: run.socket(),
+            _run: run,
             engine,
             stopping,
             engine_ended,
@@ -175,6 +180,8 @@ impl Server {
         let joined = tokio::task::spawn_blocking(move || self.engine.thread.join()).await;
         // The engine has dropped its links, which ends the streams.
         close("agents'", agents).await;
+        // A socket on which nobody listens says less than none.
+        std::fs::remove_file(&self.socket).unwrap_or_default();
         match joined.context("waiting for the engine")? {
             Ok(result) => result,
             Err(_) => anyhow::bail!("the engine panicked; its store is intact"),

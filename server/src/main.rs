@@ -1,6 +1,7 @@
 //! The daemon's command line: which settings, and what to do with them.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
@@ -17,9 +18,19 @@ struct Arguments {
     check: bool,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_log();
+    match serve(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let host = nix::unistd::gethostname().context("asking for the host's name")?;
     let host = host.to_string_lossy();
     let settings = capstan_server::settings::load(&arguments.settings, &host)?;

@@ -22,12 +22,15 @@ const AGENTS_ADDR: &str = "agents.addr";
 pub(crate) fn lock(folder: &Path) -> anyhow::Result<Flock<File>> {
     let path = folder.join(LOCK);
     let file = File::create(&path).with_context(|| format!("opening {}", path.display()))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        Errno::EWOULDBLOCK => anyhow::anyhow!(
-            "another server runs on {}: stop it first, or choose another state_dir and run_dir",
-            folder.display()
-        ),
-        errno => anyhow::Error::new(errno).context(format!("locking {}", path.display())),
+    let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+    locked.map_err(|(_, errno)| {
+        if errno == Errno::EWOULDBLOCK {
+            return anyhow::anyhow!(
+                "another server runs on {}: stop it first, or choose another state_dir and run_dir",
+                folder.display()
+            );
+        }
+        anyhow::Error::new(errno).context(format!("locking {}", path.display()))
     })
 }
 

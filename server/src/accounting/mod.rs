@@ -76,10 +76,9 @@ impl AccountingLog {
 impl Drop for AccountingLog {
     fn drop(&mut self) {
         self.sender.take();
-        if let Some(thread) = self.thread.take() {
-            if thread.join().is_err() {
-                tracing::error!("the accounting thread panicked");
-            }
+        let ended = self.thread.take().map(std::thread::JoinHandle::join);
+        if let Some(Err(_)) = ended {
+            tracing::error!("the accounting thread panicked");
         }
     }
 }

@@ -132,3 +132,91 @@ fn nodes(run: &Run) -> usize {
 fn put(text: &mut String, what: fmt::Arguments<'_>) {
     text.write_fmt(what).expect("a String takes everything");
 }
+
+#[cfg(test)]
+mod tests {
+    use capstan_core::Usage;
+    use capstan_types::JobId;
+
+    use super::*;
+    use crate::testing::{BEGIN, ended as ended_job, job, run, seconds};
+
+    /// The line behind its local time.
+    fn line(job: &Job, record: &Account) -> String {
+        let mut text = String::new();
+        append(&mut text, job, record, seconds(0), &ServerName::from("hn1"));
+        let (head, rest) = text.split_once(';').unwrap();
+        assert_eq!(head.len(), "11/22/2026 03:45:58".len());
+        rest.to_owned()
+    }
+
+    fn asked() -> Job {
+        let asked = [("nodes", "1"), ("walltime", "01:00:00"), ("nodect", "1")];
+        job(JobId::whole(1), "STDIN", &asked)
+    }
+
+    /// reference_accounting.txt, jobs 1 and 309.
+    #[test]
+    fn records_are_those_of_torque() {
+        let queued = asked();
+        assert_eq!(line(&queued, &Account::Queued), "Q;1.hn1;queue=batch\n");
+        let by = Account::Deleted("root@hn1".into());
+        assert_eq!(line(&queued, &by), "D;1.hn1;requestor=root@hn1\n");
+        assert_eq!(line(&queued, &Account::Rerun), "R;1.hn1;\n");
+        let mut started = asked();
+        started.run_count = 1;
+        started.state = JobState::Running(run(&[("gpu01", &[0], &[])], 0, 23458));
+        let head = "user=alice group=alice jobname=STDIN queue=batch ctime=1795319158 \
+                    qtime=1795319158 etime=1795319158 start_count=1 start=1795319158 \
+                    owner=alice@hn1 exec_host=gpu01/0 Resource_List.nodes=1 \
+                    Resource_List.walltime=01:00:00 Resource_List.nodect=1 \
+                    Resource_List.neednodes=1 ";
+        assert_eq!(
+            line(&started, &Account::Started),
+            format!("S;1.hn1;{head}\n")
+        );
+        let mut last = run(&[("gpu01", &[0], &[])], 0, 23458);
+        last.usage = Usage {
+            cput_secs: 0,
+            mem_kb: 6932,
+            vmem_kb: 11640,
+            walltime_secs: 1,
+        };
+        let over = ended_job(asked(), last, 2, 0);
+        let tail = "session=23458 total_execution_slots=1 unique_node_count=1 end=1795319160 \
+                    Exit_status=0 resources_used.cput=0 resources_used.vmem=11640kb \
+                    resources_used.walltime=00:00:01 resources_used.mem=6932kb \
+                    resources_used.energy_used=0";
+        assert_eq!(
+            line(&over, &Account::Ended),
+            format!("E;1.hn1;{head}{tail}\n")
+        );
+    }
+
+    /// Jobs 220 and 263[3].
+    #[test]
+    fn accounts_nodes_and_members_are_told() {
+        let mut job = asked();
+        let spec = std::sync::Arc::make_mut(&mut job.spec);
+        spec.shown.push(("Account_Name".into(), "acct1".into()));
+        let places: [(&str, &[u16], &[u32]); 2] =
+            [("gpu02", &[0, 1], &[]), ("gpu01", &[0, 1], &[])];
+        let mut over = ended_job(job, run(&places, 0, 1), 4, 271);
+        over.id = JobId::member(263, 3);
+        let text = line(&over, &Account::Ended);
+        for part in [
+            "E;263[3].hn1;user=alice group=alice account=acct1 jobname=STDIN-3 queue=batch ",
+            "exec_host=gpu02/0-1+gpu01/0-1 ",
+            "total_execution_slots=4 unique_node_count=2 ",
+            "Exit_status=271 ",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_file_holds_a_day() {
+        let name = file_name(Timestamp(BEGIN * 1000));
+        assert!(["20261121", "20261122"].contains(&&*name), "{name}");
+    }
+}

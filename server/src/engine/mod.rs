@@ -7,8 +7,6 @@ mod dispatch;
 mod group;
 mod inbox;
 mod links;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -279,12 +277,10 @@ impl Engine {
         let before = self.state.clone();
         let mut group = Pending::default();
         for request in requests {
-            match request {
-                Request::Stop => {
-                    self.stop.get_or_insert(Ok(()));
-                }
-                request => self.take(request, &mut group),
+            if let Request::Stop = request {
+                self.stop.get_or_insert(Ok(()));
             }
+            self.take(request, &mut group);
         }
         match self.store.commit(&group.records) {
             Ok(()) => self.carry_out(group),

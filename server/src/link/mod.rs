@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use capstan_core::{Event, Rejection};
+use capstan_core::{AttemptReport, Event, Rejection};
 use capstan_proto::wire::{self, agent_link_server, agent_message::Message};
 use capstan_types::{CardId, NodeName};
 use futures_util::Stream;
@@ -155,18 +155,12 @@ impl Reader {
             let heard = match message {
                 Some(Message::Hello(_)) => return "the agent said hello twice",
                 Some(Message::Heartbeat(said)) => self.heartbeat(node, said, &mut foreign).await,
-                Some(Message::Started(said)) => {
-                    self.report(node, reading::started(said)).await;
+                Some(Message::Started(said)) => self.report(node, Ok(reading::started(said))).await,
+                Some(Message::Ended(said)) => self.report(node, reading::ended(said)).await,
+                None => {
+                    tracing::warn!(%node, "the agent says what this version does not know");
                     Ok(())
                 }
-                Some(Message::Ended(said)) => match reading::ended(said) {
-                    Ok(report) => {
-                        self.report(node, report).await;
-                        Ok(())
-                    }
-                    Err(problem) => Err(problem),
-                },
-                None => Ok(tracing::warn!(%node, "the agent says what this version does not know")),
             };
             if let Err(problem) = heard {
                 tracing::error!(%node, %problem, "what an agent said cannot be read");
@@ -185,32 +179,39 @@ impl Reader {
         self.links.telemetry.put(node, heard.telemetry);
         if let Some(inventory) = heard.inventory {
             let inventory = Box::new(inventory);
-            let node = node.clone();
-            self.post(Event::NodeChanged { node, inventory }).await;
+            let event = Event::NodeChanged {
+                node: node.clone(),
+                inventory,
+            };
+            self.post(node, event).await;
         }
         if heard.foreign != *foreign {
             foreign.clone_from(&heard.foreign);
-            let node = node.clone();
-            let cards = heard.foreign;
-            self.post(Event::CardsUnclean { node, cards }).await;
+            let event = Event::CardsUnclean {
+                node: node.clone(),
+                cards: heard.foreign,
+            };
+            self.post(node, event).await;
         }
         Ok(())
     }
 
-    async fn report(&self, node: &NodeName, report: capstan_core::AttemptReport) {
-        let node = node.clone();
-        self.post(Event::Reported { node, report }).await;
+    async fn report(
+        &self,
+        node: &NodeName,
+        report: Result<AttemptReport, Unheard>,
+    ) -> Result<(), Unheard> {
+        let event = Event::Reported {
+            node: node.clone(),
+            report: report?,
+        };
+        self.post(node, event).await;
+        Ok(())
     }
 
-    async fn post(&self, event: Event) {
-        let node = match &event {
-            Event::Reported { node, .. }
-            | Event::NodeChanged { node, .. }
-            | Event::CardsUnclean { node, .. } => node.clone(),
-            _ => return,
-        };
+    async fn post(&self, node: &NodeName, event: Event) {
         let request = EngineRequest::FromNode {
-            node,
+            node: node.clone(),
             connection: self.connection,
             event,
         };

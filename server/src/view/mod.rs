@@ -56,10 +56,9 @@ impl<'a> Scene<'a> {
         if let Some(run) = last_run(job) {
             return Some(words::started_on(start_time(run)));
         }
-        match self.snapshot.reason(job.id)? {
-            Reason::Held(_) | Reason::WaitingUntil(_) => None,
-            reason => Some(reason.to_string()),
-        }
+        let reason = self.snapshot.reason(job.id)?;
+        let speaks_for_itself = matches!(reason, Reason::Held(_) | Reason::WaitingUntil(_));
+        (!speaks_for_itself).then(|| reason.to_string())
     }
 }
 

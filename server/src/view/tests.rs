@@ -1,1 +1,291 @@
+//! What `qstat` gets to print, against what was recorded on Torque.
 
+use std::sync::Arc;
+
+use capstan_core::{ArrayState, Holds, Job, JobSpec, JobState};
+use capstan_proto::wire::{self, StatJobsRequest};
+use capstan_types::{ArrayRequest, Env, JobId, Pbse, Reason};
+
+use super::selection::{job_id, select};
+use super::*;
+use crate::snapshot::Snapshot;
+use crate::testing::{ended, job, run, seconds, state};
+
+fn snapshot(jobs: impl IntoIterator<Item = Job>) -> Snapshot {
+    Snapshot {
+        state: state(jobs),
+        ..Snapshot::default()
+    }
+}
+
+/// Attributes as `name[.resource] = value`, without the times.
+fn shown(job: Job, variables: Option<&Env>, now: u64) -> Vec<String> {
+    let snapshot = snapshot([job.clone()]);
+    let telemetry = Telemetry::default();
+    let scene = Scene {
+        snapshot: &snapshot,
+        telemetry: &telemetry,
+        now: seconds(now),
+    };
+    let list = attributes::attributes(scene, &job, variables).attributes;
+    let list = list.into_iter().map(|attribute| {
+        let wire::Attribute {
+            name,
+            resource,
+            value,
+        } = attribute;
+        match resource.as_str() {
+            "" => format!("{name} = {value}"),
+            resource => format!("{name}.{resource} = {value}"),
+        }
+    });
+    list.collect()
+}
+
+fn with_spec(mut job: Job, change: impl FnOnce(&mut JobSpec)) -> Job {
+    change(Arc::make_mut(&mut job.spec));
+    job
+}
+
+/// Session D01: every line of `qstat -f 259.hn1`, in its order.
+#[test]
+fn attributes_are_in_the_order_of_qstat_f() {
+    let asked = [("nodes", "1"), ("walltime", "01:00:00"), ("nodect", "1")];
+    let job = job(JobId::whole(259), "envjob", &asked);
+    let job = with_spec(job, |spec| {
+        spec.join = capstan_types::JoinPath::IntoStdout;
+        spec.shown = vec![("submit_args".into(), "-N envjob -v FOO=bar env.sh".into())];
+    });
+    let job = ended(job, run(&[("gpu01", &[0], &[])], 0, 18703), 0, 0);
+    let variables = [("FOO", "b,r"), ("PBS_O_WORKDIR", "/home/alice")];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let seen = shown(job, Some(&variables.into_iter().collect()), 10);
+    let at = crate::testing::BEGIN;
+    let started = words::started_on(seconds(0));
+    let expected = [
+        "Job_Name = envjob".to_owned(),
+        "Job_Owner = alice@hn1".to_owned(),
+        "resources_used.cput = 00:00:00".to_owned(),
+        "resources_used.vmem = 0kb".to_owned(),
+        "resources_used.walltime = 00:00:00".to_owned(),
+        "resources_used.mem = 0kb".to_owned(),
+        "resources_used.energy_used = 0".to_owned(),
+        "job_state = C".to_owned(),
+        "queue = batch".to_owned(),
+        "server = hn1".to_owned(),
+        "Checkpoint = u".to_owned(),
+        format!("ctime = {at}"),
+        "Error_Path = hn1:/home/alice/envjob.e259".to_owned(),
+        "exec_host = gpu01/0".to_owned(),
+        "Hold_Types = n".to_owned(),
+        "Join_Path = oe".to_owned(),
+        "Keep_Files = n".to_owned(),
+        "Mail_Points = a".to_owned(),
+        format!("mtime = {at}"),
+        "Output_Path = hn1:/home/alice/envjob.o259".to_owned(),
+        "Priority = 0".to_owned(),
+        format!("qtime = {at}"),
+        "Rerunable = True".to_owned(),
+        "Resource_List.nodes = 1".to_owned(),
+        "Resource_List.walltime = 01:00:00".to_owned(),
+        "Resource_List.nodect = 1".to_owned(),
+        "session_id = 18703".to_owned(),
+        "Variable_List = PBS_O_QUEUE=batch,FOO=b\\,r,PBS_O_WORKDIR=/home/alice,PBS_O_SERVER=hn1"
+            .to_owned(),
+        "euser = alice".to_owned(),
+        "egroup = alice".to_owned(),
+        "queue_type = E".to_owned(),
+        format!("comment = {started}"),
+        format!("etime = {at}"),
+        "exit_status = 0".to_owned(),
+        "submit_args = -N envjob -v FOO=bar env.sh".to_owned(),
+        format!("start_time = {at}"),
+        "start_count = 1".to_owned(),
+        "fault_tolerant = False".to_owned(),
+        format!("comp_time = {at}"),
+        "job_radix = 0".to_owned(),
+        "total_runtime = 0.000000".to_owned(),
+        "submit_host = hn1".to_owned(),
+        "init_work_dir = /home/alice".to_owned(),
+        "request_version = 1".to_owned(),
+    ];
+    assert_eq!(seen, expected);
+}
+
+/// Session C02, job 248, and the cards of D04.
+#[test]
+fn a_running_job_shows_its_places_and_what_remains() {
+    let asked = [("nodes", "2:ppn=2:gpus=2"), ("walltime", "00:20:00")];
+    let mut job = job(JobId::whole(248), "run1", &asked);
+    let places: [(&str, &[u16], &[u32]); 2] =
+        [("gpu02", &[0, 1], &[1, 0]), ("gpu01", &[0, 1, 3], &[1, 0])];
+    job.state = JobState::Running(run(&places, 0, 7));
+    let seen = shown(job, None, 7);
+    let line = |name: &str| {
+        seen.iter()
+            .find(|line| line.starts_with(name))
+            .unwrap()
+            .as_str()
+    };
+    assert_eq!(line("exec_host"), "exec_host = gpu02/0-1+gpu01/0-1,3");
+    let cards = "exec_gpus = gpu02-gpu/1+gpu02-gpu/0+gpu01-gpu/1+gpu01-gpu/0";
+    assert_eq!(line("exec_gpus"), cards);
+    assert_eq!(line("Walltime"), "Walltime.Remaining = 1193");
+    assert!(
+        !seen.iter().any(|line| line.starts_with("Variable_List")),
+        "not the caller's job"
+    );
+    assert!(
+        !seen.iter().any(|line| line.starts_with("resources_used")),
+        "nothing known yet"
+    );
+}
+
+#[test]
+fn a_waiting_job_says_why_but_holds_speak_for_themselves() {
+    let waiting = job(JobId::whole(1), "a", &[]);
+    let held = Job {
+        holds: Holds::USER,
+        ..job(JobId::whole(2), "b", &[])
+    };
+    let mut snapshot = snapshot([waiting.clone(), held.clone()]);
+    let reasons = [
+        (JobId::whole(1), Reason::QueueStopped("mcc".into())),
+        (
+            JobId::whole(2),
+            Reason::Held(capstan_types::HoldKinds::USER),
+        ),
+    ];
+    snapshot.reasons = reasons.into_iter().collect();
+    let telemetry = Telemetry::default();
+    let scene = Scene {
+        snapshot: &snapshot,
+        telemetry: &telemetry,
+        now: seconds(1),
+    };
+    let comment = scene.comment(&waiting).unwrap();
+    assert!(
+        comment.starts_with("Not Running: Queue not started."),
+        "{comment}"
+    );
+    assert_eq!(scene.comment(&held), None);
+}
+
+fn array() -> [Job; 2] {
+    let mut array = job(JobId::array(352), "arr", &[("nodes", "1")]);
+    array.array = Some(ArrayState {
+        waiting: ArrayRequest::parse("1-3").unwrap().indices,
+        ..ArrayState::default()
+    });
+    let member = job(JobId::member(352, 2), "arr", &[("nodes", "1")]);
+    array.array.as_mut().unwrap().waiting.remove(2);
+    [array, member]
+}
+
+fn check(operand: &str, expand: bool, expected: Result<&[&str], Pbse>) {
+    let jobs = array().into_iter().chain([job(JobId::whole(7), "x", &[])]);
+    let snapshot = snapshot(jobs);
+    let request = StatJobsRequest {
+        operand: operand.to_owned(),
+        expand_arrays: expand,
+        ..StatJobsRequest::default()
+    };
+    let found = select(&snapshot, &request);
+    let found = found.map(|items| -> Vec<String> {
+        items.iter().map(|item| item.job().id.to_string()).collect()
+    });
+    let found = found.map_err(|refusal| refusal.error);
+    let expected = expected.map(|ids| ids.iter().map(|id| (*id).to_owned()).collect());
+    assert_eq!(found, expected, "{operand} {expand}");
+}
+
+/// Session G01.
+#[test]
+fn ids_queues_and_arrays_select_their_jobs() {
+    check("", false, Ok(&["7", "352[]"]));
+    check("", true, Ok(&["7", "352[1]", "352[2]", "352[3]"]));
+    check("7", false, Ok(&["7"]));
+    check("7.hn1", false, Ok(&["7"]));
+    check("7.other", false, Err(Pbse::Unkjobid));
+    check("8", false, Err(Pbse::Unkjobid));
+    check("352", false, Err(Pbse::Unkjobid));
+    check("352[]", false, Ok(&["352[]"]));
+    check("352[]", true, Ok(&["352[1]", "352[2]", "352[3]"]));
+    check("352[3].hn1", false, Ok(&["352[3]"]));
+    check("352[9]", false, Err(Pbse::Unkjobid));
+    check("1x", false, Err(Pbse::Ivalreq));
+    check("batch", false, Ok(&["7", "352[]"]));
+    check("nosuchq", false, Err(Pbse::Unkque));
+}
+
+#[test]
+fn an_id_of_another_server_is_unknown() {
+    let snapshot = snapshot([]);
+    assert_eq!(
+        job_id(&snapshot, "12[3].hn1").unwrap(),
+        JobId::member(12, 3)
+    );
+    assert_eq!(
+        job_id(&snapshot, "1.2.3").unwrap_err().error,
+        Pbse::Unkjobid
+    );
+}
+
+#[test]
+fn members_of_arrays_count_one_by_one() {
+    let snapshot = snapshot(array());
+    let telemetry = Telemetry::default();
+    let scene = Scene {
+        snapshot: &snapshot,
+        telemetry: &telemetry,
+        now: seconds(1),
+    };
+    let counts = counts::all(scene).state_count();
+    let expected = "Transit:0 Queued:3 Held:0 Waiting:0 Running:0 Exiting:0 Complete:0 ";
+    assert_eq!(counts, expected);
+}
+
+/// Session C02: NDS, TSK, memory and time of the alternate format.
+#[test]
+fn wide_rows_count_nodes_and_tasks_as_torque_does() {
+    let check = |asked: &[(&str, &str)], nodes, tasks, memory: &str, requested| {
+        let job = job(JobId::whole(1), "a", asked);
+        let snapshot = snapshot([job.clone()]);
+        let telemetry = Telemetry::default();
+        let scene = Scene {
+            snapshot: &snapshot,
+            telemetry: &telemetry,
+            now: seconds(1),
+        };
+        let wide = rows::row(scene, &job, true).wide.unwrap();
+        let seen = (
+            wide.nodes,
+            wide.tasks,
+            wide.memory.as_str(),
+            wide.requested_secs,
+        );
+        assert_eq!(seen, (nodes, tasks, memory, requested), "{asked:?}");
+    };
+    let two = [
+        ("nodes", "2:ppn=2"),
+        ("walltime", "00:20:00"),
+        ("mem", "200mb"),
+        ("nodect", "2"),
+    ];
+    check(&two, Some(2), Some(4), "200mb", Some(1200));
+    check(
+        &[("ncpus", "2"), ("walltime", "1800")],
+        None,
+        Some(2),
+        "",
+        Some(1800),
+    );
+    check(
+        &[("cput", "60"), ("pmem", "1gb"), ("mem", "2gb")],
+        None,
+        None,
+        "1gb",
+        Some(60),
+    );
+    check(&[], None, None, "", None);
+}
