@@ -40,8 +40,8 @@ enum Inner {
     /// Run one attempt to its end (started by the agent)
     #[command(hide = true)]
     Shim {
-        /// The attempt's folder in the ledger
-        folder: PathBuf,
+        /// The attempt's file in the ledger
+        file: PathBuf,
     },
     /// Start shims on request (started by the agent)
     #[command(hide = true)]
@@ -52,8 +52,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // The shim and the spawner fork, so they must be done before any thread begins.
     let outcome = match arguments.inner {
-        Some(Inner::Shim { folder }) => {
-            capstan_supervisor::attempts::execute_shim(&folder).context("starting the shim")
+        Some(Inner::Shim { file }) => {
+            capstan_supervisor::attempts::execute_shim(&file).context("starting the shim")
         }
         Some(Inner::Spawner) => {
             capstan_supervisor::attempts::serve_spawner().context("serving the agent")

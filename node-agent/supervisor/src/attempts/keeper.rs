@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::cgroup::Cgroup;
-use super::ledger::{AttemptFolder, LedgerError};
+use super::ledger::{AttemptFile, LedgerError};
 use super::live::{self, LiveAttempt, LiveTable};
 use super::proc;
 use super::record::{Entry, ShimRecord};
@@ -176,8 +176,8 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
             tracing::warn!(attempt = %attempt.entry.attempt(), "shim said something unknown");
             return;
         };
-        let folder = self.shared.site.folder(&attempt.entry);
-        let record = blocking(move || folder.shim().ok().flatten()).await;
+        let file = self.shared.site.file(&attempt.entry);
+        let record = blocking(move || file.read().ok().and_then(|contents| contents.shim)).await;
         attempt.set_shim(ShimRecord {
             session: session as u32,
             started_ms: at_ms,
@@ -197,8 +197,8 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
     }
 
     async fn connect(&self, attempt: &LiveAttempt) -> io::Result<std::os::unix::net::UnixStream> {
-        let folder = self.shared.site.folder(&attempt.entry);
-        blocking(move || connect(&folder)).await
+        let file = self.shared.site.file(&attempt.entry);
+        blocking(move || connect(&file)).await
     }
 
     async fn start_again(
@@ -207,18 +207,18 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
     ) -> io::Result<std::os::unix::net::UnixStream> {
         tracing::warn!(attempt = %attempt.entry.attempt(), "its shim did not begin; starting another");
         let site = self.shared.site.clone();
-        let folder = site.folder(&attempt.entry);
-        blocking(move || site.spawner.start_by_exec(folder.path())).await
+        let file = site.file(&attempt.entry);
+        blocking(move || site.spawner.start_by_exec(file.path())).await
     }
 
     /// Kills what a dead shim left behind, and writes down that nobody knows how the attempt ended.
     async fn lose(&self, attempt: &Arc<LiveAttempt>, why: &'static str) -> AttemptEnded {
         tracing::warn!(attempt = %attempt.entry.attempt(), why, "attempt lost");
         let ended = live::ended(attempt.entry.spec.attempt, Outcome::Lost(why.to_owned()));
-        let (lost, folder) = (attempt.clone(), self.shared.site.folder(&attempt.entry));
+        let (lost, file) = (attempt.clone(), self.shared.site.file(&attempt.entry));
         let (written, ended) = blocking(move || {
             kill_strays(&lost.entry);
-            (folder.write_status(&ended), ended)
+            (file.write_end(&ended), ended)
         })
         .await;
         if let Err(error) = written {
@@ -312,18 +312,22 @@ fn start(site: &Site, live: &LiveTable, spec: LaunchSpec) -> Result<Start, Box<A
             return Err(Box::new(ended));
         }
     };
-    let folder = site.folder(&entry);
+    let file = site.file(&entry);
     let attempt = Arc::new(LiveAttempt::new(entry));
     live.insert(attempt.clone());
-    Ok((attempt, site.spawner.start(folder.path())))
+    Ok((attempt, site.spawner.start(file.path())))
 }
 
-fn connect(folder: &AttemptFolder) -> io::Result<std::os::unix::net::UnixStream> {
+fn connect(file: &AttemptFile) -> io::Result<std::os::unix::net::UnixStream> {
     use std::os::fd::AsRawFd;
+    let control = file.control();
+    let (Some(folder), Some(name)) = (control.parent(), control.file_name()) else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
     // By way of a descriptor: the path of a socket must be short, that of the state folder need not be.
-    let opened = std::fs::File::open(folder.path())?;
-    let socket = format!("/proc/self/fd/{}/control", opened.as_raw_fd());
-    let stream = std::os::unix::net::UnixStream::connect(Path::new(&socket))?;
+    let folder = std::fs::File::open(folder)?;
+    let socket = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string());
+    let stream = std::os::unix::net::UnixStream::connect(socket.join(name))?;
     stream.set_nonblocking(true)?;
     Ok(stream)
 }

@@ -1,69 +1,97 @@
-//! What the ledger writes down: the entry of an attempt, and how any record is sealed so that a torn one is known.
+//! What the ledger writes down: the entry of an attempt, the mark of its shim, its end; and how records are sealed one
+//! behind the other so that a torn one is known.
 
 use capstan_proto::wire;
 use capstan_types::AttemptId;
 use prost::Message;
 
-/// First bytes of every record; the digit is the version of the frame.
-const MAGIC: &[u8; 4] = b"CAP1";
-const HEADER: usize = MAGIC.len() + 8;
+/// First bytes of every record, before its kind.
+const MAGIC: &[u8; 3] = b"CAP";
+/// Magic, kind, length of the body, checksum of kind, length and body.
+const HEADER: usize = MAGIC.len() + 1 + 4 + 4;
 
-/// The record is not whole: torn by a crash, or damaged.
+/// What a record holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An [`Entry`]; the first record.
+    Entry = b'E' as isize,
+    /// A [`ShimRecord`]; the last one counts.
+    Shim = b'S' as isize,
+    /// A [`wire::AttemptEnded`]; the last one counts.
+    Ended = b'X' as isize,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Entry, Self::Shim, Self::Ended];
+}
+
+/// A record is not whole: torn by a crash, or damaged.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Damaged {
     /// Shorter than it says, or without a header.
-    #[error("the record is cut off after {length} bytes")]
+    #[error("a record is cut off: {length} bytes are left of it")]
     Cut {
         /// Bytes that are there.
         length: usize,
     },
     /// The checksum disagrees.
-    #[error("the record's checksum does not fit its content")]
+    #[error("the checksum of a record does not fit its content")]
     Checksum,
     /// The bytes are those written, but mean nothing to this version.
-    #[error("the record cannot be read by this version")]
+    #[error("a record cannot be read by this version")]
     Content,
 }
 
-/// `message` with a checksum before it.
-#[must_use]
-pub(super) fn seal(message: &impl Message) -> Vec<u8> {
+/// `message` as a record.
+pub(super) fn seal(kind: Kind, message: &impl Message) -> Vec<u8> {
     let body = message.encode_to_vec();
     let mut record = Vec::with_capacity(HEADER + body.len());
     record.extend_from_slice(MAGIC);
-    record.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
+    record.push(kind as u8);
     // A body over 4 GiB cannot come from a gRPC message of bounded size; a wrong length would read as damage.
     record.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    let checksum = checksum(&record[MAGIC.len()..], &body);
+    record.extend_from_slice(&checksum.to_le_bytes());
     record.extend_from_slice(&body);
     record
 }
 
-/// Reads a sealed record.
-///
-/// # Errors
-/// A record that is torn, damaged, or of an unknown version.
-pub(super) fn unseal<M: Message + Default>(record: &[u8]) -> Result<M, Damaged> {
+/// A record split from the bytes behind it.
+pub(super) struct Unsealed<'a> {
+    pub(super) kind: Kind,
+    pub(super) body: &'a [u8],
+    pub(super) rest: &'a [u8],
+}
+
+/// Reads the first record of `bytes`.
+pub(super) fn unseal(bytes: &[u8]) -> Result<Unsealed<'_>, Damaged> {
     let cut = Damaged::Cut {
-        length: record.len(),
+        length: bytes.len(),
     };
-    let Some((header, body)) = record.split_at_checked(HEADER) else {
+    let Some((header, rest)) = bytes.split_at_checked(HEADER) else {
         return Err(cut);
     };
-    let (magic, numbers) = header.split_at(MAGIC.len());
+    let (magic, sealed) = header.split_at(MAGIC.len());
     if magic != MAGIC {
         return Err(Damaged::Content);
     }
     let number = |at: usize| {
-        let bytes = numbers[at..at + 4].try_into();
+        let bytes = sealed[at..at + 4].try_into();
         u32::from_le_bytes(bytes.expect("a slice of four bytes"))
     };
-    if body.len() != number(4) as usize {
+    let Some((body, rest)) = rest.split_at_checked(number(1) as usize) else {
         return Err(cut);
-    }
-    if crc32c::crc32c(body) != number(0) {
+    };
+    if checksum(&sealed[..5], body) != number(5) {
         return Err(Damaged::Checksum);
     }
-    M::decode(body).map_err(|_| Damaged::Content)
+    let kind = Kind::ALL.into_iter().find(|kind| *kind as u8 == sealed[0]);
+    let kind = kind.ok_or(Damaged::Content)?;
+    Ok(Unsealed { kind, body, rest })
+}
+
+fn checksum(head: &[u8], body: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(head), body)
 }
 
 /// Everything a shim needs; written durably before it starts. Numbers are never reused.
@@ -182,31 +210,43 @@ pub(super) struct ShimRecord {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_record_torn_at_any_byte_is_known() {
-        let entry = ShimRecord {
+    fn sealed() -> Vec<u8> {
+        let record = ShimRecord {
             pid: 7,
             start_ticks: 9,
             session: 8,
             started_ms: 1 << 40,
         };
-        let whole = seal(&entry);
-        assert_eq!(unseal::<ShimRecord>(&whole), Ok(entry));
+        seal(Kind::Shim, &record)
+    }
+
+    #[test]
+    fn records_are_split_one_from_the_next() {
+        let mut two = sealed();
+        two.extend_from_slice(&seal(Kind::Ended, &wire::AttemptEnded::default()));
+        let first = unseal(&two).unwrap();
+        assert_eq!(first.kind, Kind::Shim);
+        assert_eq!(ShimRecord::decode(first.body).unwrap().pid, 7);
+        let second = unseal(first.rest).unwrap();
+        assert_eq!(second.kind, Kind::Ended);
+        assert!(second.rest.is_empty());
+    }
+
+    #[test]
+    fn a_record_torn_at_any_byte_is_known() {
+        let whole = sealed();
         for length in 0..whole.len() {
-            assert!(unseal::<ShimRecord>(&whole[..length]).is_err(), "{length}");
+            assert!(unseal(&whole[..length]).is_err(), "{length}");
         }
     }
 
     #[test]
     fn a_flipped_bit_is_known() {
-        let whole = seal(&ShimRecord {
-            pid: 7,
-            ..ShimRecord::default()
-        });
+        let whole = sealed();
         for bit in 0..whole.len() * 8 {
             let mut record = whole.clone();
             record[bit / 8] ^= 1 << (bit % 8);
-            assert!(unseal::<ShimRecord>(&record).is_err(), "bit {bit}");
+            assert!(unseal(&record).is_err(), "bit {bit}");
         }
     }
 }

@@ -6,7 +6,7 @@ use capstan_proto::wire::{AttemptEnded, LaunchSpec, attempt_ended::Outcome};
 
 use super::cgroup::CgroupTree;
 use super::identity::{Identities, IdentityProblem};
-use super::ledger::{AttemptFolder, Ledger, LedgerError};
+use super::ledger::{AttemptFile, Ledger, LedgerError};
 use super::record::Entry;
 use super::spawner::Spawner;
 use super::{live, proc};
@@ -95,8 +95,7 @@ impl Site {
         refused: &Refused,
     ) -> Result<AttemptEnded, LedgerError> {
         let ended = live::ended(spec.attempt, Outcome::Unstartable(refused.to_string()));
-        let folder = self.ledger.record(&self.entry(spec))?;
-        folder.write_status(&ended)?;
+        self.ledger.record(&self.entry(spec))?.write_end(&ended)?;
         Ok(ended)
     }
 
@@ -124,18 +123,19 @@ impl Site {
 
     /// What became of an attempt whose shim no longer answers. Blocks.
     pub(super) fn aftermath(&self, entry: &Entry) -> Result<Aftermath, LedgerError> {
-        let folder = self.ledger.folder(entry.attempt());
-        if let Some(ended) = folder.status()? {
+        let file = self.file(entry);
+        if let Some(ended) = file.read()?.ended {
             return Ok(Aftermath::Ended(ended));
         }
-        if folder.is_live()? {
+        if file.is_live()? {
             return Ok(Aftermath::Live);
         }
-        // It may have written its status and gone between the two looks.
-        if let Some(ended) = folder.status()? {
+        // It may have written its end and gone between the two looks.
+        let contents = file.read()?;
+        if let Some(ended) = contents.ended {
             return Ok(Aftermath::Ended(ended));
         }
-        let has_begun = folder.shim()?.is_some();
+        let has_begun = contents.shim.is_some();
         if entry.boot_id != self.boot_id {
             // The mark of a beginning is not synced; after a power cut, missing it proves nothing.
             return Ok(Aftermath::Lost("the node was restarted while the job ran"));
@@ -147,9 +147,9 @@ impl Site {
         })
     }
 
-    /// The attempt's folder.
-    pub(super) fn folder(&self, entry: &Entry) -> AttemptFolder {
-        self.ledger.folder(entry.attempt())
+    /// The attempt's file.
+    pub(super) fn file(&self, entry: &Entry) -> AttemptFile {
+        self.ledger.file(entry.attempt())
     }
 }
 
@@ -170,8 +170,8 @@ mod tests {
     use super::*;
     use crate::attempts::record::ShimRecord;
 
-    /// `prepare` leaves the folder as a crash would; then the aftermath is as expected.
-    fn check(is_same_boot: bool, prepare: impl Fn(&AttemptFolder), expected: &Aftermath) {
+    /// `prepare` leaves the file as a crash would; then the aftermath is as expected.
+    fn check(is_same_boot: bool, prepare: impl Fn(&AttemptFile), expected: &Aftermath) {
         let state = tempfile::tempdir().unwrap();
         let settings = SiteSettings {
             node: "n1".into(),
@@ -189,34 +189,28 @@ mod tests {
         if !is_same_boot {
             entry.boot_id = "another".into();
         }
-        let folder = site.ledger.record(&entry).unwrap();
-        prepare(&folder);
+        let file = site.ledger.record(&entry).unwrap();
+        prepare(&file);
         assert_eq!(&site.aftermath(&entry).unwrap(), expected);
     }
 
     #[test]
     fn a_silent_shim_is_judged_by_what_it_left() {
-        let began = |folder: &AttemptFolder| folder.mark_shim(&ShimRecord::default()).unwrap();
         let ended = live::ended(1, Outcome::ExitStatus(3));
-        let done = |folder: &AttemptFolder| {
-            began(folder);
-            folder
-                .write_status(&live::ended(1, Outcome::ExitStatus(3)))
-                .unwrap();
+        let began = |file: &AttemptFile| {
+            let mut locked = file.lock().unwrap().unwrap();
+            locked.mark(&ShimRecord::default()).unwrap();
+        };
+        let done = |file: &AttemptFile| {
+            began(file);
+            file.lock().unwrap().unwrap().end(&ended).unwrap();
         };
         check(true, |_| {}, &Aftermath::NeverBegan);
         check(true, began, &Aftermath::Lost("the job's shim was killed"));
         let restarted = Aftermath::Lost("the node was restarted while the job ran");
         check(false, began, &restarted);
         check(false, |_| {}, &restarted);
-        // The time of the end is the only part that differs from call to call.
-        let state = |folder: &AttemptFolder| {
-            done(folder);
-            let mut fixed = folder.status().unwrap().unwrap();
-            fixed.at_ms = ended.at_ms;
-            folder.write_status(&fixed).unwrap();
-        };
-        check(true, state, &Aftermath::Ended(ended.clone()));
-        check(false, state, &Aftermath::Ended(ended.clone()));
+        check(true, done, &Aftermath::Ended(ended.clone()));
+        check(false, done, &Aftermath::Ended(ended.clone()));
     }
 }

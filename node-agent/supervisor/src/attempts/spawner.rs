@@ -22,14 +22,15 @@ use nix::sys::socket::{
 };
 use nix::unistd::{ForkResult, fork, setsid};
 
+use super::ledger::AttemptFile;
 use super::shim;
 use super::shim::detach_streams;
 
 /// The word that makes our binary a spawner; its stdin is the socket on which it is asked.
 pub const SPAWNER_COMMAND: &str = "spawner";
-/// The word that makes our binary a shim, with the attempt's folder behind it.
+/// The word that makes our binary a shim, with the path of the attempt's file behind it.
 pub const SHIM_COMMAND: &str = "shim";
-/// Longest path of an attempt's folder.
+/// Longest path of an attempt's file.
 const PATH_BYTES_MAX: usize = 4096;
 
 /// The spawner and the socket on which it is asked.
@@ -56,12 +57,12 @@ impl Spawner {
         }
     }
 
-    /// Starts a shim for the attempt in `folder`; the connection to it closes when it ends, or never began. Blocks
+    /// Starts a shim for the attempt whose file is `file`; the connection to it closes when it ends, or never began. Blocks
     /// for a moment.
     ///
     /// # Errors
     /// When neither the spawner nor a shim of its own can be started.
-    pub(super) fn start(&self, folder: &Path) -> io::Result<UnixStream> {
+    pub(super) fn start(&self, file: &Path) -> io::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,7 +72,7 @@ impl Spawner {
                 Some(spawner) => spawner,
                 None => self.start_spawner()?,
             };
-            if request(&spawner.socket, folder, &theirs).is_ok() {
+            if request(&spawner.socket, file, &theirs).is_ok() {
                 *running = Some(spawner);
                 return Ok(ours);
             }
@@ -80,7 +81,7 @@ impl Spawner {
             let _reaped = spawner.process.wait();
         }
         drop(running);
-        self.execute(folder, theirs)?;
+        self.execute(file, theirs)?;
         Ok(ours)
     }
 
@@ -88,17 +89,17 @@ impl Spawner {
     ///
     /// # Errors
     /// When it cannot be executed.
-    pub(super) fn start_by_exec(&self, folder: &Path) -> io::Result<UnixStream> {
+    pub(super) fn start_by_exec(&self, file: &Path) -> io::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        self.execute(folder, theirs)?;
+        self.execute(file, theirs)?;
         Ok(ours)
     }
 
-    fn execute(&self, folder: &Path, agent: UnixStream) -> io::Result<()> {
+    fn execute(&self, file: &Path, agent: UnixStream) -> io::Result<()> {
         let mut shim = Command::new(&self.program)
             .arg(SHIM_COMMAND)
-            .arg(folder)
+            .arg(file)
             .stdin(Stdio::from(OwnedFd::from(agent)))
             .stdout(Stdio::null())
             .spawn()?;
@@ -123,8 +124,8 @@ impl Spawner {
     }
 }
 
-fn request(socket: &OwnedFd, folder: &Path, agent: &UnixStream) -> nix::Result<()> {
-    let path = [IoSlice::new(folder.as_os_str().as_bytes())];
+fn request(socket: &OwnedFd, file: &Path, agent: &UnixStream) -> nix::Result<()> {
+    let path = [IoSlice::new(file.as_os_str().as_bytes())];
     let passed = [agent.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&passed)];
     sendmsg::<()>(
@@ -149,7 +150,7 @@ pub fn serve() -> io::Result<()> {
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
     detach_streams()?;
     loop {
-        let (folder, agent) = match receive(&socket) {
+        let (file, agent) = match receive(&socket) {
             Ok(Some(request)) => request,
             Ok(None) => return Ok(()),
             Err(Errno::EINTR) => continue,
@@ -160,7 +161,7 @@ pub fn serve() -> io::Result<()> {
             Ok(ForkResult::Child) => {
                 // Held open here, the agent would not notice the death of the spawner.
                 drop(socket);
-                become_shim(&folder, agent);
+                become_shim(&file, agent);
             }
             // Dropping the agent's end tells it that no shim began.
             Ok(ForkResult::Parent { .. }) | Err(_) => drop(agent),
@@ -172,7 +173,7 @@ pub fn serve() -> io::Result<()> {
 ///
 /// # Errors
 /// When the kernel refuses the fork.
-pub fn execute_shim(folder: &Path) -> io::Result<()> {
+pub fn execute_shim(file: &Path) -> io::Result<()> {
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
     let is_socket = nix::sys::stat::fstat(&stdin)
         .is_ok_and(|stat| stat.st_mode & nix::libc::S_IFMT == nix::libc::S_IFSOCK);
@@ -181,26 +182,27 @@ pub fn execute_shim(folder: &Path) -> io::Result<()> {
         ForkResult::Parent { .. } => Ok(()),
         ForkResult::Child => {
             detach_streams()?;
-            become_shim(folder, is_socket.then_some(stdin))
+            become_shim(file, is_socket.then_some(stdin))
         }
     }
 }
 
-fn become_shim(folder: &Path, agent: Option<OwnedFd>) -> ! {
+fn become_shim(file: &Path, agent: Option<OwnedFd>) -> ! {
     // SAFETY: the default action runs no code of ours; ended children must be kept for us to reap.
     let _refused = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
     // The kernel should not pick the accountant when a job has taken all memory.
     let _unprivileged = std::fs::write("/proc/self/oom_score_adj", "-500");
-    let outcome = shim::run(folder, agent);
+    let outcome = shim::run(file, agent);
     if let Err(error) = &outcome {
         // Nobody listens to a shim; the reason lies beside the entry for who looks.
-        let _unwritten = std::fs::write(folder.join("problem"), format!("{error:?}\n"));
+        let problem = AttemptFile::at(file.to_owned()).problem();
+        let _unwritten = std::fs::write(problem, format!("{error:?}\n"));
     }
     // SAFETY: leaves at once: what the spawner registered to run at its end is not ours to run.
     unsafe { nix::libc::_exit(i32::from(outcome.is_err())) }
 }
 
-/// One request: the attempt's folder and the agent's connection. `None` when the agent has gone.
+/// One request: the attempt's file and the agent's connection. `None` when the agent has gone.
 fn receive(socket: &OwnedFd) -> nix::Result<Option<(PathBuf, Option<OwnedFd>)>> {
     let mut path = [0; PATH_BYTES_MAX];
     let mut rights = nix::cmsg_space!([std::os::fd::RawFd; 1]);

@@ -230,12 +230,11 @@ impl<C: Containers, G: Gpus> Table<C, G> {
                 self.keep(attempt, keeper.adopt(entry));
             }
             Err(error) => {
-                let folder = self.shared.site.ledger.folder(attempt);
-                let has_begun = folder.shim().is_ok_and(|shim| shim.is_some());
-                if !has_begun && matches!(folder.is_live(), Ok(false)) {
+                let file = self.shared.site.ledger.file(attempt);
+                if file.has_begun() == Some(false) && matches!(file.is_live(), Ok(false)) {
                     // Torn by the crash that kept its shim from starting: the server orders it again.
                     tracing::warn!(%attempt, %error, "a torn entry is dropped");
-                    self.forget_folder(attempt);
+                    self.forget_file(attempt);
                     return;
                 }
                 tracing::error!(%attempt, %error, "the entry of a started attempt is damaged");
@@ -328,7 +327,7 @@ impl<C: Containers, G: Gpus> Table<C, G> {
         match self.rows.get(&attempt).map(|row| &row.phase) {
             Some(Phase::Ended(_)) => {
                 self.rows.remove(&attempt);
-                self.forget_folder(attempt);
+                self.forget_file(attempt);
             }
             Some(Phase::Starting | Phase::Running(_)) => {
                 tracing::error!(%attempt, "asked to forget an attempt that runs; kept");
@@ -337,11 +336,11 @@ impl<C: Containers, G: Gpus> Table<C, G> {
         }
     }
 
-    fn forget_folder(&self, attempt: AttemptId) {
+    fn forget_file(&self, attempt: AttemptId) {
         let site = self.shared.site.clone();
         tokio::spawn(async move {
             if let Err(error) = forget(site, attempt).await {
-                tracing::warn!(%attempt, %error, "its folder remains");
+                tracing::warn!(%attempt, %error, "its file remains");
             }
         });
     }

@@ -1,7 +1,8 @@
 //! The shim's side of its talk with the agent: one line in for an order, one line out when the script runs. Closing
 //! is the news that it ended; the status file has the rest.
 
-use std::io::{ErrorKind, Read, Write};
+use std::ffi::OsString;
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 
-use crate::attempts::ledger::AttemptFolder;
+use crate::attempts::ledger::AttemptFile;
 
 /// Agents that may be connected at once: the old one's connection may not be gone when the new one comes.
 const PEERS_MAX: usize = 4;
@@ -24,7 +25,10 @@ pub(super) struct Stop {
 }
 
 pub(super) struct Control {
-    listener: UnixListener,
+    /// Name of the socket in the current folder.
+    name: OsString,
+    /// Only while there is no agent: making a socket costs a file, and most attempts never lose theirs.
+    listener: Option<UnixListener>,
     peers: Vec<Peer>,
     started: Option<String>,
 }
@@ -35,23 +39,34 @@ struct Peer {
 }
 
 impl Control {
-    /// Listens in the attempt's folder, which only root can enter.
-    pub(super) fn listen(folder: &AttemptFolder, agent: Option<OwnedFd>) -> Result<Self, Errno> {
-        // A relative name: the path of a socket must be short, that of the state folder need not be.
-        let plain =
-            |error: std::io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-        std::env::set_current_dir(folder.path()).map_err(plain)?;
-        let listener = UnixListener::bind("control").map_err(plain)?;
-        listener.set_nonblocking(true).map_err(plain)?;
+    /// Talks to `agent`, or listens beside the attempt's file, in a folder that only root can enter.
+    pub(super) fn open(file: &AttemptFile, agent: Option<OwnedFd>) -> Result<Self, Errno> {
+        let control = file.control();
+        let folder = control.parent().ok_or(Errno::ENOENT)?;
+        // From here on a short name will do: the path of a socket is bounded, that of the state folder need not be.
+        std::env::set_current_dir(folder).map_err(plain)?;
         let mut control = Self {
-            listener,
+            name: control.file_name().ok_or(Errno::ENOENT)?.to_owned(),
+            listener: None,
             peers: Vec::new(),
             started: None,
         };
-        if let Some(agent) = agent {
-            control.greet(UnixStream::from(agent));
+        match agent {
+            Some(agent) => control.greet(UnixStream::from(agent)),
+            None => control.listen().map_err(plain)?,
         }
         Ok(control)
+    }
+
+    fn listen(&mut self) -> io::Result<()> {
+        match std::fs::remove_file(&self.name) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = UnixListener::bind(&self.name)?;
+        listener.set_nonblocking(true)?;
+        self.listener = Some(listener);
+        Ok(())
     }
 
     /// Tells every agent, now or later, that the script runs.
@@ -66,18 +81,23 @@ impl Control {
     /// What to poll for.
     pub(super) fn watched(&self) -> impl Iterator<Item = PollFd<'_>> {
         let peers = self.peers.iter().map(|peer| peer.stream.as_fd());
-        std::iter::once(self.listener.as_fd())
+        let listener = self.listener.iter().map(|listener| listener.as_fd());
+        listener
             .chain(peers)
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
     }
 
     /// Orders that have arrived.
     pub(super) fn orders(&mut self) -> Vec<Stop> {
-        while let Ok((stream, _)) = self.listener.accept() {
+        while let Some((stream, _)) = self.listener.as_ref().and_then(|it| it.accept().ok()) {
             self.greet(stream);
         }
         let mut orders = Vec::new();
         self.peers.retain_mut(|peer| peer.read(&mut orders));
+        if self.peers.is_empty() && self.listener.is_none() {
+            // On a full disk there is no socket, and the next agent waits for the end instead; tried at each wake.
+            let _full = self.listen();
+        }
         orders
     }
 
@@ -98,6 +118,10 @@ impl Control {
             line: Vec::new(),
         });
     }
+}
+
+fn plain(error: io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 impl Peer {

@@ -30,7 +30,7 @@ use self::kill::Processes;
 use self::launch::Launched;
 pub(super) use self::launch::detach_streams;
 use self::verdict::Cause;
-use super::ledger::{AttemptFolder, LedgerError};
+use super::ledger::{AttemptFile, LedgerError, LockedFile};
 use super::proc;
 use super::record::{Entry, ShimRecord};
 
@@ -39,16 +39,16 @@ const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// CPU time is looked at so often when it is limited.
 const CPU_POLL: Duration = Duration::from_secs(2);
-/// How often a status is tried on a disk that refuses it, a second apart; then the attempt counts as lost.
-const STATUS_TRIES: u32 = 600;
+/// How often an end is tried on a disk that refuses it, a second apart; then the attempt counts as lost.
+const END_TRIES: u32 = 600;
 /// The longest that one `poll` sleeps.
 const POLL_MAX: Duration = Duration::from_secs(3600);
 
-/// Why a shim gave up before it could say so in a status.
+/// Why a shim gave up before it could write down an end.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ShimError {
-    /// The attempt's folder.
-    #[error("the attempt's folder is not usable")]
+    /// The attempt's file.
+    #[error("the attempt's file is not usable")]
     Ledger(#[from] LedgerError),
     /// The kernel refused what every shim needs.
     #[error("cannot {wanted}")]
@@ -65,23 +65,24 @@ fn kernel(wanted: &'static str) -> impl Fn(Errno) -> ShimError {
     move |source| ShimError::Kernel { wanted, source }
 }
 
-/// Runs the attempt whose folder is `path` to its end. `agent` is the agent's connection, when it has one already.
+/// Runs the attempt whose file is `path` to its end. `agent` is the agent's connection, when it has one already.
 ///
 /// Returns at once when another shim has the attempt, or had it.
 ///
 /// # Errors
-/// When nothing could be started, nor this be written down; the agent then finds neither lock nor status.
+/// When nothing could be started, nor this be written down; the agent then finds neither lock nor end.
 pub(super) fn run(path: &Path, agent: Option<OwnedFd>) -> Result<(), ShimError> {
     // A process that leads a group already cannot lead a session; then it is the leader that we want.
     let _leader = setsid();
-    let folder = AttemptFolder::at(path.to_owned());
-    let Some(_lock) = lock(&folder)? else {
+    let file = AttemptFile::at(path.to_owned());
+    let Some(mut locked) = lock(&file)? else {
         return Ok(());
     };
-    if folder.status()?.is_some() || folder.shim()?.is_some() {
+    let contents = file.read()?;
+    if contents.ended.is_some() || contents.shim.is_some() {
         return Ok(());
     }
-    let entry = folder.entry()?;
+    let entry = contents.entry;
     set_child_subreaper(true).map_err(kernel("become a sub-reaper"))?;
     let mut blocked = SigSet::all();
     blocked.remove(Signal::SIGSEGV);
@@ -95,8 +96,8 @@ pub(super) fn run(path: &Path, agent: Option<OwnedFd>) -> Result<(), ShimError> 
         start_ticks: proc::stat(pid).map_or(0, |stat| stat.start_ticks),
         ..ShimRecord::default()
     };
-    folder.mark_shim(&record)?;
-    let mut control = Control::listen(&folder, agent).map_err(kernel("listen"))?;
+    locked.mark(&record)?;
+    let mut control = Control::open(&file, agent).map_err(kernel("listen"))?;
 
     let ended = match launch::launch(&entry) {
         Err(problem) => {
@@ -111,12 +112,12 @@ pub(super) fn run(path: &Path, agent: Option<OwnedFd>) -> Result<(), ShimError> 
             record.session = launched.child.as_raw() as u32;
             record.started_ms = now_ms();
             // The marks of a shim only serve reports; a full disk must not end a job that runs.
-            let _unmarked = folder.mark_shim(&record);
+            let _unmarked = locked.mark(&record);
             control.started(record.session, record.started_ms);
             Shim::new(&entry, launched, &signals).attend(&mut control)
         }
     };
-    write_status(&folder, &ended)?;
+    write_end(&mut locked, &ended)?;
     drop(control);
     if let Some(cgroup) = super::cgroup::Cgroup::at(&entry.cgroups) {
         // Containers may still live below; the agent ends them and removes the rest.
@@ -125,9 +126,9 @@ pub(super) fn run(path: &Path, agent: Option<OwnedFd>) -> Result<(), ShimError> 
     Ok(())
 }
 
-fn lock(folder: &AttemptFolder) -> Result<Option<File>, ShimError> {
+fn lock(file: &AttemptFile) -> Result<Option<LockedFile>, ShimError> {
     for _ in 0..LOCK_TRIES {
-        if let Some(lock) = folder.lock()? {
+        if let Some(lock) = file.lock()? {
             return Ok(Some(lock));
         }
         std::thread::sleep(LOCK_PAUSE);
@@ -135,12 +136,12 @@ fn lock(folder: &AttemptFolder) -> Result<Option<File>, ShimError> {
     Ok(None)
 }
 
-fn write_status(folder: &AttemptFolder, ended: &wire::AttemptEnded) -> Result<(), ShimError> {
+fn write_end(file: &mut LockedFile, ended: &wire::AttemptEnded) -> Result<(), ShimError> {
     let mut tries = 0;
     loop {
-        match folder.write_status(ended) {
+        match file.end(ended) {
             Ok(()) => return Ok(()),
-            Err(error) if tries == STATUS_TRIES => return Err(error.into()),
+            Err(error) if tries == END_TRIES => return Err(error.into()),
             Err(_) => tries += 1,
         }
         std::thread::sleep(Duration::from_secs(1));
