@@ -245,3 +245,7 @@ impl<E: ContainerEngine, A: Attempts> NodeDoor for Door<E, A> {
         Ok(Response::new(ReceiverStream::new(heard)))
     }
 }
+
+#[cfg(test)]
+#[path = "door_tests.rs"]
+mod tests;

@@ -252,14 +252,18 @@ impl<'a> Grounds<'a> {
         if facts.kind == Kind::Special {
             return Err(Forbidden::Special);
         }
-        // In both directions: a folder above the engine's holds it as well.
-        if self
-            .forbidden
-            .iter()
-            .any(|taken| path.starts_with(taken) || taken.starts_with(path))
-        {
+        if self.forbidden.iter().any(|taken| path.starts_with(taken)) {
             return Err(Forbidden::Engine);
         }
+        let read_only = self.judge_place(path)?;
+        // A folder above the engine's holds it as well.
+        match self.forbidden.iter().any(|taken| taken.starts_with(path)) {
+            true => Err(Forbidden::Engine),
+            false => Ok(read_only),
+        }
+    }
+
+    fn judge_place(&self, path: &Path) -> Result<bool, Forbidden> {
         if self
             .home
             .as_ref()

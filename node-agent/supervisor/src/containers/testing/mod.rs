@@ -1,1 +1,11 @@
-//! t
+//! For tests of this crate and of the adapters: an engine in memory, and the suite of rules that it and every real
+//! engine must keep.
+
+mod contract;
+mod fake;
+mod program;
+mod site;
+
+pub use contract::{IMAGE, check_engine, spec};
+pub use fake::FakeEngine;
+pub use site::{Call, GROUP, Heard, TestSite, UID, USER, request};
