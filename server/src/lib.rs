@@ -25,6 +25,7 @@ use capstan_core::State;
 use capstan_proto::wire::agent_link_server::AgentLinkServer;
 use capstan_proto::wire::scheduler_server::SchedulerServer;
 use capstan_store::{DiskStore, Options, Store};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -57,6 +58,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()
         .context("starting the event loop")?;
+    allow_many_connections();
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
@@ -81,6 +83,15 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         drop(lock);
         result
     })
+}
+
+/// Lifts the soft limit on open files to the hard one: every client and agent holds one.
+fn allow_many_connections() {
+    let limit = Resource::RLIMIT_NOFILE;
+    let lifted = getrlimit(limit).and_then(|(_, hard)| setrlimit(limit, hard, hard));
+    if let Err(error) = lifted {
+        tracing::warn!(%error, "the limit on open files cannot be lifted");
+    }
 }
 
 /// The task of an open door.

@@ -3,8 +3,10 @@
 //! next hello.
 
 pub(crate) mod launch;
+mod peer;
 mod reading;
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +19,7 @@ use futures_util::Stream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
@@ -64,6 +67,16 @@ impl agent_link_server::AgentLink for AgentLinkService {
         request: Request<Streaming<wire::AgentMessage>>,
     ) -> Result<Response<Orders>, Status> {
         let address = request.remote_addr();
+        let ends = request.extensions().get::<TcpConnectInfo>();
+        let ends = ends.and_then(|info| Some((info.remote_addr()?, info.local_addr()?)));
+        if !is_let_in(ends).await {
+            tracing::warn!(
+                ?address,
+                "another user of this host says that it is a node: refused"
+            );
+            let text = "agents on the server's host must be root's or the server's own user's";
+            return Err(Status::permission_denied(text));
+        }
         let (outbox, orders) = mpsc::channel(OUTBOX_MAX);
         let connection = self.0.connections.fetch_add(1, Ordering::Relaxed);
         let span = tracing::info_span!("link", connection, ?address);
@@ -76,6 +89,15 @@ impl agent_link_server::AgentLink for AgentLinkService {
         tokio::spawn(reader.run(outbox).instrument(span));
         Ok(Response::new(Box::pin(ReceiverStream::new(orders))))
     }
+}
+
+/// Whether an agent may attach from the far end of a connection.
+async fn is_let_in(ends: Option<(SocketAddr, SocketAddr)>) -> bool {
+    let Some((peer, own)) = ends else {
+        return false;
+    };
+    let judged = tokio::task::spawn_blocking(move || peer::may_attach(peer, own));
+    judged.await.unwrap_or(false)
 }
 
 /// Reads one agent's stream.

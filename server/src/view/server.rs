@@ -24,13 +24,12 @@ pub(crate) fn server(scene: Scene<'_>) -> wire::StatServerReply {
     list.put("keep_completed", settings.keep_completed_secs);
     list.put("next_job_number", scene.snapshot.state.next_seq());
     list.put("max_job_array_size", settings.array_members_max);
-    let mut journal = |name, count: u64| list.put_resource("journal", name, count);
-    journal("frames", statistics.groups);
-    journal("records", statistics.records);
-    journal("fsyncs", statistics.fsyncs);
-    journal("bytes", statistics.bytes);
-    journal("refused_frames", statistics.refused_groups);
-    journal("index_lag_records", statistics.index_lag_records);
+    list.put("journal_frames", statistics.groups);
+    list.put("journal_records", statistics.records);
+    list.put("journal_fsyncs", statistics.fsyncs);
+    list.put("journal_bytes", statistics.bytes);
+    list.put("journal_refused_frames", statistics.refused_groups);
+    list.put("index_lag_records", statistics.index_lag_records);
     wire::StatServerReply {
         name: settings.server.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

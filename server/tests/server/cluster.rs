@@ -1,5 +1,7 @@
 //! A server in a temporary folder, and what a client asks of it.
 
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::time::Duration;
 
 use capstan_proto::wire::scheduler_client::SchedulerClient;
@@ -21,10 +23,27 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// A running server on a store in memory.
 pub(crate) struct Cluster {
     pub(crate) server: Server,
-    pub(crate) client: SchedulerClient<Channel>,
+    pub(crate) client: Client,
     pub(crate) disk: MemoryDisk,
     pub(crate) folder: TempDir,
     extra: String,
+}
+
+/// A client on the server's Unix socket.
+pub(crate) struct Client(SchedulerClient<Channel>);
+
+impl Deref for Client {
+    type Target = SchedulerClient<Channel>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Client {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
 }
 
 /// The settings of a test: `extra` is TOML.
@@ -52,7 +71,7 @@ impl Cluster {
         let server = Server::start(settings, Box::new(store), state)
             .await
             .unwrap();
-        let client = SchedulerClient::new(connect_unix(&server.socket).await.unwrap());
+        let client = Client::connect(&server.socket).await;
         Self {
             server,
             client,
@@ -76,6 +95,28 @@ impl Cluster {
         Self::start_on(disk, folder, &extra).await
     }
 
+    pub(crate) async fn submit(&mut self, attributes: &[(&str, &str)]) -> Result<String, Status> {
+        self.client.submit(attributes).await
+    }
+
+    pub(crate) async fn value(&mut self, id: &str, name: &str) -> String {
+        self.client.value(id, name).await
+    }
+
+    pub(crate) async fn wait_until(&mut self, id: &str, name: &str, wanted: &str) {
+        self.client.wait_until(id, name, wanted).await;
+    }
+
+    pub(crate) async fn wait_for_node(&mut self, node: &str, state: &str) {
+        self.client.wait_for_node(node, state).await;
+    }
+}
+
+impl Client {
+    pub(crate) async fn connect(socket: &Path) -> Self {
+        Self(SchedulerClient::new(connect_unix(socket).await.unwrap()))
+    }
+
     /// Submits a job; `attributes` as `Name` or `Resource_List.name`.
     pub(crate) async fn submit(&mut self, attributes: &[(&str, &str)]) -> Result<String, Status> {
         let attributes = attributes.iter().map(|(name, value)| {
@@ -96,7 +137,7 @@ impl Cluster {
             variables: vec![variable],
             destination: String::new(),
         };
-        Ok(self.client.submit(request).await?.into_inner().job_id)
+        Ok(self.0.submit(request).await?.into_inner().job_id)
     }
 
     /// All that `qstat -f` says of a job.
@@ -106,7 +147,7 @@ impl Cluster {
             detail: Detail::Full.into(),
             ..StatJobsRequest::default()
         };
-        let mut stream = self.client.stat_jobs(request).await?.into_inner();
+        let mut stream = self.0.stat_jobs(request).await?.into_inner();
         let batch = stream.message().await?.expect("a known job has a batch");
         Ok(batch.jobs.into_iter().next().expect("a batch of one job"))
     }
@@ -142,7 +183,7 @@ impl Cluster {
             let request = StatNodesRequest {
                 node: node.to_owned(),
             };
-            let seen = match self.client.stat_nodes(request).await {
+            let seen = match self.0.stat_nodes(request).await {
                 Ok(reply) => reply.into_inner().nodes[0].state.clone(),
                 Err(status) => status.message().to_owned(),
             };

@@ -7,8 +7,11 @@ use capstan_proto::wire::{
     StatServerRequest,
 };
 
+use capstan_server::Server;
+use capstan_store::{DiskStore, Options};
+
 use crate::agent::{Agent, hello, known, over, running};
-use crate::cluster::{Cluster, refusal};
+use crate::cluster::{Client, Cluster, refusal, settings};
 
 /// From qsub to history: the order that the node gets, what qstat says at each step, and the accounting log.
 #[tokio::test]
@@ -126,6 +129,37 @@ async fn a_restart_keeps_what_was_accepted_and_what_runs() {
     assert_eq!(start.spec.as_ref().unwrap().job_id, waiting_id);
     let next = cluster.submit(&[]).await.unwrap();
     assert_eq!(next, "4.hn1", "numbers go on");
+}
+
+/// The same on a store on disk, as the daemon has it.
+#[tokio::test]
+async fn the_state_folder_keeps_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = async || {
+        let settings = settings(&folder, "");
+        let dir = settings.state_dir.join("store");
+        std::fs::create_dir_all(&dir).unwrap();
+        let (store, state, _) = DiskStore::open(&dir, Options::default()).unwrap();
+        let server = Server::start(settings, Box::new(store), state)
+            .await
+            .unwrap();
+        let client = Client::connect(&server.socket).await;
+        (server, client)
+    };
+    let (server, mut client) = start().await;
+    let agent = Agent::attach(server.agents_addr, hello("node01", "a1")).await;
+    let id = client
+        .submit(&[("Hold_Types", "u"), ("Job_Name", "kept")])
+        .await
+        .unwrap();
+    drop((agent, client));
+    server.stop().await.unwrap();
+    let (server, mut client) = start().await;
+    assert_eq!(client.value(&id, "Job_Name").await, "kept");
+    let variables = client.value(&id, "Variable_List").await;
+    assert!(variables.contains("PBS_O_WORKDIR=/tmp"), "{variables}");
+    drop(client);
+    server.stop().await.unwrap();
 }
 
 /// A running attempt that the server still wants is welcomed and goes on.
@@ -303,7 +337,7 @@ async fn listings_show_jobs_queues_nodes_and_the_server() {
     let journal = server
         .attributes
         .iter()
-        .find(|a| a.resource == "fsyncs")
+        .find(|a| a.name == "journal_fsyncs")
         .unwrap();
     assert!(journal.value.parse::<u64>().unwrap() >= 5, "{journal:?}");
 }
