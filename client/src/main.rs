@@ -5,6 +5,7 @@ mod capstan;
 mod command;
 mod door;
 mod getopt;
+mod operand;
 mod output;
 mod pbsnodes;
 mod qdel;

@@ -5,11 +5,12 @@ use std::io::Write;
 use capstan_proto::Refusal;
 use capstan_proto::wire::stat_jobs_request::Detail;
 use capstan_proto::wire::{DeleteJobRequest, StatJobsRequest};
-use capstan_types::{ArrayRequest, JobId, JobPart, JobReference, Pbse};
+use capstan_types::Pbse;
 
 use crate::command::{Call, Failure, exit_status, refusal};
 use crate::door::{self, Server};
 use crate::getopt::{Opt, Parsed};
+use crate::operand;
 use crate::output::screen::Screen;
 
 use tokio::task::JoinSet;
@@ -38,8 +39,6 @@ usage: qdel [{ -a | -c | -p | -t | -W delay | -m message}] [-b retry_seconds] [<
 
 /// Deletions of `qdel all` under way at once: the server stores those that wait together with one sync of its disk.
 const AT_ONCE: usize = 64;
-/// Members of one array deleted by one `-t`.
-const MEMBERS_MAX: u64 = 100_000;
 
 /// Deletes the jobs one by one.
 ///
@@ -57,14 +56,20 @@ pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
     if is_cleaning {
         return Ok(0);
     }
+    let indices = parsed.value('t');
     let (mut first, mut last) = (0, 0);
     for operand in &parsed.operands {
-        last = match members(operand, parsed.value('t')) {
-            Ok(_) if is_all(operand) => delete_all(&mut server, &wish, screen).await,
-            Ok(ids) => delete(&mut server, &wish, ids, screen).await,
-            Err(failure) => {
-                screen.complain(&failure.text);
-                return Ok(failure.status);
+        last = match is_all(operand) {
+            true => delete_all(&mut server, &wish, screen).await,
+            false => {
+                let ids = match operand::jobs(call.program, operand, indices) {
+                    Ok(ids) => ids,
+                    Err(failure) => {
+                        screen.complain(&failure.text);
+                        return Ok(failure.status);
+                    }
+                };
+                delete(&mut server, &wish, ids, indices.is_some(), screen).await
             }
         };
         first = if first == 0 { last } else { first };
@@ -108,52 +113,14 @@ fn is_all(operand: &str) -> bool {
     operand == "all" || operand == "ALL"
 }
 
-/// The ids that an operand names; with `-t` the members of an array.
-fn members(operand: &str, indices: Option<&str>) -> Result<Vec<String>, Failure> {
-    if is_all(operand) {
-        return Ok(Vec::new());
-    }
-    let malformed = |_| {
-        Failure::new(
-            1,
-            format!("qdel: illegally formed job identifier: {operand}"),
-        )
-    };
-    let reference: JobReference = operand.parse().map_err(malformed)?;
-    let Some(indices) = indices else {
-        return Ok(vec![operand.to_owned()]);
-    };
-    if reference.id.part != JobPart::Array {
-        let text =
-            format!("qdel: Error: job id '{operand}' isn't a job array but -t was specified.");
-        return Err(Failure::new(1, text));
-    }
-    let range = ArrayRequest::parse(indices)
-        .map_err(|error| Failure::new(2, format!("qdel: illegal -t value: {error}")))?;
-    if range.indices.len() > MEMBERS_MAX {
-        return Err(Failure::new(
-            2,
-            format!("qdel: illegal -t value: more than {MEMBERS_MAX} members"),
-        ));
-    }
-    let id = |index| {
-        let id = JobId::member(reference.id.seq, index);
-        reference
-            .server
-            .as_ref()
-            .map_or_else(|| id.to_string(), |server| id.on(server))
-    };
-    Ok(range.indices.iter().map(id).collect())
-}
-
 /// Deletes what one operand named; the exit status of the last refusal.
 async fn delete<W: Write>(
     server: &mut Server,
     wish: &DeleteJobRequest,
     ids: Vec<String>,
+    is_range: bool,
     screen: &mut Screen<W>,
 ) -> u8 {
-    let is_range = ids.len() > 1;
     let mut exit = 0;
     for job_id in ids {
         let request = DeleteJobRequest {
@@ -270,21 +237,5 @@ mod tests {
         check_wish(&["-p", "-W", "2", "1"], Err(""));
         check_wish(&["-W", "x", "1"], Err("qdel: illegal -W value"));
         check_wish(&["-Z", "1"], Err("qdel: invalid option -- 'Z'"));
-    }
-
-    #[test]
-    fn members_of_an_array_are_named_one_by_one() {
-        let named = |operand: &str| members(operand, None).map_err(|failure| failure.text);
-        assert_eq!(named("12.hn1"), Ok(vec!["12.hn1".to_owned()]));
-        assert_eq!(named("ALL"), Ok(Vec::new()));
-        assert_eq!(
-            named("abc"),
-            Err("qdel: illegally formed job identifier: abc".to_owned())
-        );
-        let refused = members("352", Some("1-2")).unwrap_err();
-        assert_eq!(
-            refused.text,
-            "qdel: Error: job id '352' isn't a job array but -t was specified."
-        );
     }
 }

@@ -3,11 +3,12 @@
 use std::io::Write;
 
 use capstan_proto::wire::HoldJobRequest;
-use capstan_types::{JobReference, Pbse};
+use capstan_types::Pbse;
 
 use crate::command::{Call, Failure, exit_status, refusal};
-use crate::door;
+use crate::door::{self, Server};
 use crate::getopt::{Opt, Parsed};
+use crate::operand;
 use crate::output::screen::Screen;
 
 /// The options of `qhold` and `qrls`.
@@ -27,16 +28,30 @@ pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
     let mut server = door::open(call, door::patience(None, &call.env)).await?;
     let mut exit = 0;
     for operand in &parsed.operands {
-        if operand.parse::<JobReference>().is_err() {
-            screen.complain(&format!(
-                "{program}: illegally formed job identifier: {operand}"
-            ));
-            exit = 1;
-            continue;
-        }
+        exit = match operand::jobs(program, operand, parsed.value('t')) {
+            Ok(ids) => change(&mut server, program, &kinds, ids, screen).await,
+            Err(failure) => {
+                screen.complain(&failure.text);
+                failure.status
+            }
+        };
+    }
+    Ok(exit)
+}
+
+/// Holds or releases what one operand named; the exit status of the last one.
+async fn change<W: Write>(
+    server: &mut Server,
+    program: &str,
+    kinds: &str,
+    ids: Vec<String>,
+    screen: &mut Screen<W>,
+) -> u8 {
+    let mut exit = 0;
+    for job_id in ids {
         let request = HoldJobRequest {
-            job_id: operand.clone(),
-            kinds: kinds.clone(),
+            job_id: job_id.clone(),
+            kinds: kinds.to_owned(),
         };
         let answer = match program {
             "qhold" => server.hold_job(request).await,
@@ -50,11 +65,11 @@ pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
         exit = exit_status(refusal.error);
         // Torque says nothing about an unknown id; the exit status alone tells.
         if refusal.error != Pbse::Unkjobid {
-            let id = door::full_id(&mut server, operand).await;
+            let id = door::full_id(server, &job_id).await;
             screen.complain(&format!("{program}: {} {id}", refusal.text()));
         }
     }
-    Ok(exit)
+    exit
 }
 
 /// The letters of `-h`.
@@ -70,12 +85,6 @@ fn kinds(program: &str, parsed: &Parsed) -> Result<String, Failure> {
             2,
             format!("{program}: illegal -h value\n{usage}"),
         ));
-    }
-    if parsed.value('t').is_some() {
-        let text = format!(
-            "{program}: -t is not supported yet: name the members of the array, as in '12[3]'"
-        );
-        return Err(Failure::new(2, text));
     }
     match parsed.operands.is_empty() {
         true => Err(Failure::new(2, usage)),

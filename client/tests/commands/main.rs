@@ -544,6 +544,8 @@ fn qdel_ends_with_the_last_failure() {
         ]
     );
     assert_eq!(stage.run("qdel -p -m why").status, Some(2));
+    stage.refuse("8[99]", Pbse::Unkjobid, "");
+    assert_eq!(stage.run("qdel -t 99 8[]"), outcome("", "", 0));
 }
 
 #[test]
@@ -554,6 +556,10 @@ fn holds_are_silent_about_unknown_jobs() {
     assert_eq!(stage.run("qhold 1.hn1"), outcome("", "", 0));
     assert_eq!(stage.run("qrls -h os 1.hn1"), outcome("", "", 0));
     assert_eq!(stage.heard(), ["hold 1.hn1 u", "release 1.hn1 os"]);
+    assert_eq!(stage.run("qhold -t 1-2 7[].hn1"), outcome("", "", 0));
+    assert_eq!(stage.heard(), ["hold 7[1].hn1 u", "hold 7[2].hn1 u"]);
+    let malformed = "qhold: illegally formed job identifier: abc\n";
+    assert_eq!(stage.run("qhold abc"), outcome("", malformed, 1));
     assert_eq!(stage.run("qhold 99999"), outcome("", "", 153));
     assert_eq!(stage.run("qrls 99999"), outcome("", "", 153));
     assert_eq!(
