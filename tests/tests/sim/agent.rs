@@ -10,6 +10,9 @@ use capstan_types::{AgentId, AttemptId, CardId, NodeName, Timestamp};
 use crate::rng::Rng;
 use crate::truth::Truth;
 
+/// Killed processes take their time to go: containers are ended, memory of cards is freed.
+const DYING_MS_MAX: u64 = 3000;
+
 /// What the server sends.
 #[derive(Clone, Debug)]
 pub(crate) enum Order {
@@ -117,7 +120,8 @@ impl Agent {
                     .into_iter()
                     .filter(|attempt| !expected.contains(attempt))
                 {
-                    self.stop(attempt, now, truth);
+                    let patience = rng.below(DYING_MS_MAX);
+                    self.stop(attempt, now, patience, truth);
                 }
             }
             Order::Start(job) => {
@@ -134,8 +138,8 @@ impl Agent {
                 }
             }
             Order::Stop(attempt, grace_secs) => {
-                let patience = rng.below(u64::from(grace_secs) * 1000 + 1);
-                self.stop_within(attempt, now, patience, truth);
+                let patience = rng.below(u64::from(grace_secs) * 1000 + DYING_MS_MAX);
+                self.stop(attempt, now, patience, truth);
             }
             Order::Forget(attempt) => {
                 let is_over = |entry: &Entry| matches!(entry.phase, Phase::Over(_));
@@ -146,17 +150,7 @@ impl Agent {
         }
     }
 
-    fn stop(&mut self, attempt: AttemptId, now: Timestamp, truth: &mut Truth) {
-        self.stop_within(attempt, now, 0, truth);
-    }
-
-    fn stop_within(
-        &mut self,
-        attempt: AttemptId,
-        now: Timestamp,
-        patience_ms: u64,
-        truth: &mut Truth,
-    ) {
+    fn stop(&mut self, attempt: AttemptId, now: Timestamp, patience_ms: u64, truth: &mut Truth) {
         let Some(entry) = self.ledger.get_mut(&attempt) else {
             return;
         };
@@ -274,7 +268,7 @@ impl Entry {
                     return Some(Phase::Over(ReportedPhase::Unstartable { at, reason }));
                 }
                 truth.begins(node, attempt, &self.cards(node));
-                let long = if rng.chance(10) { 600_000 } else { 20_000 };
+                let long = if rng.chance(25) { 600_000 } else { 20_000 };
                 let exit_status = if rng.chance(70) {
                     0
                 } else {

@@ -243,7 +243,7 @@ impl World {
     fn make_peace(&mut self) {
         self.server.is_disk_full = false;
         self.fault_percent = 0;
-        for _ in 0..PEACE_MAX {
+        for step in 0..PEACE_MAX {
             for at in 0..self.agents.len() {
                 let is_up = |link: NodeLink| matches!(link, NodeLink::Up(_));
                 let name: NodeName = self.agents[at].name.clone();
@@ -260,10 +260,12 @@ impl World {
                     self.agents[at].connect(self.now);
                 }
             }
-            client::let_everything_go(self);
+            if step % 8 == 0 {
+                client::let_everything_go(self);
+            }
             let placed = self.server.plan(self.now);
             self.event(&placed);
-            self.now = self.now.plus_secs(1 + self.rng.below(5));
+            self.now = self.now.plus_secs(1 + self.rng.below(20));
             self.exchange();
             self.event(&Event::Tick);
             self.server.check();

@@ -8,7 +8,7 @@ use capstan_types::{JobId, JobPart, Reason};
 use super::cluster::Cluster;
 use super::explain::explain;
 use super::fit::{Shape, fit};
-use super::keep::{can_hope, keep, keeper};
+use super::keep::{all_kept, can_hope, keep, keeper};
 use super::request::ShapeKey;
 use super::{Placement, Plan};
 use crate::{Job, NodeShare, State};
@@ -119,6 +119,11 @@ impl<'a> Desk<'a> {
             }
             if !can_hope(cluster, shape) {
                 let reason = explain(cluster, shape);
+                shape.known = Known::Blocked(reason.clone());
+                return Err(Turned::finally(reason));
+            }
+            if let Some(keeper) = all_kept(cluster, shape) {
+                let reason = Reason::BehindJob(keeper);
                 shape.known = Known::Blocked(reason.clone());
                 return Err(Turned::finally(reason));
             }

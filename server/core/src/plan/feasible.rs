@@ -10,26 +10,28 @@ use crate::{JobSpec, Node, State};
 /// Nothing, or why the request can never be met, for a person: "asks for 3 cards on one node; node01 has the most
 /// with 2".
 pub(crate) fn feasible(state: &State, spec: &JobSpec) -> Result<(), Box<str>> {
+    let key = ShapeKey::of(spec);
+    if is_simple_and_suits(state, &key) {
+        return Ok(());
+    }
     let nodes: Vec<&Arc<Node>> = state.nodes().collect();
     if nodes.is_empty() {
         return Err("no node has joined yet".into());
     }
-    let key = ShapeKey::of(spec);
     let find = |name: &str| {
-        nodes
-            .binary_search_by(|node| node.name.as_str().cmp(name))
-            .ok()
+        let found = nodes.binary_search_by(|node| node.name.as_str().cmp(name));
+        found.ok()
     };
-    let can_run: Vec<bool> = nodes
-        .iter()
-        .map(|node| may_run(node.inventory.only_uid, key.uid))
-        .collect();
-    if !can_run.contains(&true) {
-        let user = &spec.owner.user;
-        return Err(format!("every node runs jobs of one user only, and none of {user}").into());
-    }
     let request = Request::of(&key, find);
-    let known = Known { nodes, can_run };
+    let known = Known {
+        nodes,
+        uid: key.uid,
+    };
+    if !known.nodes.iter().any(|node| known.can_run(node)) {
+        let user = &spec.owner.user;
+        let why = format!("every node runs jobs of one user only, and none of {user}");
+        return Err(why.into());
+    }
     let found = match request {
         Request::Nodes(parts) => known.has_parts(&parts),
         Request::Loose {
@@ -40,13 +42,36 @@ pub(crate) fn feasible(state: &State, spec: &JobSpec) -> Result<(), Box<str>> {
     found.map_err(Into::into)
 }
 
-/// All nodes in name order, and whether each may run the user's jobs.
+/// The usual request, so many nodes that are alike, is met by the first such nodes: no need to look at all of them.
+fn is_simple_and_suits(state: &State, key: &ShapeKey<'_>) -> bool {
+    let Request::Nodes(parts) = Request::of(key, |_| None) else {
+        return false;
+    };
+    let [part] = &parts[..] else {
+        return false;
+    };
+    let suits = |(place, node): &(usize, &Arc<Node>)| {
+        may_run(node.inventory.only_uid, key.uid)
+            && part.means(*place, &node.properties)
+            && part.each.fits_in(Each::whole(node))
+    };
+    let wanted = part.count as usize;
+    part.target == Target::Any
+        && state.nodes().enumerate().filter(suits).take(wanted).count() == wanted
+}
+
+/// All nodes in name order.
 struct Known<'a> {
     nodes: Vec<&'a Arc<Node>>,
-    can_run: Vec<bool>,
+    /// Of the user who asks.
+    uid: u32,
 }
 
 impl Known<'_> {
+    fn can_run(&self, node: &Node) -> bool {
+        may_run(node.inventory.only_uid, self.uid)
+    }
+
     fn has_parts(&self, parts: &[Part<'_>]) -> Result<(), String> {
         let choice = |at: usize| self.suiting(&parts[at]).count() as u32;
         let mut chosen = vec![false; self.nodes.len()];
@@ -68,12 +93,8 @@ impl Known<'_> {
     }
 
     fn has_loose(&self, slots: u32, slot_memory: u64) -> Result<(), String> {
-        let usable = self
-            .nodes
-            .iter()
-            .zip(&self.can_run)
-            .filter(|(_, can_run)| **can_run);
-        let offers = usable.map(|(node, _)| u64::from(loose_slots(Each::whole(node), slot_memory)));
+        let usable = self.nodes.iter().filter(|node| self.can_run(node));
+        let offers = usable.map(|node| u64::from(loose_slots(Each::whole(node), slot_memory)));
         let all: u64 = offers.sum();
         if all < u64::from(slots) {
             return Err(format!(
@@ -87,7 +108,8 @@ impl Known<'_> {
     fn meant(&self, part: &Part<'_>) -> impl Iterator<Item = usize> {
         let places = 0..self.nodes.len();
         places.filter(move |place| {
-            self.can_run[*place] && part.means(*place, &self.nodes[*place].properties)
+            let node = self.nodes[*place];
+            self.can_run(node) && part.means(*place, &node.properties)
         })
     }
 
@@ -114,7 +136,7 @@ impl Known<'_> {
             Target::Property(name) if !has(name) => {
                 return format!("no node is named or has the property {name}");
             }
-            Target::Node(place) if !self.can_run[*place] => {
+            Target::Node(place) if !self.can_run(self.nodes[*place]) => {
                 return format!("{on} runs jobs of another user only");
             }
             Target::Any | Target::Node(_) | Target::Property(_) => {}

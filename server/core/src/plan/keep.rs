@@ -159,3 +159,11 @@ pub(super) fn keeper(cluster: &Cluster<'_>, shape: &Shape<'_>) -> Option<JobId> 
     // Classes of a named node stand for its size only: they count when the node itself is not kept.
     named.min().or_else(|| others.min()).map(|(_, job)| job)
 }
+
+/// The first keeper, when every node that this shape could use is kept: then nothing else needs to be said, and
+/// nothing is left to keep.
+pub(super) fn all_kept(cluster: &Cluster<'_>, shape: &Shape<'_>) -> Option<JobId> {
+    let mut classes = shape.classes.iter().flatten();
+    let is_any_open = classes.any(|class| !cluster.classes[*class].by_cards.is_empty());
+    keeper(cluster, shape).filter(|_| !is_any_open)
+}
