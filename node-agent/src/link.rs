@@ -108,13 +108,14 @@ impl<G: Gpus, E: AskEngine> Link<G, E> {
         let channel = self.dial().await?;
         let inventory = self.inventory().await;
         let (out, reports) = mpsc::channel(OUTBOUND_MAX);
+        let (attempts, held) = self.supervisor.attach(out.clone()).await;
         let hello = Hello {
             protocol: PROTOCOL,
             node: self.node.clone(),
             agent_id: self.agent_id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             inventory: Some(inventory.clone()),
-            attempts: self.supervisor.attach(out.clone()).await,
+            attempts,
         };
         let first = futures_util::stream::iter([wrap(agent_message::Message::Hello(hello))]);
         let stream = first.chain(ReceiverStream::new(reports));
@@ -136,8 +137,9 @@ impl<G: Gpus, E: AskEngine> Link<G, E> {
         tokio::select! {
             ended = self.obey(&mut orders) => ended,
             () = self.beat(out, heartbeat, inventory) => {
-                Err(End::Gone("reports did not get through".to_owned()))
+                Err(End::Gone("heartbeats did not get through".to_owned()))
             }
+            _dropped = held => Err(End::Gone("reports did not get through".to_owned())),
         }
     }
 

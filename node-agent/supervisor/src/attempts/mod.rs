@@ -20,4 +20,4 @@ pub use ledger::LedgerError;
 pub use record::Damaged;
 pub use site::{Site, SiteSettings};
 pub use spawner::{SHIM_COMMAND, SPAWNER_COMMAND, execute_shim, serve as serve_spawner};
-pub use table::{Order, Supervisor};
+pub use table::{Held, Order, Supervisor};

@@ -147,6 +147,23 @@ impl Site {
         })
     }
 
+    /// Drops an attempt whose shim our predecessor did not come to start; false when there is more to it. The server
+    /// finds it missing in our hello and orders the start again, if it still wants one: meanwhile the job may have
+    /// gone to another node.
+    pub(super) fn drop_unbegun(&self, entry: &Entry) -> Result<bool, LedgerError> {
+        let file = self.file(entry);
+        // A shim that comes late finds the lock taken, and then no file.
+        let Some(_lock) = file.lock()? else {
+            return Ok(false);
+        };
+        let contents = file.read()?;
+        if contents.shim.is_some() || contents.ended.is_some() || entry.boot_id != self.boot_id {
+            return Ok(false);
+        }
+        self.ledger.remove(entry.attempt())?;
+        Ok(true)
+    }
+
     /// The attempt's file.
     pub(super) fn file(&self, entry: &Entry) -> AttemptFile {
         self.ledger.file(entry.attempt())
@@ -170,18 +187,22 @@ mod tests {
     use super::*;
     use crate::attempts::record::ShimRecord;
 
-    /// `prepare` leaves the file as a crash would; then the aftermath is as expected.
-    fn check(is_same_boot: bool, prepare: impl Fn(&AttemptFile), expected: &Aftermath) {
-        let state = tempfile::tempdir().unwrap();
+    fn site(state: &std::path::Path) -> Site {
         let settings = SiteSettings {
             node: "n1".into(),
-            state_folder: state.path().into(),
+            state_folder: state.into(),
             agent_socket: "/run/agent.sock".into(),
             commands_folder: None,
             only_uid: None,
             program: "/proc/self/exe".into(),
         };
-        let site = Site::open(settings, CgroupTree::default()).unwrap();
+        Site::open(settings, CgroupTree::default()).unwrap()
+    }
+
+    /// `prepare` leaves the file as a crash would; then the aftermath is as expected.
+    fn check(is_same_boot: bool, prepare: impl Fn(&AttemptFile), expected: &Aftermath) {
+        let state = tempfile::tempdir().unwrap();
+        let site = site(state.path());
         let mut entry = site.entry(LaunchSpec {
             attempt: 1,
             ..LaunchSpec::default()
@@ -192,6 +213,32 @@ mod tests {
         let file = site.ledger.record(&entry).unwrap();
         prepare(&file);
         assert_eq!(&site.aftermath(&entry).unwrap(), expected);
+    }
+
+    #[test]
+    fn only_an_attempt_that_never_began_is_dropped() {
+        let state = tempfile::tempdir().unwrap();
+        let site = site(state.path());
+        let entry = site.entry(LaunchSpec {
+            attempt: 1,
+            ..LaunchSpec::default()
+        });
+        let file = site.ledger.record(&entry).unwrap();
+        let lock = file.lock().unwrap();
+        assert!(
+            !site.drop_unbegun(&entry).unwrap(),
+            "a shim is about to begin"
+        );
+        drop(lock);
+        assert!(site.drop_unbegun(&entry).unwrap());
+        assert!(site.ledger.read_all().unwrap().is_empty());
+
+        let file = site.ledger.record(&entry).unwrap();
+        let mut locked = file.lock().unwrap().unwrap();
+        locked.mark(&ShimRecord::default()).unwrap();
+        drop(locked);
+        assert!(!site.drop_unbegun(&entry).unwrap());
+        assert!(file.read().is_ok());
     }
 
     #[test]

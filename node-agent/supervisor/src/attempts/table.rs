@@ -2,6 +2,7 @@
 //! that the server must hear of is reported from here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub enum Order {
     Attach {
         /// Bounded; when it is full it is dropped, and the next hello says it all again.
         out: mpsc::Sender<AgentMessage>,
+        /// Dropped together with `out`.
+        holding: oneshot::Sender<Infallible>,
         /// Gets every attempt of the ledger.
         known: oneshot::Sender<Vec<KnownAttempt>>,
     },
@@ -57,6 +60,9 @@ pub enum Order {
     /// Its end is on the server's disk.
     Forget(AttemptId),
 }
+
+/// Resolves, with an error, when reports go nowhere any more.
+pub type Held = oneshot::Receiver<Infallible>;
 
 /// The attempts of this node. A cheap handle; the table ends when the last one is dropped.
 #[derive(Clone)]
@@ -106,11 +112,18 @@ impl Supervisor {
         let _ending = self.orders.send(order).await;
     }
 
-    /// Sends reports to `out` from now on; returns every attempt of the ledger.
-    pub async fn attach(&self, out: mpsc::Sender<AgentMessage>) -> Vec<KnownAttempt> {
+    /// Sends reports to `out` from now on; returns every attempt of the ledger, and what resolves when a report could
+    /// not be sent: the connection must then be made anew.
+    pub async fn attach(&self, out: mpsc::Sender<AgentMessage>) -> (Vec<KnownAttempt>, Held) {
         let (known, answer) = oneshot::channel();
-        self.order(Order::Attach { out, known }).await;
-        answer.await.unwrap_or_default()
+        let (holding, held) = oneshot::channel();
+        self.order(Order::Attach {
+            out,
+            holding,
+            known,
+        })
+        .await;
+        (answer.await.unwrap_or_default(), held)
     }
 
     /// What each attempt uses now. Blocks.
@@ -149,7 +162,7 @@ struct Row {
 
 struct Table<C, G> {
     rows: BTreeMap<AttemptId, Row>,
-    out: Option<mpsc::Sender<AgentMessage>>,
+    out: Option<(mpsc::Sender<AgentMessage>, oneshot::Sender<Infallible>)>,
     shared: Keeping<C, G>,
 }
 
@@ -172,8 +185,12 @@ impl<C: Containers, G: Gpus> Table<C, G> {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Attach { out, known } => {
-                self.out = Some(out);
+            Order::Attach {
+                out,
+                holding,
+                known,
+            } => {
+                self.out = Some((out, holding));
                 let all = self.rows.iter().map(|(attempt, row)| row.known(*attempt));
                 // A connection that is gone already asks again.
                 let _gone = known.send(all.collect());
@@ -225,6 +242,14 @@ impl<C: Containers, G: Gpus> Table<C, G> {
         let Found { attempt, entry } = found;
         match entry {
             Ok(entry) => {
+                match self.shared.site.drop_unbegun(&entry) {
+                    Ok(true) => {
+                        tracing::info!(%attempt, "never began; dropped");
+                        return;
+                    }
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!(%attempt, %error, "cannot be looked at"),
+                }
                 tracing::info!(%attempt, job = entry.spec.job_id, "found in the ledger");
                 let keeper = self.row(attempt, &entry.spec);
                 self.keep(attempt, keeper.adopt(entry));
@@ -365,10 +390,10 @@ impl<C: Containers, G: Gpus> Table<C, G> {
         let message = AgentMessage {
             message: Some(message),
         };
-        let sent = self.out.as_ref().map(|out| out.try_send(message));
-        if let Some(Err(error)) = sent {
-            // The link notices that its queue has no writer, and its next hello says all of it.
-            tracing::warn!(%error, "reports do not get through");
+        let Some((out, _)) = &self.out else { return };
+        if out.try_send(message).is_err() {
+            // The link sees it, gives the connection up as well, and its next hello says all of it.
+            tracing::warn!("reports do not get through");
             self.out = None;
         }
     }

@@ -1,21 +1,24 @@
-//! From an entry to a running script: cgroup, files, outputs, then the fork, the user's rights and the shell.
-#![expect(unsafe_code, reason = "fork and signal dispositions have no safe form")]
+//! From an entry to a running script: cgroup, files, outputs, then the child, the user's rights and the shell.
+#![expect(
+    unsafe_code,
+    reason = "clone and signal dispositions have no safe form"
+)]
 
 use std::ffi::{CString, NulError};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use capstan_types::Env;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::sched::{CloneFlags, clone};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{
-    ForkResult, Gid, Pid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fork, geteuid,
-    pipe2, setgroups, setresgid, setresuid, setsid,
+    Gid, Pid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, geteuid, setgroups,
+    setresgid, setresuid, setsid,
 };
 
 use super::output::Streams;
@@ -77,7 +80,7 @@ pub(super) struct Launched {
     pub(super) stderr: Option<File>,
 }
 
-/// What the child does between fork and exec, in this order; its number is what it reports when one fails.
+/// What the child does before it executes the shell, in this order.
 #[derive(Clone, Copy)]
 enum Step {
     Session,
@@ -89,19 +92,7 @@ enum Step {
     Shell,
 }
 
-impl Step {
-    const ALL: [Self; 7] = [
-        Self::Session,
-        Self::Cgroup,
-        Self::Streams,
-        Self::Limits,
-        Self::Rights,
-        Self::Folder,
-        Self::Shell,
-    ];
-}
-
-/// Everything the child needs, made before the fork.
+/// Everything the child needs, made before it begins.
 struct Plan<'a> {
     entry: &'a Entry,
     identity: &'a Identity,
@@ -126,7 +117,7 @@ pub(super) fn launch(entry: &Entry) -> Result<Launched, Unstartable> {
     let files = files::write(entry, identity)?;
     let plan = plan(entry, identity, cgroup)?;
     let stderr = plan.streams.stderr.try_clone().ok();
-    let child = start(plan)?;
+    let child = start(&plan)?;
     Ok(Launched {
         child,
         files,
@@ -201,37 +192,34 @@ fn open_streams(
     streams
 }
 
-fn start(plan: Plan<'_>) -> Result<Pid, Unstartable> {
-    let (mut said, mut saying) = {
-        let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(Unstartable::Fork)?;
-        (File::from(read), File::from(write))
+/// Stack of the child until it executes the shell.
+const STACK_BYTES: usize = 128 * 1024;
+
+fn start(plan: &Plan<'_>) -> Result<Pid, Unstartable> {
+    let mut failure = None;
+    let mut stack = vec![0; STACK_BYTES];
+    let child = {
+        let run = Box::new(|| {
+            failure = Some(become_script(plan));
+            // The status that a shell gives for a command it cannot run; nobody but us looks at it.
+            127
+        });
+        // A child in our own memory, for which we stand still until it executes the shell: copying the page tables
+        // first, only to drop them, was the dearest part of a start.
+        let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+        // SAFETY: this process has one thread, and it waits; so the child has the memory for itself. It leaves by
+        // exec or by the end of the closure, and what it changes beside memory (signals, files, rights) is its own.
+        unsafe { clone(run, &mut stack, flags, Some(Signal::SIGCHLD as i32)) }
     };
-    // SAFETY: this process has one thread, so the child may do all that the parent may.
-    let child = match unsafe { fork() }.map_err(Unstartable::Fork)? {
-        ForkResult::Parent { child } => child,
-        ForkResult::Child => {
-            let (step, errno) = become_script(&plan);
-            let mut report = vec![step as u8];
-            report.extend_from_slice(&(errno as i32).to_le_bytes());
-            // Five bytes fit into an empty pipe; who reads them is our parent.
-            let _written = saying.write_all(&report);
-            // SAFETY: leaves at once, without running what the parent registered to run at its end.
-            unsafe { nix::libc::_exit(127) }
-        }
-    };
-    drop(saying);
-    let mut report = Vec::new();
-    // An end without a word is the exec: the pipe closes with it.
-    let _read = said.read_to_end(&mut report);
-    let Some((&step, errno)) = report.split_first() else {
+    let child = child.map_err(Unstartable::Fork)?;
+    let Some((step, source)) = failure else {
         return Ok(child);
     };
+    // Reaped here, or it would be taken for the script.
     let _reaped = nix::sys::wait::waitpid(child, None);
-    let errno = errno.try_into().map_or(0, i32::from_le_bytes);
-    let step = Step::ALL.into_iter().find(|known| *known as u8 == step);
     Err(Unstartable::Step {
-        step: step.map_or_else(String::new, |step| plan.failed(step)),
-        source: Errno::from_raw(errno),
+        step: plan.failed(step),
+        source,
     })
 }
 
@@ -253,7 +241,7 @@ impl Plan<'_> {
     }
 }
 
-/// Turns the forked child into the script; returns only when that fails.
+/// Turns the child into the script; returns only when that fails.
 fn become_script(plan: &Plan<'_>) -> (Step, Errno) {
     let plain = |error: io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
     let steps = || -> Result<(), (Step, Errno)> {

@@ -278,9 +278,10 @@ impl<'a> Shim<'a> {
 
     fn stop(&mut self, stop: Stop) {
         let signal = Signal::try_from(stop.signal).unwrap_or(Signal::SIGTERM);
-        let grace = match signal {
-            Signal::SIGKILL => Duration::ZERO,
-            _ => stop.grace,
+        let grace = if signal == Signal::SIGKILL {
+            Duration::ZERO
+        } else {
+            stop.grace
         };
         match &mut self.ending {
             // Already ending for its own reason, which stays the reason; but it may not take longer than ordered.
