@@ -17,8 +17,19 @@ pub(crate) fn socket() -> Option<PathBuf> {
 }
 
 /// Makes the image `name` of busybox, unless it is there.
+#[allow(dead_code, reason = "each test binary uses some of this")]
 pub(crate) fn make_image(name: &str) {
-    let there = Command::new("docker")
+    make_image_at(Path::new("/var/run/docker.sock"), name, "ENV PATH=/bin");
+}
+
+/// The same for another dockerd, with one more change to the image.
+pub(crate) fn make_image_at(socket: &Path, name: &str, change: &str) {
+    let docker = || {
+        let mut docker = Command::new("docker");
+        docker.arg("-H").arg(format!("unix://{}", socket.display()));
+        docker
+    };
+    let there = docker()
         .args(["image", "inspect", name])
         .output()
         .expect("docker runs");
@@ -52,8 +63,16 @@ pub(crate) fn make_image(name: &str) {
         .spawn()
         .expect("tar");
     let archive = tar.stdout.take().expect("pipe");
-    let import = Command::new("docker")
-        .args(["import", "--change", "ENV PATH=/bin", "-", name])
+    let import = docker()
+        .args([
+            "import",
+            "--change",
+            "ENV PATH=/bin",
+            "--change",
+            change,
+            "-",
+            name,
+        ])
         .stdin(archive)
         .output();
     assert!(import.expect("import").status.success());

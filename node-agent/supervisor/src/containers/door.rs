@@ -19,7 +19,7 @@ use super::engine::{ContainerEngine, ContainerId, Seen};
 use super::keeper::Keeper;
 use super::plan::{self, Asked, Looked};
 use super::refusal::Refused;
-use super::session::{self, Started, Stop, Talk};
+use super::session::{self, Served, Stop, Talk};
 use crate::ports::{AttemptContext, Attempts};
 
 /// Messages that wait for a slow client, of at most a chunk each.
@@ -130,8 +130,12 @@ impl<E: ContainerEngine, A: Attempts> Door<E, A> {
         if !session.serve(&attached.id) {
             return Err(Refused::Ending);
         }
-        let started = Started::of(&attached, spec.terminal.is_some(), Seen::default());
-        session::stream(&self.keeper, session, attached, started, input, talk).await;
+        let served = Served {
+            attached,
+            terminal: spec.terminal.is_some(),
+            seen: Seen::default(),
+        };
+        session::stream(&self.keeper, session, served, input, talk).await;
         Ok(())
     }
 
@@ -198,8 +202,12 @@ impl<E: ContainerEngine, A: Attempts> Door<E, A> {
             drop(self.keeper.engine.resize(&id, size).await);
         }
         tracing::info!(attempt = %context.attempt, container = %id.0, "container resumed");
-        let started = Started::of(&attached, container.terminal, seen);
-        session::stream(&self.keeper, session, attached, started, input, talk).await;
+        let served = Served {
+            attached,
+            terminal: container.terminal,
+            seen,
+        };
+        session::stream(&self.keeper, session, served, input, talk).await;
         Ok(())
     }
 }

@@ -155,6 +155,13 @@ async fn ways_around_are_no_ways() {
     ] {
         check(&test, source, Err(rule)).await;
     }
+}
+
+#[tokio::test]
+async fn what_the_user_cannot_reach_is_not_reached_for_them() {
+    let Some(test) = TestSite::make() else { return };
+    furnish(&test);
+    let data = test.text("data");
     let in_home = format!("{data}/ann");
     for unreachable in [
         "/proc/self/root",

@@ -1,6 +1,7 @@
 //! Why a `startdocker` starts nothing: each refusal with its values, what to do next, and the exit code that the
 //! caller's shell sees.
 
+use std::io::ErrorKind::{NotFound, PermissionDenied};
 use std::path::PathBuf;
 
 use super::engine::EngineError;
@@ -209,11 +210,12 @@ impl Refused {
             Self::TooMany { .. } => "wait for some of them to end",
             Self::Option { .. } => "the site's administrators decide which options are accepted",
             Self::ImageName { .. } => "write NAME, NAME:TAG or REGISTRY/NAME:TAG, in small letters",
-            Self::Unreachable { source, .. } => match source.kind() {
-                std::io::ErrorKind::NotFound => "the folder must exist before it is mounted",
-                std::io::ErrorKind::PermissionDenied => "you have no right to reach it",
-                _ => "",
-            },
+            Self::Unreachable { source, .. } if source.kind() == NotFound => {
+                "the folder must exist before it is mounted"
+            }
+            Self::Unreachable { source, .. } if source.kind() == PermissionDenied => {
+                "you have no right to reach it"
+            }
             Self::Mount { rule, .. } => match rule {
                 Forbidden::VolumeRoot => "name your own folder in it",
                 Forbidden::OutsideVolumes | Forbidden::Root | Forbidden::System => {
@@ -245,6 +247,7 @@ impl Refused {
             | Self::Request { .. }
             | Self::OptionsQuote { .. }
             | Self::OptionValue { .. }
+            | Self::Unreachable { .. }
             | Self::Target { .. }
             | Self::Agent { .. } => "",
         }

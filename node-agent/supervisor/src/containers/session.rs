@@ -90,32 +90,21 @@ pub(super) fn stop<E>(
     }
 }
 
-/// What the client hears first.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Started {
-    terminal: bool,
-    interactive: bool,
-    seen: Seen,
-}
-
-impl Started {
-    /// Of a container that was just attached to.
-    #[must_use]
-    pub(super) fn of(attached: &Attached, terminal: bool, seen: Seen) -> Self {
-        Self {
-            terminal,
-            interactive: attached.input.is_some(),
-            seen,
-        }
-    }
+/// A container to be served.
+pub(super) struct Served {
+    /// Its streams.
+    pub(super) attached: Attached,
+    /// It has a terminal.
+    pub(super) terminal: bool,
+    /// What the client has of its output already.
+    pub(super) seen: Seen,
 }
 
 /// Serves the container to its end, and removes it.
 pub(super) async fn stream<E: ContainerEngine>(
     keeper: &Keeper<E>,
     session: Session,
-    attached: Attached,
-    started: Started,
+    served: Served,
     input: Streaming<ContainerInput>,
     talk: &Talk,
 ) {
@@ -123,20 +112,21 @@ pub(super) async fn stream<E: ContainerEngine>(
         id,
         output,
         input: stdin,
-    } = attached;
+    } = served.attached;
+    let interactive = stdin.is_some();
     let stop = stop(keeper, &session, talk);
     let stdin = Stdin(Mutex::new(stdin));
     let mut pump = Pump {
         keeper,
         id: &id,
         stdin: &stdin,
-        seen: started.seen,
+        seen: served.seen,
         talk,
     };
-    let served = async {
+    let serve = async {
         talk.say(Said::Started(ContainerStarted {
-            terminal: started.terminal,
-            interactive: started.interactive,
+            terminal: served.terminal,
+            interactive,
             container: id.0.clone(),
             stdin_window: STDIN_WINDOW,
         }))
@@ -145,7 +135,7 @@ pub(super) async fn stream<E: ContainerEngine>(
         talk.say(Said::ExitCode(code)).await;
     };
     tokio::select! {
-        () = served => {}
+        () = serve => {}
         () = listen(keeper, &id, &stdin, input, talk) => {}
         stop = stop => match stop {
             Stop::ClientGone => tracing::info!(container = %id.0, "client is gone"),
@@ -272,13 +262,30 @@ impl<E: ContainerEngine> Pump<'_, E> {
         let mut output = Some(output);
         loop {
             match self.until_end(&mut output).await {
-                Ok(code) => return code,
+                Ok(code) => {
+                    self.explain(code).await;
+                    return code;
+                }
                 Err(error) if error.is_transient() => match self.recover().await {
                     Ok(again) => output = Some(again),
                     Err(error) => return self.lost(&error).await,
                 },
                 Err(error) => return self.lost(&error).await,
             }
+        }
+    }
+
+    /// A container that failed because its engine stopped looks like one that failed by itself: ask whether the
+    /// engine is still there.
+    async fn explain(&self, code: i32) {
+        if code == 0 {
+            return;
+        }
+        if let Err(error) = self.keeper.engine.wait(self.id).await
+            && error.is_transient()
+        {
+            let said = "the container engine stopped and may have ended the container";
+            self.talk.say(Said::Notice(said.to_owned())).await;
         }
     }
 

@@ -51,6 +51,7 @@ impl TestSite {
     /// # Panics
     /// When the folders cannot be made.
     #[must_use]
+    #[expect(clippy::print_stdout, reason = "a test that cannot run says so aloud")]
     pub fn make() -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             println!("skipped: only root can look as another user");
