@@ -1,4 +1,4 @@
-//! An attempt's cgroup, in version 1 (freezer and, where present, memory, cpuacct and pids) and version 2. Without
+//! An attempt's cgroup, in version 1 (freezer and, where present, memory, cpu, cpuacct and pids) and version 2. Without
 //! rights for cgroups there is none, and the shim falls back to being its processes' sub-reaper.
 
 use std::fs;
@@ -14,10 +14,15 @@ use super::record::CgroupFolder;
 
 /// Hierarchies of version 1 in which an attempt gets a folder. The freezer is what makes killing certain; the
 /// others bound and measure. Docker makes its own folders in the rest.
-const CONTROLLERS: [&str; 4] = ["freezer", "memory", "cpuacct", "pids"];
+const CONTROLLERS: [&str; 5] = ["freezer", "memory", "cpu", "cpuacct", "pids"];
 /// In version 2 a group with processes cannot hand controllers to groups below it, and containers live below the
 /// attempt: so the job's own processes get a leaf of their own.
 const LEAF: &str = "job";
+/// Weight of one core among attempts that compete for the processor, in version 1 and 2. Idle cores may be used by
+/// all: jobs that ask for one card and no core count on having more than one for their data.
+const SHARES_PER_CORE: u64 = 1024;
+const WEIGHT_PER_CORE: u64 = 100;
+const WEIGHT_MAX: u64 = 10_000;
 /// How long a kill may take before it is given up; a process in uninterruptible sleep cannot be killed at all.
 const KILL_WAIT: Duration = Duration::from_secs(10);
 
@@ -201,27 +206,35 @@ impl Cgroup {
         })
     }
 
-    /// Makes the groups and bounds their memory.
+    /// Makes the groups, bounds their memory and weighs their claim on the processor.
     ///
     /// # Errors
-    /// When a group cannot be made or bounded.
-    pub(super) fn create(&self, memory_bytes: Option<u64>) -> io::Result<()> {
+    /// When a group cannot be made or its memory cannot be bounded.
+    pub(super) fn create(&self, cores: u32, memory_bytes: Option<u64>) -> io::Result<()> {
+        let cores = u64::from(cores.max(1));
         for folder in &self.folders {
             let path = Path::new(&folder.path);
             make(path)?;
-            if folder.controller.is_empty() {
-                make(&path.join(LEAF))?;
-            }
-            let Some(limit) = memory_bytes else { continue };
-            match folder.controller.as_str() {
-                "memory" => {
+            match (folder.controller.as_str(), memory_bytes) {
+                ("memory", Some(limit)) => {
                     fs::write(path.join("memory.limit_in_bytes"), limit.to_string())?;
                     // Without swap accounting in the kernel this file is missing.
-                    let _absent =
-                        fs::write(path.join("memory.memsw.limit_in_bytes"), limit.to_string());
+                    let limit = limit.to_string();
+                    let _absent = fs::write(path.join("memory.memsw.limit_in_bytes"), limit);
                 }
-                "" if path.join("memory.max").exists() => {
-                    fs::write(path.join("memory.max"), limit.to_string())?;
+                ("cpu", _) if cores > 1 => {
+                    let shares = (cores * SHARES_PER_CORE).to_string();
+                    // A weight that is not taken costs fairness and nothing else.
+                    let _refused = fs::write(path.join("cpu.shares"), shares);
+                }
+                ("", limit) => {
+                    make(&path.join(LEAF))?;
+                    let weight = (cores * WEIGHT_PER_CORE).min(WEIGHT_MAX).to_string();
+                    let _refused = fs::write(path.join("cpu.weight"), weight);
+                    let max = path.join("memory.max");
+                    if let Some(limit) = limit.filter(|_| max.exists()) {
+                        fs::write(max, limit.to_string())?;
+                    }
                 }
                 _ => {}
             }
@@ -256,6 +269,12 @@ impl Cgroup {
         let folder = self.folders.first().map(process_folder);
         let pids = folder.map(|folder| processes(&folder)).unwrap_or_default();
         pids.into_iter().map(|pid| pid.as_raw() as u32).collect()
+    }
+
+    /// Whether no process is left, in containers below it neither.
+    pub(super) fn is_empty(&self) -> bool {
+        let folder = self.folders.first().map(|folder| Path::new(&folder.path));
+        folder.is_none_or(|folder| processes_below(folder).is_empty())
     }
 
     /// Kills every process in the groups and below; false when some could not be killed in time.

@@ -73,7 +73,9 @@ impl Processes {
     /// Kills every process that is left, daemons of their own session included.
     pub(super) fn end(&mut self) {
         self.reap();
-        if !self.has_children {
+        // Containers are no children of ours, but live below our group: they must end although no agent is there.
+        let is_empty = self.cgroup.as_ref().is_none_or(Cgroup::is_empty);
+        if !self.has_children && is_empty {
             return;
         }
         if let Some(cgroup) = self.cgroup.clone() {

@@ -111,7 +111,7 @@ pub(super) fn launch(entry: &Entry) -> Result<Launched, Unstartable> {
     let identity = entry.identity.as_ref().ok_or(Unstartable::NoIdentity)?;
     let cgroup = Cgroup::at(&entry.cgroups);
     if let Some(cgroup) = &cgroup {
-        let made = cgroup.create(entry.spec.memory_bytes);
+        let made = cgroup.create(entry.spec.cores, entry.spec.memory_bytes);
         made.map_err(Unstartable::Cgroup)?;
     }
     let files = files::write(entry, identity)?;
