@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use capstan_core::{AttemptReport, Card, Hello, Inventory, Job, ReportedPhase, Usage};
+use capstan_core::{AttemptReport, Card, Hello, Inventory, Job, NodeShare, ReportedPhase, Usage};
 use capstan_types::{AgentId, AttemptId, CardId, NodeName, Timestamp};
 
 use crate::rng::Rng;
@@ -130,12 +130,12 @@ impl Agent {
                     .run()
                     .expect("an order to start names an attempt")
                     .attempt;
-                if !self.ledger.contains_key(&attempt) {
+                self.ledger.entry(attempt).or_insert_with(|| {
                     truth.known(attempt, &job);
                     let begins = Timestamp(now.0 + rng.below(200));
                     let phase = Phase::Starting { begins };
-                    self.ledger.insert(attempt, Entry { job, phase });
-                }
+                    Entry { job, phase }
+                });
             }
             Order::Stop(attempt, grace_secs) => {
                 let patience = rng.below(u64::from(grace_secs) * 1000 + DYING_MS_MAX);
@@ -177,7 +177,7 @@ impl Agent {
     pub(crate) fn pass(&mut self, now: Timestamp, rng: &mut Rng, truth: &mut Truth) {
         let mut words = Vec::new();
         for (attempt, entry) in &mut self.ledger {
-            if let Some(phase) = entry.next(&self.name, *attempt, now, rng, truth) {
+            if let Some(phase) = entry.next(*attempt, now, rng, truth) {
                 entry.phase = phase;
                 words.push(Word::Report(entry.report(*attempt)));
             }
@@ -221,7 +221,7 @@ impl Agent {
         self.link = None;
         for (attempt, entry) in &mut self.ledger {
             if let Phase::Running { .. } = entry.phase {
-                truth.ends(&self.name, *attempt, &entry.cards(&self.name), None);
+                truth.ends(&self.name, *attempt, &entry.cards(), None);
                 let (at, reason) = (now, "the node was restarted".into());
                 entry.phase = Phase::Over(ReportedPhase::Lost { at, reason });
             }
@@ -242,19 +242,23 @@ impl Agent {
 }
 
 impl Entry {
-    fn cards(&self, node: &NodeName) -> Vec<CardId> {
-        let shares = self.job.state.run().map(|run| run.shares.clone());
-        let own = shares
-            .iter()
-            .flat_map(|shares| shares.iter())
-            .filter(|share| share.node == *node);
-        own.flat_map(|share| share.cards.iter().map(|card| card.uuid.clone()))
-            .collect()
+    /// Only nodes of the script know an attempt.
+    fn share(&self) -> &NodeShare {
+        let run = self.job.state.run();
+        &run.expect("an order to start names an attempt").shares[0]
+    }
+
+    fn node(&self) -> &NodeName {
+        &self.share().node
+    }
+
+    fn cards(&self) -> Vec<CardId> {
+        let cards = self.share().cards.iter();
+        cards.map(|card| card.uuid.clone()).collect()
     }
 
     fn next(
         &self,
-        node: &NodeName,
         attempt: AttemptId,
         now: Timestamp,
         rng: &mut Rng,
@@ -264,10 +268,10 @@ impl Entry {
             Phase::Starting { begins } if begins <= now => {
                 if rng.chance(3) {
                     let (at, reason) = (now, "no such folder".into());
-                    truth.ends(node, attempt, &[], None);
+                    truth.ends(self.node(), attempt, &[], None);
                     return Some(Phase::Over(ReportedPhase::Unstartable { at, reason }));
                 }
-                truth.begins(node, attempt, &self.cards(node));
+                truth.begins(self.node(), attempt, &self.cards());
                 let long = if rng.chance(25) { 600_000 } else { 20_000 };
                 let exit_status = if rng.chance(70) {
                     0
@@ -285,7 +289,7 @@ impl Entry {
                 until,
                 exit_status,
             } if until <= now => {
-                truth.ends(node, attempt, &self.cards(node), Some(exit_status));
+                truth.ends(self.node(), attempt, &self.cards(), Some(exit_status));
                 Some(Phase::Over(exited(since, now, exit_status)))
             }
             Phase::Starting { .. } | Phase::Running { .. } | Phase::Over(_) => None,

@@ -99,7 +99,7 @@ impl Known<'_> {
         if all < u64::from(slots) {
             return Err(format!(
                 "asks for {}; all nodes together have {all}",
-                many(slots, "slot")
+                many(u64::from(slots), "slot")
             ));
         }
         Ok(())
@@ -152,72 +152,77 @@ impl Known<'_> {
             return lacking;
         }
         if self.suiting(part).next().is_none() {
-            let (cards, slots) = (many(each.cards, "card"), many(each.slots, "slot"));
+            let (cards, slots) = (
+                many(u64::from(each.cards), "card"),
+                many(u64::from(each.slots), "slot"),
+            );
             return format!("asks for {cards} and {slots} together on one node, and none has both");
         }
         format!(
             "asks for {}; there are {left} of the right type",
-            many(*count, "node")
+            many(u64::from(*count), "node")
         )
     }
 
     /// What even the largest of the nodes that are meant has too little of.
     fn lacking(&self, part: &Part<'_>, on: &str) -> Option<String> {
-        let most = |amount: fn(&Each) -> u64| {
-            let sized = self
-                .meant(part)
-                .map(|place| (amount(&Each::whole(self.nodes[place])), place));
-            // The first of those that have most.
-            sized.min_by_key(|(amount, place)| (std::cmp::Reverse(*amount), *place))
-        };
-        let measures: [(u64, fn(&Each) -> u64, fn(u64) -> String); 3] = [
-            (
-                u64::from(part.each.cards),
-                |each| u64::from(each.cards),
-                |n| many(n as u32, "card"),
-            ),
-            (
-                u64::from(part.each.slots),
-                |each| u64::from(each.slots),
-                |n| many(n as u32, "slot"),
-            ),
-            (
-                part.each.memory_bytes,
-                |each| each.memory_bytes,
-                |n| format!("{}mb of memory", n >> 20),
-            ),
-        ];
-        measures.into_iter().find_map(|(wanted, amount, say)| {
-            let (has, place) = most(amount)?;
-            let name = &self.nodes[place].name;
-            (wanted > has).then(|| match part.target {
-                Target::Node(_) => format!(
-                    "asks for {} on {on}, which has {}",
-                    say(wanted),
-                    bare(has, &say(has))
-                ),
-                Target::Any | Target::Property(_) => {
-                    format!(
-                        "asks for {} on {on}; {name} has the most with {}",
-                        say(wanted),
-                        bare(has, &say(has))
-                    )
-                }
+        [Measure::Cards, Measure::Slots, Measure::Memory]
+            .into_iter()
+            .find_map(|measure| {
+                let sized = self
+                    .meant(part)
+                    .map(|place| (measure.of(Each::whole(self.nodes[place])), place));
+                // The first of those that have most.
+                let most = sized.min_by_key(|(has, place)| (std::cmp::Reverse(*has), *place));
+                let (has, place) = most.filter(|(has, _)| measure.of(part.each) > *has)?;
+                let (asked, has) = (measure.say(measure.of(part.each)), measure.number(has));
+                let name = &self.nodes[place].name;
+                Some(match part.target {
+                    Target::Node(_) => format!("asks for {asked} on {on}, which has {has}"),
+                    Target::Any | Target::Property(_) => {
+                        format!("asks for {asked} on {on}; {name} has the most with {has}")
+                    }
+                })
             })
-        })
     }
 }
 
-/// The amount without the word for it, where the word is said already: "2" of "2 cards", but all of "64mb of memory".
-fn bare(amount: u64, said: &str) -> String {
-    match said.split_once(' ') {
-        Some((number, _)) if number.parse() == Ok(amount) => number.to_owned(),
-        Some((size, _)) => size.to_owned(),
-        None => said.to_owned(),
+/// What a node has more or less of.
+#[derive(Clone, Copy)]
+enum Measure {
+    Cards,
+    Slots,
+    Memory,
+}
+
+impl Measure {
+    fn of(self, each: Each) -> u64 {
+        match self {
+            Self::Cards => u64::from(each.cards),
+            Self::Slots => u64::from(each.slots),
+            Self::Memory => each.memory_bytes,
+        }
+    }
+
+    /// "2", "64mb".
+    fn number(self, amount: u64) -> String {
+        match self {
+            Self::Cards | Self::Slots => amount.to_string(),
+            Self::Memory => format!("{}mb", amount >> 20),
+        }
+    }
+
+    /// "2 cards", "64mb of memory".
+    fn say(self, amount: u64) -> String {
+        match self {
+            Self::Cards => many(amount, "card"),
+            Self::Slots => many(amount, "slot"),
+            Self::Memory => format!("{} of memory", self.number(amount)),
+        }
     }
 }
 
-fn many(count: u32, what: &str) -> String {
+fn many(count: u64, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {what}{plural}")
 }

@@ -188,10 +188,11 @@ impl World {
     }
 
     pub(crate) fn exit_status(&self, id: JobId) -> Option<i32> {
-        match &self.job(id).state {
-            capstan_core::JobState::Ended(ended) => ended.exit_status,
-            other => panic!("{id} is {}", other.name()),
-        }
+        let job = self.job(id);
+        let capstan_core::JobState::Ended(ended) = &job.state else {
+            panic!("{id} is {}", job.state.name());
+        };
+        ended.exit_status
     }
 
     pub(crate) fn letter(&self, id: JobId) -> char {

@@ -2,6 +2,11 @@
 //! nothing is lent twice, that ended jobs hold nothing, that refusals change nothing and that the stored changes
 //! make the same state; here are the events, and what must hold of every plan and in the end.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of tests that cannot go on fails the test"
+)]
+
 #[path = "../harness/mod.rs"]
 mod harness;
 mod order;

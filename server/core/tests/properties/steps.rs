@@ -26,22 +26,32 @@ pub(crate) enum Step {
     Place,
     /// A plan that is carried out only after another one.
     PlaceLate,
-    Started(usize),
-    Exited(usize, i32),
-    Lost(usize),
-    Unstartable(usize),
-    Stale(usize),
+    OfAttempt(usize, AttemptStep),
     Delete(usize, bool),
     Hold(usize),
     Release(usize),
-    Detach(usize),
-    /// The agent knows of each second attempt.
-    Attach(usize, bool),
-    Offline(usize, bool),
-    Unclean(usize, bool),
-    Shrink(usize, bool),
+    OfNode(usize, NodeStep),
     Pass(u64),
     RestartServer,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AttemptStep {
+    Started,
+    Exited(i32),
+    Lost,
+    Unstartable,
+    Stale,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NodeStep {
+    Detach,
+    /// The agent knows of all its attempts, or of each second only.
+    Attach(bool),
+    Offline(bool),
+    Unclean(bool),
+    Shrink(bool),
 }
 
 const SHAPES: [&str; 14] = [
@@ -104,21 +114,33 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         2 => one().prop_map(Step::SubmitArray),
         8 => Just(Step::Place),
         2 => Just(Step::PlaceLate),
-        5 => one().prop_map(Step::Started),
-        6 => (one(), 0..3).prop_map(|(at, status)| Step::Exited(at, status)),
-        1 => one().prop_map(Step::Lost),
-        1 => one().prop_map(Step::Unstartable),
-        1 => one().prop_map(Step::Stale),
+        14 => (one(), attempt_step()).prop_map(|(at, step)| Step::OfAttempt(at, step)),
         3 => (one(), prop::bool::weighted(0.2)).prop_map(|(at, purge)| Step::Delete(at, purge)),
         1 => one().prop_map(Step::Hold),
         1 => one().prop_map(Step::Release),
-        2 => one().prop_map(Step::Detach),
-        3 => (one(), any::<bool>()).prop_map(|(at, all)| Step::Attach(at, all)),
-        1 => (one(), any::<bool>()).prop_map(|(at, on)| Step::Offline(at, on)),
-        1 => (one(), any::<bool>()).prop_map(|(at, on)| Step::Unclean(at, on)),
-        1 => (one(), any::<bool>()).prop_map(|(at, on)| Step::Shrink(at, on)),
+        8 => (one(), node_step()).prop_map(|(at, step)| Step::OfNode(at, step)),
         4 => prop_oneof![Just(1u64), Just(30), Just(400)].prop_map(Step::Pass),
         1 => Just(Step::RestartServer),
+    ]
+}
+
+fn attempt_step() -> impl Strategy<Value = AttemptStep> {
+    prop_oneof![
+        5 => Just(AttemptStep::Started),
+        6 => (0..3).prop_map(AttemptStep::Exited),
+        1 => Just(AttemptStep::Lost),
+        1 => Just(AttemptStep::Unstartable),
+        1 => Just(AttemptStep::Stale),
+    ]
+}
+
+fn node_step() -> impl Strategy<Value = NodeStep> {
+    prop_oneof![
+        2 => Just(NodeStep::Detach),
+        3 => any::<bool>().prop_map(NodeStep::Attach),
+        1 => any::<bool>().prop_map(NodeStep::Offline),
+        1 => any::<bool>().prop_map(NodeStep::Unclean),
+        1 => any::<bool>().prop_map(NodeStep::Shrink),
     ]
 }
 
@@ -138,35 +160,7 @@ pub(crate) fn take(world: &mut World, step: Step) {
             world.place();
             world.must(&Event::Placed(placements));
         }
-        Step::Started(at) => {
-            if let Some(job) = nth_running(world, at) {
-                world.started(job);
-            }
-        }
-        Step::Exited(at, status) => report(world, at, exited(status)),
-        Step::Lost(at) => {
-            let (at_time, reason) = (world.now, "it is gone".into());
-            report(
-                world,
-                at,
-                ReportedPhase::Lost {
-                    at: at_time,
-                    reason,
-                },
-            );
-        }
-        Step::Unstartable(at) => {
-            let (at_time, reason) = (world.now, "no folder".into());
-            report(
-                world,
-                at,
-                ReportedPhase::Unstartable {
-                    at: at_time,
-                    reason,
-                },
-            );
-        }
-        Step::Stale(at) => stale(world, at),
+        Step::OfAttempt(at, step) => report(world, at, step),
         Step::Delete(at, purge) => {
             if let Some(job) = nth_job(world, at) {
                 let mut order = deletion(job, "root");
@@ -193,13 +187,7 @@ pub(crate) fn take(world: &mut World, step: Step) {
             let settings = world.settings.clone();
             world.must(&Event::ServerStarted(settings.into()));
         }
-        Step::Detach(_)
-        | Step::Attach(..)
-        | Step::Offline(..)
-        | Step::Unclean(..)
-        | Step::Shrink(..) => {
-            of_a_node(world, step);
-        }
+        Step::OfNode(at, step) => of_a_node(world, at, step),
     }
 }
 
@@ -225,11 +213,11 @@ fn submit(world: &mut World, step: Step) {
     world.submit(job).ok();
 }
 
-fn of_a_node(world: &mut World, step: Step) {
+fn of_a_node(world: &mut World, at: usize, step: NodeStep) {
     match step {
-        Step::Detach(at) => world.detach(NODES[at % 3].0),
-        Step::Attach(at, knows_all) => attach(world, at, knows_all),
-        Step::Offline(at, is_offline) => {
+        NodeStep::Detach => world.detach(NODES[at % 3].0),
+        NodeStep::Attach(knows_all) => attach(world, at, knows_all),
+        NodeStep::Offline(is_offline) => {
             let order = NodeOrder {
                 node: NODES[at % 3].0.into(),
                 offline: Some(is_offline),
@@ -238,7 +226,7 @@ fn of_a_node(world: &mut World, step: Step) {
             };
             world.must(&Event::AlterNode(order));
         }
-        Step::Unclean(at, is_unclean) => {
+        NodeStep::Unclean(is_unclean) => {
             let node = NODES[at % 3].0;
             let cards = if is_unclean {
                 vec![card(node, 0)]
@@ -248,14 +236,13 @@ fn of_a_node(world: &mut World, step: Step) {
             let node = node.into();
             world.must(&Event::CardsUnclean { node, cards });
         }
-        Step::Shrink(at, is_small) => {
+        NodeStep::Shrink(is_small) => {
             let (node, slots, cards) = NODES[at % 3];
             let cards = if is_small { cards / 2 } else { cards };
             let inventory = Box::new(inventory(node, slots, cards));
             let node = node.into();
             world.must(&Event::NodeChanged { node, inventory });
         }
-        other => panic!("{other:?} is not of a node"),
     }
 }
 
@@ -280,8 +267,25 @@ fn attach(world: &mut World, at: usize, knows_all: bool) {
     world.attach(name, inventory(name, slots, cards), known);
 }
 
-fn report(world: &mut World, at: usize, phase: ReportedPhase) {
-    if let Some(job) = nth_running(world, at) {
+fn report(world: &mut World, which: usize, step: AttemptStep) {
+    let at = world.now;
+    let phase = match step {
+        AttemptStep::Started => {
+            let session = 7;
+            ReportedPhase::Running { at, session }
+        }
+        AttemptStep::Exited(status) => exited(status),
+        AttemptStep::Lost => {
+            let reason = "it is gone".into();
+            ReportedPhase::Lost { at, reason }
+        }
+        AttemptStep::Unstartable => {
+            let reason = "no folder".into();
+            ReportedPhase::Unstartable { at, reason }
+        }
+        AttemptStep::Stale => return stale(world, which),
+    };
+    if let Some(job) = nth_running(world, which) {
         world.report(job, phase);
     }
 }

@@ -1,5 +1,10 @@
 //! What the core decides, as stories: text clusters for placement, single lives for everything else.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of tests that cannot go on fails the test"
+)]
+
 #[path = "../harness/mod.rs"]
 mod harness;
 
