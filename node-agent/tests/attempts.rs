@@ -521,3 +521,139 @@ async fn one_agent_at_a_time_on_a_state_folder() {
     assert!(said.contains("another agent runs on"), "{said}");
     assert!(node.folder.path().join("run/agent.sock").exists());
 }
+
+/// A container lives below the attempt's cgroup and is no child of the shim: it ends with the script all the same.
+#[tokio::test]
+async fn what_lives_below_the_cgroup_ends_with_its_attempt() {
+    if is_skipped_without_root() {
+        return;
+    }
+    let mut node = Node::start("").await;
+    let go = node.work("go");
+    let script = format!(
+        "grep freezer /proc/self/cgroup | cut -d: -f3 > {}\nuntil [ -e {} ]; do sleep 0.05; done",
+        node.work("group").display(),
+        go.display()
+    );
+    node.run(node.spec(1, &script)).await;
+    let group = node.made("group").await;
+    let group = format!("/sys/fs/cgroup/freezer{}", group.trim());
+    if !group.contains("/att-1") {
+        eprintln!("skipped: no freezer");
+        return;
+    }
+    let below = format!("{group}/container");
+    fs::create_dir(&below).unwrap();
+    let mut stray = std::process::Command::new("sleep")
+        .arg("300")
+        .spawn()
+        .unwrap();
+    fs::write(format!("{below}/cgroup.procs"), stray.id().to_string()).unwrap();
+    // The agent is away, so only the shim can do it.
+    node.kill_agent();
+    fs::write(go, "").unwrap();
+    let status = wait_until("the stray is killed", || match stray.try_wait().unwrap() {
+        Some(status) => Ok(status),
+        None => Err("alive".to_owned()),
+    })
+    .await;
+    assert!(!status.success());
+    wait_until("the cgroup is removed", || {
+        match fs::exists(&group).unwrap() {
+            false => Ok(()),
+            true => Err("there".to_owned()),
+        }
+    })
+    .await;
+}
+
+/// Without its spawner the agent starts another one.
+#[tokio::test]
+async fn a_dead_spawner_is_replaced() {
+    let mut node = Node::start("").await;
+    assert_eq!(
+        node.outcome(node.spec(1, "exit 1")).await,
+        Outcome::ExitStatus(1)
+    );
+    let spawner = node.spawner();
+    kill(Pid::from_raw(spawner), Signal::SIGKILL).unwrap();
+    assert_eq!(
+        node.outcome(node.spec(2, "exit 2")).await,
+        Outcome::ExitStatus(2)
+    );
+    assert_ne!(node.spawner(), spawner);
+}
+
+#[tokio::test]
+async fn jobs_go_on_when_the_agent_is_told_to_stop() {
+    let mut node = Node::start("").await;
+    let go = node.work("go");
+    let script = format!(
+        "echo x > {}\nuntil [ -e {} ]; do sleep 0.05; done\nexit 6",
+        node.work("ready").display(),
+        go.display()
+    );
+    node.run(node.spec(1, &script)).await;
+    node.made("ready").await;
+    node.stop_agent().await;
+    fs::write(go, "").unwrap();
+    node.start_agent();
+    node.hello().await;
+    // Ended or ending: repeating the order reports how far it is.
+    node.run(node.spec(1, &script)).await;
+    assert_eq!(node.ended(1).await.outcome, Some(Outcome::ExitStatus(6)));
+}
+
+/// The entry of a running attempt is damaged while the agent is away; its processes must not be forgotten with it.
+#[tokio::test]
+async fn a_damaged_entry_ends_its_attempt() {
+    if is_skipped_without_root() {
+        return;
+    }
+    let mut node = Node::start("").await;
+    node.run(node.spec(1, &stubborn(&node))).await;
+    node.made("ready").await;
+    node.kill_agent();
+    let entry = node.state_folder().join("attempts/1");
+    let mut bytes = fs::read(&entry).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&entry, bytes).unwrap();
+    node.start_agent();
+    let ended = node.ended(1).await;
+    assert!(matches!(ended.outcome, Some(Outcome::Lost(_))), "{ended:?}");
+    assert!(processes_with(&mark(&node)).is_empty());
+}
+
+/// Other login shells: each is told in its own words to put the commands in front of PATH and become the script.
+#[tokio::test]
+async fn every_login_shell_runs_a_script() {
+    let commands = tempfile::tempdir().unwrap();
+    fs::set_permissions(commands.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let settings = format!("commands_dir = '{}'", commands.path().display());
+    let mut node = Node::start(&settings).await;
+    let shells = [
+        "/bin/sh",
+        "/bin/bash",
+        "/bin/dash",
+        "/usr/bin/zsh",
+        "/bin/csh",
+        "/bin/tcsh",
+        "/usr/bin/fish",
+    ];
+    let installed = shells.iter().filter(|shell| fs::exists(shell).unwrap());
+    for (attempt, shell) in (1..).zip(installed) {
+        let mut spec = node.spec(attempt, "#!/bin/sh\necho $PATH\nexit 3");
+        spec.shell = (*shell).to_owned();
+        assert_eq!(
+            node.outcome(spec).await,
+            Outcome::ExitStatus(3),
+            "{shell}: {}",
+            node.read("err")
+        );
+        assert!(
+            node.read("out")
+                .starts_with(commands.path().to_str().unwrap()),
+            "{shell}"
+        );
+    }
+}

@@ -221,6 +221,32 @@ impl Node {
         agent.wait().unwrap();
     }
 
+    /// SIGTERM, and the agent's own end.
+    pub(crate) async fn stop_agent(&mut self) {
+        let mut agent = self.agent.take().expect("an agent runs");
+        let pid = nix::unistd::Pid::from_raw(agent.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        let status = wait_until("the agent stops", || match agent.try_wait().unwrap() {
+            Some(status) => Ok(status),
+            None => Err("it runs".to_owned()),
+        })
+        .await;
+        assert!(status.success(), "{status}");
+    }
+
+    /// The process that forks shims.
+    pub(crate) fn spawner(&self) -> i32 {
+        let agent = self.agent.as_ref().expect("an agent runs").id();
+        // Children are listed by the thread that made them.
+        let threads = fs::read_dir(format!("/proc/{agent}/task")).unwrap();
+        let children = threads.map(|thread| {
+            fs::read_to_string(thread.unwrap().path().join("children")).unwrap_or_default()
+        });
+        let children = children.collect::<String>();
+        let mut children = children.split_ascii_whitespace();
+        children.next().expect("a spawner").parse().unwrap()
+    }
+
     /// A path under the folder that jobs write to.
     pub(crate) fn work(&self, name: &str) -> PathBuf {
         self.folder.path().join("work").join(name)

@@ -271,6 +271,12 @@ impl Cgroup {
         pids.into_iter().map(|pid| pid.as_raw() as u32).collect()
     }
 
+    /// Whether any of the groups is there.
+    pub(super) fn exists(&self) -> bool {
+        let mut paths = self.folders.iter().map(|folder| Path::new(&folder.path));
+        paths.any(Path::exists)
+    }
+
     /// Whether no process is left, in containers below it neither.
     pub(super) fn is_empty(&self) -> bool {
         let folder = self.folders.first().map(|folder| Path::new(&folder.path));

@@ -172,21 +172,20 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
             .skip(1)
             .filter_map(|word| word.parse().ok())
             .collect();
-        let [session, at_ms] = numbers[..] else {
+        let [pid, start_ticks, session, started_ms] = numbers[..] else {
             tracing::warn!(attempt = %attempt.entry.attempt(), "shim said something unknown");
             return;
         };
-        let file = self.shared.site.file(&attempt.entry);
-        let record = blocking(move || file.read().ok().and_then(|contents| contents.shim)).await;
         attempt.set_shim(ShimRecord {
+            pid: pid as u32,
+            start_ticks,
             session: session as u32,
-            started_ms: at_ms,
-            ..record.unwrap_or_default()
+            started_ms,
         });
         let started = AttemptStarted {
             attempt: attempt.entry.spec.attempt,
             session: session as u32,
-            at_ms,
+            at_ms: started_ms,
         };
         self.tell(attempt, News::Started(started)).await;
     }
@@ -236,7 +235,8 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
         if attempt.may_have_containers() {
             are_gone = self.end_containers(attempt.entry.attempt()).await;
         }
-        if let Some(cgroup) = Cgroup::at(&attempt.entry.cgroups) {
+        // The shim has removed it, unless something could not be killed or an engine made it anew.
+        if let Some(cgroup) = Cgroup::at(&attempt.entry.cgroups).filter(Cgroup::exists) {
             blocking(move || cgroup.remove() || (cgroup.kill_all(|| {}) && cgroup.remove())).await;
         }
         if let Some(usage) = &mut ended.usage {

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 
 use crate::attempts::ledger::AttemptFile;
+use crate::attempts::record::ShimRecord;
 
 /// Agents that may be connected at once: the old one's connection may not be gone when the new one comes.
 const PEERS_MAX: usize = 4;
@@ -70,8 +71,14 @@ impl Control {
     }
 
     /// Tells every agent, now or later, that the script runs.
-    pub(super) fn started(&mut self, session: u32, at_ms: u64) {
-        let line = format!("started {session} {at_ms}\n");
+    pub(super) fn started(&mut self, shim: &ShimRecord) {
+        let ShimRecord {
+            pid,
+            start_ticks,
+            session,
+            started_ms,
+        } = shim;
+        let line = format!("started {pid} {start_ticks} {session} {started_ms}\n");
         // A peer that cannot take a line has gone or is broken; a new agent asks again.
         self.peers
             .retain_mut(|peer| peer.stream.write_all(line.as_bytes()).is_ok());

@@ -30,6 +30,7 @@ use self::kill::Processes;
 use self::launch::Launched;
 pub(super) use self::launch::detach_streams;
 use self::verdict::Cause;
+use super::cgroup::Cgroup;
 use super::ledger::{AttemptFile, LedgerError, LockedFile};
 use super::proc;
 use super::record::{Entry, ShimRecord};
@@ -113,17 +114,15 @@ pub(super) fn run(path: &Path, agent: Option<OwnedFd>) -> Result<(), ShimError> 
             record.started_ms = now_ms();
             // The marks of a shim only serve reports; a full disk must not end a job that runs.
             let _unmarked = locked.mark(&record);
-            control.started(record.session, record.started_ms);
+            control.started(&record);
             Shim::new(&entry, launched, &signals).attend(&mut control)
         }
     };
-    write_end(&mut locked, &ended)?;
-    drop(control);
-    if let Some(cgroup) = super::cgroup::Cgroup::at(&entry.cgroups) {
-        // Containers may still live below; the agent ends them and removes the rest.
+    if let Some(cgroup) = Cgroup::at(&entry.cgroups) {
+        // What cannot be killed keeps its group; the agent looks once more.
         let _busy = cgroup.remove();
     }
-    Ok(())
+    write_end(&mut locked, &ended)
 }
 
 fn lock(file: &AttemptFile) -> Result<Option<LockedFile>, ShimError> {
@@ -189,7 +188,7 @@ impl<'a> Shim<'a> {
         Self {
             entry,
             signals,
-            processes: Processes::new(child, super::cgroup::Cgroup::at(&entry.cgroups)),
+            processes: Processes::new(child, Cgroup::at(&entry.cgroups)),
             files,
             stderr,
             started: Instant::now(),
