@@ -8,7 +8,9 @@ mod problem;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use capstan_supervisor::ports::{GpuInventory, GpuUse, Gpus};
 use nvml_wrapper::Nvml;
@@ -25,11 +27,25 @@ const CARDS_MAX: u32 = 256;
 /// How the driver of the simulated library begins its version.
 const SIMULATED: &str = "simulated";
 
+/// How long a question waits. Opening a real driver may take seconds; one that hangs never answers.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Questions that may hang in the driver at once; further ones are answered without it.
+const QUESTIONS_MAX: usize = 4;
+
 /// This node's cards. Asks the driver anew at each call, and opens it again after it failed.
 pub struct NvmlGpus {
     library: PathBuf,
-    /// One caller at a time: NVML takes several, but two of ours have nothing to gain.
-    driver: Mutex<Option<Driver>>,
+    patience: Duration,
+    driver: Arc<Asked>,
+}
+
+/// The driver, and how many questions are on their way to it.
+#[derive(Default)]
+struct Asked {
+    /// One question at a time: NVML takes several, but two of ours have nothing to gain.
+    open: Mutex<Option<Driver>>,
+    questions: AtomicUsize,
 }
 
 impl NvmlGpus {
@@ -37,55 +53,80 @@ impl NvmlGpus {
     /// opens the driver, and says what is wrong with it.
     #[must_use]
     pub fn open(library: Option<&Path>) -> Self {
+        let library = library.unwrap_or(Path::new(LIBRARY)).to_owned();
         Self {
-            library: library.unwrap_or(Path::new(LIBRARY)).to_owned(),
-            driver: Mutex::new(None),
+            library,
+            patience: PATIENCE,
+            driver: Arc::default(),
         }
     }
 
-    fn driver(&self) -> MutexGuard<'_, Option<Driver>> {
-        self.driver.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits so long for an answer before the driver counts as hanging; 10 seconds unless said otherwise.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
-    fn load(&self) -> Result<Driver, Problem> {
-        Nvml::builder()
-            .lib_path(self.library.as_os_str())
-            .init()
-            .map(|nvml| Driver(Some(nvml)))
-            .map_err(|error| Problem::NoDriver {
-                library: self.library.clone(),
-                error,
-            })
+    /// Asks the driver on a thread of its own: a call into a driver that hangs cannot be taken back, and must not
+    /// hang the agent. The thread stays until the driver answers; then questions get through again.
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Option<Driver>, &Path) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let silent = || Problem::Silent {
+            patience: self.patience,
+        };
+        let asked = Arc::clone(&self.driver);
+        if asked.questions.fetch_add(1, Ordering::Relaxed) >= QUESTIONS_MAX {
+            asked.questions.fetch_sub(1, Ordering::Relaxed);
+            return Err(silent());
+        }
+        let library = self.library.clone();
+        let (answer, answered) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("nvml".to_owned())
+            .spawn(move || {
+                let told = question(
+                    &mut asked.open.lock().unwrap_or_else(PoisonError::into_inner),
+                    &library,
+                );
+                asked.questions.fetch_sub(1, Ordering::Relaxed);
+                answer.send(told).ok() // Nobody waits for an answer that came too late.
+            });
+        if let Err(error) = thread {
+            self.driver.questions.fetch_sub(1, Ordering::Relaxed);
+            return Err(Problem::NoThread { error });
+        }
+        answered.recv_timeout(self.patience).map_err(|_| silent())
     }
 }
 
 impl Gpus for NvmlGpus {
     fn inventory(&self) -> GpuInventory {
-        let mut open = self.driver();
-        let driver = match open.take().map_or_else(|| self.load(), Ok) {
-            Ok(driver) => driver,
-            Err(problem) => {
-                return GpuInventory {
-                    problem: Some(problem.to_string()),
-                    ..GpuInventory::default()
-                };
-            }
-        };
-        let (inventory, is_whole) = driver.inventory();
-        // A card that fell off stays off until the driver is opened anew, so we keep only a driver that is well.
-        *open = is_whole.then_some(driver);
-        inventory
+        let told = self.ask(|open, library| {
+            let driver = open.take().map_or_else(|| Driver::load(library), Ok)?;
+            let (inventory, is_whole) = driver.inventory();
+            // A card that fell off stays off until the driver is opened anew, so we keep only a driver that is well.
+            *open = is_whole.then_some(driver);
+            Ok(inventory)
+        });
+        told.and_then(|answer| answer)
+            .unwrap_or_else(|problem: Problem| GpuInventory {
+                problem: Some(problem.to_string()),
+                ..GpuInventory::default()
+            })
     }
 
     fn usage(&self) -> Vec<GpuUse> {
-        let mut open = self.driver();
-        let Ok(driver) = open.take().map_or_else(|| self.load(), Ok) else {
-            return Vec::new(); // The inventory says why.
-        };
-        let usage = driver.usage();
-        // Kept, even with a card missing: opening a real driver can take seconds, and the inventory does it often enough.
-        *open = Some(driver);
-        usage
+        let told = self.ask(|open, library| {
+            let driver = open.take().map_or_else(|| Driver::load(library), Ok).ok()?;
+            let usage = driver.usage();
+            // Kept, even with a card missing: opening a real driver can take seconds, and the inventory does it often
+            // enough.
+            *open = Some(driver);
+            Some(usage)
+        });
+        told.ok().flatten().unwrap_or_default() // The inventory says why.
     }
 }
 
@@ -103,6 +144,17 @@ impl Drop for Driver {
 }
 
 impl Driver {
+    fn load(library: &Path) -> Result<Self, Problem> {
+        Nvml::builder()
+            .lib_path(library.as_os_str())
+            .init()
+            .map(|nvml| Self(Some(nvml)))
+            .map_err(|error| Problem::NoDriver {
+                library: library.to_owned(),
+                error,
+            })
+    }
+
     fn nvml(&self) -> &Nvml {
         self.0.as_ref().expect("only drop takes it")
     }

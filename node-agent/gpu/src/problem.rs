@@ -1,6 +1,7 @@
 //! Why there are no cards, or fewer than there should be, as people read it in `pbsnodes`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use capstan_types::CardId;
 use nvml_wrapper::error::NvmlError;
@@ -11,6 +12,10 @@ const SENTENCES_MAX: usize = 4;
 /// What is wrong with the driver or one card.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Problem {
+    #[error("the NVIDIA driver did not answer within {} ms; see nvidia-smi and the kernel log", patience.as_millis())]
+    Silent { patience: Duration },
+    #[error("no thread could be started to ask the NVIDIA driver ({error})")]
+    NoThread { error: std::io::Error },
     #[error("{}", no_driver(library, error))]
     NoDriver { library: PathBuf, error: NvmlError },
     #[error(

@@ -8,6 +8,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use capstan_gpu::NvmlGpus;
 use capstan_supervisor::ports::{GpuInventory, Gpus};
@@ -239,6 +240,34 @@ fn a_driver_that_refuses_is_a_reason() {
         &Node::with("[[cards]]\nuuid = 'bad, uuid'\n").gpus(),
         "no UUID",
     );
+}
+
+#[test]
+fn a_driver_that_hangs_does_not_hang_its_caller() {
+    let node = Node::with(&format!("delay_ms = 600000\n{TWO}"));
+    let gpus = node.gpus().with_patience(Duration::from_millis(50));
+    let began = Instant::now();
+    for _ in 0..20 {
+        check_none(&gpus, "did not answer within 50 ms");
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "questions pile up: {:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn a_driver_that_was_slow_is_asked_again() {
+    let node = Node::with(&format!("delay_ms = 200\n{TWO}"));
+    let gpus = node.gpus().with_patience(Duration::from_millis(20));
+    check_none(&gpus, "did not answer");
+    node.set(TWO);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while gpus.inventory().cards.len() < 2 {
+        assert!(Instant::now() < deadline, "{:?}", gpus.inventory());
+    }
+    assert_eq!(gpus.usage().len(), 2);
 }
 
 #[test]
