@@ -64,7 +64,7 @@ pub(super) fn unstartable(
 ) -> Result<(), Rejection> {
     if let JobState::Exiting(_, StopOrder { requeue: false, .. }) = &job.state {
         let remains = Remains {
-            exit_status: None,
+            exit_status: Some(EXIT_DELETED),
             usage: None,
         };
         return end(draft, commented(job, reason), remains);

@@ -189,10 +189,11 @@ impl Draft {
         members.waiting.remove(index);
         let is_live = |job: &Arc<Job>| u32::from(!job.has_ended());
         let is_running = |job: &Arc<Job>| u32::from(job.state.run().is_some());
-        members.live += u32::from(!after.has_ended());
-        members.live -= before.map_or(0, is_live);
-        members.running += u32::from(after.state.run().is_some());
-        members.running -= before.map_or(0, is_running);
+        let count = |sum: u32, new: u32, old: u32| (sum + new).saturating_sub(old);
+        let (was_live, was_running) = (before.map_or(0, is_live), before.map_or(0, is_running));
+        members.live = count(members.live, u32::from(!after.has_ended()), was_live);
+        let is_running = u32::from(after.state.run().is_some());
+        members.running = count(members.running, is_running, was_running);
         if let JobState::Ended(ended) = &after.state {
             let failed = ended.exit_status.filter(|status| *status != 0);
             members.worst_exit = members.worst_exit.or(failed);

@@ -1,5 +1,6 @@
 //! `qsub`: what a job gets from its queue, what the limits say, whether any nodes could ever run it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use capstan_types::{
@@ -231,16 +232,14 @@ fn open_dependencies(
     depends: &[(Condition, JobId)],
 ) -> Result<Vec<(Condition, JobId)>, Rejection> {
     let mut open = Vec::new();
-    for &(condition, on) in depends {
+    for &(condition, on) in depends.iter().collect::<BTreeSet<_>>() {
         let bad = Rejection::BadDependency(condition, on);
         let Some(parent) = draft.state.resolve(on) else {
             return Err(bad);
         };
-        let known = News::of(&parent).and_then(|news| verdict(condition, news));
-        match known {
+        match News::of(&parent).and_then(|news| verdict(condition, news)) {
             Some(true) => {}
             Some(false) => return Err(bad),
-            None if open.contains(&(condition, on)) => {}
             None => open.push((condition, on)),
         }
     }

@@ -111,30 +111,30 @@ impl<'a> Desk<'a> {
         Ok(())
     }
 
+    /// What the job gets now, or why it gets nothing, with nodes kept for it.
     fn decide(&mut self, job: JobId, shape: usize) -> Result<Vec<NodeShare>, Turned> {
         let (cluster, shape) = (&mut self.cluster, &mut self.shapes[shape]);
-        if matches!(shape.known, Known::Untried) {
-            if let Some(shares) = fit(cluster, shape) {
-                return Ok(shares);
-            }
-            if !can_hope(cluster, shape) {
-                let reason = explain(cluster, shape);
-                shape.known = Known::Blocked(reason.clone());
-                return Err(Turned::finally(reason));
-            }
-            if let Some(keeper) = all_kept(cluster, shape) {
-                let reason = Reason::BehindJob(keeper);
-                shape.known = Known::Blocked(reason.clone());
-                return Err(Turned::finally(reason));
-            }
-            shape.known = Known::Fails(explain(cluster, shape));
-        }
-        let kept = keep(cluster, shape, job);
         let reason = match &shape.known {
-            Known::Fails(reason) | Known::Blocked(reason) => reason.clone(),
-            Known::Untried => Reason::NoNodeUp, // Cannot be: it was tried above.
+            Known::Blocked(reason) => return Err(Turned::finally(reason.clone())),
+            Known::Fails(reason) => reason.clone(),
+            Known::Untried => {
+                if let Some(shares) = fit(cluster, shape) {
+                    return Ok(shares);
+                }
+                match hopeless(cluster, shape) {
+                    Some(reason) => {
+                        shape.known = Known::Blocked(reason.clone());
+                        return Err(Turned::finally(reason));
+                    }
+                    None => {
+                        let reason = explain(cluster, shape);
+                        shape.known = Known::Fails(reason.clone());
+                        reason
+                    }
+                }
+            }
         };
-        if kept > 0 {
+        if keep(cluster, shape, job) > 0 {
             return Err(Turned {
                 reason,
                 is_final: false,
@@ -180,6 +180,15 @@ impl<'a> Desk<'a> {
             number
         })
     }
+}
+
+/// Why there is nothing to keep for a shape that does not fit: too few of the right nodes are up, or all of them are
+/// kept already.
+fn hopeless(cluster: &mut Cluster<'_>, shape: &Shape<'_>) -> Option<Reason> {
+    if !can_hope(cluster, shape) {
+        return Some(explain(cluster, shape));
+    }
+    all_kept(cluster, shape).map(Reason::BehindJob)
 }
 
 /// Not placed.

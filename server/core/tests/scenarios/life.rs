@@ -258,3 +258,27 @@ fn a_job_whose_attempts_get_lost_again_and_again_is_held() {
         Some("held after 20 attempts; lost: the node died")
     );
 }
+
+#[test]
+fn a_job_deleted_before_its_node_could_start_it_was_deleted() {
+    let mut world = one_node();
+    let job = world.queue("");
+    world.place();
+    world.delete(job).unwrap();
+    let (at, reason) = (world.now, "no such user".into());
+    world.report(job, ReportedPhase::Unstartable { at, reason });
+    assert_eq!(
+        (world.letter(job), world.exit_status(job)),
+        ('C', Some(271))
+    );
+}
+
+#[test]
+fn a_late_start_of_a_deleted_job_is_stopped_again() {
+    let mut world = one_node();
+    let job = world.queue("");
+    world.place();
+    world.delete(job).unwrap();
+    world.started(job);
+    assert_eq!(letters_of(&world), "Q>D!S!");
+}
