@@ -48,9 +48,20 @@ impl RunFolder {
     pub(crate) fn prepare(folder: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("making the run folder {}", folder.display()))?;
+        let lock = lock(folder)?;
+        // Left by a server that was killed: who waits for ours must not find these.
+        for name in [SOCKET, AGENTS_ADDR] {
+            let path = folder.join(name);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("removing {}", path.display()));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
         Ok(Self {
             folder: folder.to_owned(),
-            _lock: lock(folder)?,
+            _lock: lock,
         })
     }
 
@@ -65,13 +76,6 @@ impl RunFolder {
     /// When the path is too long for a socket or cannot be written.
     pub(crate) fn listen(&self) -> anyhow::Result<UnixListener> {
         let path = self.socket();
-        // Left by a server that was killed: ours is the lock, so nobody listens on it.
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("removing {}", path.display()));
-            }
-            Ok(()) | Err(_) => {}
-        }
         let socket = UnixListener::bind(&path);
         let socket = socket.with_context(|| format!("listening on {}", path.display()))?;
         std::fs::set_permissions(&path, Permissions::from_mode(0o666))

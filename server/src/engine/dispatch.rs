@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use capstan_core::{AttemptReport, Effect, Event, Job, Rejection, ReportedPhase, State};
+use capstan_core::{
+    Account, AttemptReport, Effect, Event, Job, JobState, Rejection, ReportedPhase, State,
+};
 use capstan_proto::wire::{self, server_message::Message};
 use capstan_store::PayloadReader;
 use capstan_types::{AgentId, AttemptId, JobId, JobPart, NodeName, Timestamp};
+use prost::Message as _;
 use tokio::sync::oneshot;
 
 use super::inbox::{Answer, Refused, Request};
@@ -16,6 +19,9 @@ use crate::telemetry::Telemetry;
 
 /// Linux's SIGTERM: what an attempt is told first.
 const SIGTERM: i32 = 15;
+
+/// Largest launch order, bytes: an agent's stream breaks at gRPC's 4 MiB, and the next hello would break it again.
+const LAUNCH_BYTES_MAX: usize = (4 << 20) - 1024;
 
 /// The engine's hands.
 pub(super) struct Dispatch {
@@ -160,7 +166,12 @@ impl Dispatch {
                     self.cut_off(&node);
                 }
             }
-            Effect::Account { at, job, record } => self.accounting.write(at, job, record),
+            Effect::Account { at, job, record } => {
+                if let (Account::Ended, JobState::Ended(ended)) = (&record, &job.state) {
+                    tracing::info!(job = %job.id, exit_status = ended.exit_status, "job ended");
+                }
+                self.accounting.write(at, job, record);
+            }
         }
     }
 
@@ -183,14 +194,17 @@ impl Dispatch {
         };
         tracing::info!(job = %job.id, attempt = %run.attempt, %node, "starting an attempt");
         let problem = match self.payloads.payload(payload_id(job.id)) {
-            Ok(Some(payload)) => {
-                let spec = launch::spec(state, job, node, &payload);
-                if let Some(spec) = spec {
+            Ok(Some(payload)) => match launch::spec(state, job, node, &payload) {
+                Some(spec) if spec.encoded_len() <= LAUNCH_BYTES_MAX => {
                     let spec = Some(spec);
                     self.send(node, Message::Start(wire::StartAttempt { spec }));
+                    return;
                 }
-                return;
-            }
+                Some(_) => {
+                    format!("script, variables and paths are over {LAUNCH_BYTES_MAX} bytes")
+                }
+                None => return,
+            },
             Ok(None) => "the script is not in the server's store".to_owned(),
             Err(error) => format!("the script cannot be read from the server's store: {error}"),
         };

@@ -49,8 +49,9 @@ impl Pending {
 /// Whether a plan after `event` may find more than one before it.
 fn is_plan_wanted_after(event: &Event) -> bool {
     match event {
+        // A held job takes nothing from anybody, and its hold speaks for itself.
+        Event::Submit(submission) => submission.holds.is_empty(),
         Event::ServerStarted(_)
-        | Event::Submit(_)
         | Event::Delete(_)
         | Event::Hold(_)
         | Event::Release(_)

@@ -94,16 +94,13 @@ pub(crate) fn start(
         later: Vec::new(),
         stop: None,
     };
-    engine.decide(vec![Request::Event {
-        event: Event::ServerStarted(settings),
-        answer: None,
-    }]);
+    let is_stored = engine.decide(vec![own(Event::ServerStarted(settings))]);
     if let Some(Err(error)) = engine.stop {
         return Err(anyhow::Error::new(error).context("storing that the server has started"));
     }
     anyhow::ensure!(
-        engine.state.settings().is_some(),
-        "the start of the server could not be stored"
+        is_stored,
+        "the start of the server could not be stored (the log says why); nothing was changed"
     );
     let thread = std::thread::Builder::new().name("engine".to_owned());
     let thread = thread.spawn(move || {
@@ -272,8 +269,8 @@ impl Engine {
         }
     }
 
-    /// Decides, stores, shows, answers and dispatches a group.
-    fn decide(&mut self, requests: Vec<Request>) {
+    /// Decides, stores, shows, answers and dispatches a group; returns whether it was stored.
+    fn decide(&mut self, requests: Vec<Request>) -> bool {
         let before = self.state.clone();
         let mut group = Pending::default();
         for request in requests {
@@ -282,7 +279,12 @@ impl Engine {
             }
             self.take(request, &mut group);
         }
-        match self.store.commit(&group.records) {
+        let stored = match group.records.as_slice() {
+            [] => Ok(()),
+            records => self.store.commit(records),
+        };
+        let is_stored = stored.is_ok();
+        match stored {
             Ok(()) => self.carry_out(group),
             Err(error) => self.undo(before, group, error),
         }
@@ -291,6 +293,7 @@ impl Engine {
         if !followups.is_empty() {
             self.decide(followups.into_iter().map(own).collect());
         }
+        is_stored
     }
 
     /// Decides one request.

@@ -2,7 +2,7 @@
 
 use capstan_core::{Job, JobSpec, Node, NodeShare, Payload, Run, State};
 use capstan_proto::wire;
-use capstan_types::{JobPart, JoinPath, NodeName};
+use capstan_types::{JobPart, JoinPath, NodeName, NodeSpec};
 
 use crate::view::paths::{stderr_path, stdout_path};
 use crate::view::words::{job_name, variable_list};
@@ -48,7 +48,7 @@ pub(crate) fn spec(
         node_file: node_file(run),
         gpu_file: gpu_file(run),
         cards: cards(share, state.node(node).map(AsRef::as_ref)),
-        num_nodes: run.shares.len() as u32,
+        num_nodes: node_count(&job.spec, run),
         num_ppn: first_ppn(&job.spec),
         cores: share.slots.len() as u32,
         memory_bytes: Some(share.memory_bytes).filter(|bytes| *bytes > 0),
@@ -122,6 +122,12 @@ fn cards(share: &NodeShare, node: Option<&Node>) -> Vec<wire::Card> {
         }
     });
     cards.collect()
+}
+
+/// `PBS_NUM_NODES`: nodes as asked for, which counts one node twice when it was named twice.
+fn node_count(spec: &JobSpec, run: &Run) -> u32 {
+    let asked = spec.nodes.as_ref().map(NodeSpec::node_count);
+    asked.unwrap_or(run.shares.len() as u32)
 }
 
 /// `PBS_NUM_PPN`: the first `ppn` of the request, 1 if there is none.

@@ -55,6 +55,9 @@ const DEFAULT_WALLTIME: &str = "168:00:00";
 const QUEUE_NAME_MAX: usize = 15;
 /// Longest name of a server, node or property.
 const NAME_MAX: usize = 255;
+/// Largest script that a site may allow, bytes: with its variables it must fit into one message to an agent, and gRPC
+/// takes 4 MiB.
+const SCRIPT_BYTES_MAX: u64 = 2 << 20;
 /// Most slots of a node.
 const SLOTS_MAX: u16 = 4096;
 
@@ -111,13 +114,10 @@ fn core_settings(file: &SettingsFile, host: &str) -> Result<capstan_core::Settin
         let problem = format!("at least node_down_after_secs ({down})");
         return Err(refuse("node_lost_after_secs", lost, problem));
     }
-    let script_bytes_max = file.script_bytes_max.unwrap_or(8 << 20);
-    if !(1..=256 << 20).contains(&script_bytes_max) {
-        return Err(refuse(
-            "script_bytes_max",
-            script_bytes_max,
-            "from 1 to 268435456",
-        ));
+    let script_bytes_max = file.script_bytes_max.unwrap_or(1 << 20);
+    if !(1..=SCRIPT_BYTES_MAX).contains(&script_bytes_max) {
+        let problem = format!("from 1 to {SCRIPT_BYTES_MAX}");
+        return Err(refuse("script_bytes_max", script_bytes_max, problem));
     }
     let queues = queues(file)?;
     let default_queue = file.default_queue.as_deref().unwrap_or(BATCH);

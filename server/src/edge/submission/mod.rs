@@ -23,7 +23,7 @@ const VALUE_BYTES_MAX: usize = 64 << 10;
 /// Most variables of one job.
 const VARIABLES_MAX: usize = 10_000;
 /// Bytes of all variables of one job.
-pub(crate) const VARIABLES_BYTES_MAX: usize = 2 << 20;
+pub(crate) const VARIABLES_BYTES_MAX: usize = 1 << 20;
 
 /// What a submission is judged by.
 pub(crate) struct Rules<'a> {
