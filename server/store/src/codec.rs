@@ -1,10 +1,11 @@
 //! Values as bytes: a version, then MessagePack with named fields, so that a field can be added with a default and an
 //! old value still reads. Format 1 is all there is; `tests/frozen` holds a store of it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use capstan_core::{Change, Job, Node, Payload, Settings};
-use capstan_types::{JobId, JobPart};
+use capstan_core::{Change, Event, Job, Node, Payload, Settings};
+use capstan_types::{JobId, JobPart, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -30,17 +31,84 @@ pub(crate) fn encode(
 
 /// Reads a value back.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
-    let fail = |problem: String| StoreError::Codec {
-        action: "read",
-        problem: problem.into(),
-    };
     match bytes.split_first() {
         Some((&VERSION, value)) => {
-            rmp_serde::from_slice(value).map_err(|error| fail(error.to_string()))
+            rmp_serde::from_slice(value).map_err(|error| unreadable(&error.to_string()))
         }
-        Some((version, _)) => Err(fail(format!("version {version} is not known"))),
-        None => Err(fail("it is empty".to_owned())),
+        Some((version, _)) => Err(unreadable(&format!("version {version} is not known"))),
+        None => Err(unreadable("it is empty")),
     }
+}
+
+/// Where a payload lies in the store's files. The index holds these and not the payloads: sled keeps what was written
+/// last in memory, several times what its cache is said to hold, and payloads are most of what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) file: PlaceFile,
+    /// Offset in the file, bytes.
+    pub(crate) at: u64,
+    /// Length, bytes.
+    pub(crate) bytes: u32,
+    /// crc32c of it.
+    pub(crate) crc: u32,
+}
+
+/// A file that holds payloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum PlaceFile {
+    /// The journal segment of this number.
+    Segment(u64),
+    /// The snapshot that includes records up to this one.
+    Snapshot(u64),
+}
+
+impl Place {
+    /// The place of `value` at `at` in `file`.
+    pub(crate) fn of(file: PlaceFile, at: u64, value: &[u8]) -> Self {
+        Self {
+            file,
+            at,
+            bytes: value.len() as u32,
+            crc: crc32c::crc32c(value),
+        }
+    }
+
+    /// As the index keeps it.
+    pub(crate) fn to_value(self) -> Result<Vec<u8>, StoreError> {
+        let (kind, number) = match self.file {
+            PlaceFile::Segment(number) => (0_u8, number),
+            PlaceFile::Snapshot(last) => (1, last),
+        };
+        let mut bytes = Vec::new();
+        encode(&(kind, number, self.at, self.bytes, self.crc), &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Reads it back.
+    pub(crate) fn from_value(value: &[u8]) -> Result<Self, StoreError> {
+        let (kind, number, at, bytes, crc): (u8, u64, u64, u32, u32) = decode(value)?;
+        let file = match kind {
+            0 => PlaceFile::Segment(number),
+            _ => PlaceFile::Snapshot(number),
+        };
+        Ok(Self {
+            file,
+            at,
+            bytes,
+            crc,
+        })
+    }
+}
+
+/// A change to be taken into the index; a payload's with its place.
+pub(crate) type Placed = (Change, Option<Place>);
+
+/// A [`Record`] as it is written: its payloads are left empty, because they stand before the records.
+#[derive(Serialize)]
+struct WrittenRecord<'a> {
+    at: Timestamp,
+    event: &'a Event,
+    changes: Vec<Change>,
 }
 
 /// The part of a [`Record`] that makes the state; the event is passed over unread.
@@ -49,14 +117,109 @@ pub(crate) struct Changed {
     pub(crate) changes: Vec<Change>,
 }
 
-/// Reads the changes of a group.
-pub(crate) fn decode_changes(body: &[u8]) -> Result<Vec<Changed>, StoreError> {
-    decode(body)
+/// Appends a group to `buffer`: the length of the payloads, each payload after its length, the records. Returns where
+/// in the buffer the payloads are.
+pub(crate) fn encode_group(
+    records: &[Record],
+    buffer: &mut Vec<u8>,
+) -> Result<Vec<Range<usize>>, StoreError> {
+    let begin = buffer.len();
+    buffer.extend_from_slice(&[0; 4]);
+    let mut ranges = Vec::new();
+    let empty = Arc::new(Payload::default());
+    let mut written = Vec::with_capacity(records.len());
+    for record in records {
+        let mut changes = record.changes.clone();
+        for change in &mut changes {
+            if let Change::PutPayload(_, payload) = change {
+                let payload = std::mem::replace(payload, empty.clone());
+                let start = buffer.len() + 4;
+                buffer.extend_from_slice(&[0; 4]);
+                encode(&*payload, buffer)?;
+                let length = (buffer.len() - start) as u32;
+                buffer[start - 4..start].copy_from_slice(&length.to_le_bytes());
+                ranges.push(start..buffer.len());
+            }
+        }
+        let Record { at, event, .. } = record;
+        written.push(WrittenRecord {
+            at: *at,
+            event,
+            changes,
+        });
+    }
+    let length = (buffer.len() - begin - 4) as u32;
+    buffer[begin..begin + 4].copy_from_slice(&length.to_le_bytes());
+    encode(&written, buffer)?;
+    Ok(ranges)
 }
 
-/// Reads a group.
+/// Where in the body of a group its payloads are, and where its records begin.
+fn split_group(body: &[u8]) -> Option<(Vec<Range<usize>>, usize)> {
+    let length = |at: usize| Some(u32::from_le_bytes(*body.get(at..)?.first_chunk()?) as usize);
+    let records = 4 + length(0)?;
+    let (mut ranges, mut at) = (Vec::new(), 4);
+    while at < records {
+        let start = at + 4;
+        at = start + length(at)?;
+        ranges.push(start..at);
+    }
+    (at == records && at <= body.len()).then_some((ranges, at))
+}
+
+fn group_parts(body: &[u8]) -> Result<(Vec<Range<usize>>, &[u8]), StoreError> {
+    let parts = split_group(body).map(|(ranges, records)| (ranges, &body[records..]));
+    parts.ok_or_else(|| unreadable("a group is cut short"))
+}
+
+/// Reads the changes of a group; payloads come back empty.
+pub(crate) fn decode_changes(body: &[u8]) -> Result<Vec<Changed>, StoreError> {
+    decode(group_parts(body)?.1)
+}
+
+/// Reads the changes of a group, each payload's with its range in the body.
+pub(crate) fn decode_placed(
+    body: &[u8],
+) -> Result<Vec<Vec<(Change, Option<Range<usize>>)>>, StoreError> {
+    let (ranges, records) = group_parts(body)?;
+    let mut ranges = ranges.into_iter();
+    let records: Vec<Changed> = decode(records)?;
+    let mut place = |change| match change {
+        Change::PutPayload(..) => {
+            let range = ranges
+                .next()
+                .ok_or_else(|| unreadable("a payload is missing"))?;
+            Ok((change, Some(range)))
+        }
+        _ => Ok((change, None)),
+    };
+    let placed = records
+        .into_iter()
+        .map(|record| record.changes.into_iter().map(&mut place).collect());
+    placed.collect()
+}
+
+/// Reads a group, payloads and all.
 pub(crate) fn decode_records(body: &[u8]) -> Result<Vec<Record>, StoreError> {
-    decode(body)
+    let (ranges, records) = group_parts(body)?;
+    let mut ranges = ranges.into_iter();
+    let mut records: Vec<Record> = decode(records)?;
+    for change in records.iter_mut().flat_map(|record| &mut record.changes) {
+        if let Change::PutPayload(_, payload) = change {
+            let range = ranges
+                .next()
+                .ok_or_else(|| unreadable("a payload is missing"))?;
+            *payload = decode_payload(&body[range])?;
+        }
+    }
+    Ok(records)
+}
+
+fn unreadable(problem: &str) -> StoreError {
+    StoreError::Codec {
+        action: "read",
+        problem: problem.into(),
+    }
 }
 
 /// First byte of the keys of the index, one per kind of value.
@@ -108,11 +271,14 @@ pub(crate) fn keys(change: &Change) -> Vec<(Vec<u8>, bool)> {
 }
 
 /// The value that a change puts; `None` for one that removes.
-pub(crate) fn value(change: &Change) -> Result<Option<Vec<u8>>, StoreError> {
+pub(crate) fn value((change, place): &Placed) -> Result<Option<Vec<u8>>, StoreError> {
     let mut bytes = Vec::new();
     match change {
         Change::PutJob(job) => encode(&**job, &mut bytes)?,
-        Change::PutPayload(_, payload) => encode(&**payload, &mut bytes)?,
+        Change::PutPayload(..) => {
+            let place = place.ok_or_else(|| unreadable("a payload has no place"))?;
+            return place.to_value().map(Some);
+        }
         Change::PutNode(node) => encode(&**node, &mut bytes)?,
         Change::PutSettings(settings) => encode(&**settings, &mut bytes)?,
         Change::SetNextSeq(next) | Change::SetNextAttempt(next) => encode(next, &mut bytes)?,

@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use capstan_core::State;
 
@@ -15,7 +16,7 @@ use crate::index::{Fault, Index, Mark, SpecSharing};
 use crate::journal::{self, End, EndRule, Groups, Journal};
 use crate::medium::{DiskFolder, Folder};
 use crate::payload::DiskReader;
-use crate::snapshot::{self, Part};
+use crate::snapshot::{self, Kind, Part};
 use crate::tail::{Ending, Tail};
 use crate::{
     IndexReport, OpenReport, PayloadReader, RebuildReason, Record, Statistics, Store, StoreError,
@@ -83,7 +84,7 @@ impl DiskStore {
         options: Options,
     ) -> Result<(Self, State, OpenReport), StoreError> {
         let segments = journal::segments(&*places.journal)?;
-        let snapshots = snapshot::list(&*places.snapshots)?;
+        let snapshots = snapshot::list(&*places.snapshots, Kind::Snapshot)?;
         let (found, start) = match segments.first() {
             None if snapshots.is_empty() && !places.index().exists() => {
                 (Found::Nothing, Start::nothing(&places, options)?)
@@ -92,7 +93,7 @@ impl DiskStore {
                 let path = places.journal.path().join("00000001.log");
                 return Err(StoreError::Missing { path });
             }
-            Some(oldest) => assemble(&places, options, oldest.header.first)?,
+            Some(_) => assemble(&places, options)?,
         };
         let newest = snapshots.first().copied().unwrap_or(0);
         let behind = segments
@@ -124,8 +125,8 @@ impl Store for DiskStore {
             return Ok(());
         }
         self.tail.wait_for_room();
-        let bytes = self.journal.append(records)?;
-        self.tail.push(records, bytes, self.journal.last());
+        let stored = self.journal.append(records)?;
+        self.tail.push(records, stored, self.journal.last());
         Ok(())
     }
 
@@ -203,8 +204,8 @@ impl Start {
     }
 }
 
-/// Puts the state together from what is there; the journal begins with record `oldest`.
-fn assemble(places: &Places, options: Options, oldest: u64) -> Result<(Found, Start), StoreError> {
+/// Puts the state together from what is there.
+fn assemble(places: &Places, options: Options) -> Result<(Found, Start), StoreError> {
     let begin = |state, read: &ReadOn, index| -> Result<Start, StoreError> {
         Ok(Start {
             state,
@@ -217,7 +218,7 @@ fn assemble(places: &Places, options: Options, oldest: u64) -> Result<(Found, St
             },
         })
     };
-    let fault = match open_index(places, options, oldest) {
+    let fault = match open_index(places, options) {
         Ok((index, mark, mut state)) => {
             let read = read_on(places, &mut state, mark.last)?;
             let journal = read.end.next - 1;
@@ -246,28 +247,50 @@ fn assemble(places: &Places, options: Options, oldest: u64) -> Result<(Found, St
     Ok((found, begin(state, &read, report)?))
 }
 
-/// Opens the index and reads the state from it.
-fn open_index(
-    places: &Places,
-    options: Options,
-    oldest: u64,
-) -> Result<(Index, Mark, State), Fault> {
-    let (index, mark) = Index::open(&places.index(), options.index_cache_bytes)?;
-    if mark.last + 1 < oldest {
-        return Err(Fault::Broken(RebuildReason::OlderThanJournal {
-            index: mark.last,
-            journal: oldest,
-        }));
-    }
-    let state = index.load(mark)?;
+/// Opens the index and reads the state of its time, from the image when there is one of that time: that takes no time
+/// of sled's, which opens meanwhile, and leaves its cache empty.
+fn open_index(places: &Places, options: Options) -> Result<(Index, Mark, State), Fault> {
+    let path = places.index();
+    let (opened, image) = thread::scope(|scope| {
+        let opening = scope.spawn(|| Index::open(&path, options.index_cache_bytes));
+        let image = read_image(&*places.snapshots);
+        let opened = opening.join();
+        let panicked = |_| {
+            Err(Fault::Broken(RebuildReason::Damaged(
+                "sled panicked".into(),
+            )))
+        };
+        (opened.unwrap_or_else(panicked), image)
+    });
+    let (index, mark) = opened?;
+    places.check(mark)?;
+    let state = match image {
+        Some((state, last)) if last == mark.last => state,
+        Some(_) | None => index.load(mark)?,
+    };
     Ok((index, mark, state))
+}
+
+/// The state in the newest image, and the last record in it. Any trouble with it is no more than a slower start.
+fn read_image(folder: &dyn Folder) -> Option<(State, u64)> {
+    let last = *snapshot::list(folder, Kind::Image).ok()?.first()?;
+    match read_state(folder, (Kind::Image, last)) {
+        Ok(state) => Some((state, last)),
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "image of the state cannot be used"
+            );
+            None
+        }
+    }
 }
 
 /// The state in the newest snapshot that can be read, and the last record in it; without snapshots, nothing and 0.
 pub(crate) fn newest_state(folder: &dyn Folder) -> Result<(State, u64), StoreError> {
     let mut first_error = None;
-    for last in snapshot::list(folder)? {
-        match read_state(folder, last) {
+    for last in snapshot::list(folder, Kind::Snapshot)? {
+        match read_state(folder, (Kind::Snapshot, last)) {
             Ok(state) => return Ok((state, last)),
             Err(error) => {
                 tracing::warn!(
@@ -281,11 +304,11 @@ pub(crate) fn newest_state(folder: &dyn Folder) -> Result<(State, u64), StoreErr
     first_error.map_or_else(|| Ok((State::default(), 0)), Err)
 }
 
-/// The state in the snapshot that includes records up to `last`.
-pub(crate) fn read_state(folder: &dyn Folder, last: u64) -> Result<State, StoreError> {
+/// The state in a snapshot or image.
+pub(crate) fn read_state(folder: &dyn Folder, source: (Kind, u64)) -> Result<State, StoreError> {
     let mut state = State::default();
     let mut sharing = SpecSharing::default();
-    snapshot::visit(folder, last, Part::State, |key, value| {
+    snapshot::visit(folder, source, Part::State, |key, value, _| {
         if let Some(change) = codec::change_of(key, value)? {
             state.absorb(&sharing.share(change));
         }

@@ -2,6 +2,7 @@
 //! writes snapshots. Nothing that is acknowledged depends on it; when the disk refuses the index, the store goes on
 //! without it and tries again from time to time.
 
+use std::error::Error;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -9,16 +10,18 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::index::{CopyError, Fault, Index, Mark, RawEntry};
+use crate::codec::{Place, PlaceFile, kind};
+use crate::index::{Fault, Index, Mark, RawEntry};
 use crate::medium::Folder;
-use crate::snapshot::{self, Part, SnapshotWriter};
+use crate::payload::read_place;
+use crate::snapshot::{self, Kind, Part, SnapshotWriter};
 use crate::tail::{Ending, Tail, Work};
-use crate::{Options, StoreError, codec, journal};
+use crate::{Options, RebuildReason, StoreError, journal};
 
 /// Between two tries to use or make an index, milliseconds.
 const RETRY_MS: u64 = 5_000;
-/// Entries written to a new index at once.
-const REBUILD_BATCH: usize = 512;
+/// Entries written to the index at once when there are many.
+const WRITE_BATCH: usize = 512;
 /// Broken indexes kept for a look at them.
 const DAMAGED_KEPT: usize = 2;
 
@@ -33,6 +36,28 @@ pub(crate) struct Places {
 impl Places {
     pub(crate) fn index(&self) -> PathBuf {
         self.dir.join("index")
+    }
+
+    /// Checks that what an index of this mark refers to, and lacks, is still there.
+    pub(crate) fn check(&self, mark: Mark) -> Result<(), Fault> {
+        let refused = |error: StoreError| Fault::Refused(error.to_string().into());
+        let segments = journal::segments(&*self.journal).map_err(refused)?;
+        let oldest = segments.first().map_or(1, |segment| segment.header.first);
+        if mark.last + 1 < oldest {
+            let (index, journal) = (mark.last, oldest);
+            return Err(Fault::Broken(RebuildReason::OlderThanJournal {
+                index,
+                journal,
+            }));
+        }
+        let snapshots = snapshot::list(&*self.snapshots, Kind::Snapshot).map_err(refused)?;
+        let has_base = mark.base == 0 || snapshots.contains(&mark.base);
+        match has_base && oldest <= mark.base + 1 {
+            true => Ok(()),
+            false => Err(Fault::Broken(RebuildReason::Dangling {
+                snapshot: mark.base,
+            })),
+        }
     }
 }
 
@@ -168,7 +193,7 @@ impl Following {
                     mark = index.apply(mark, &changes, last)?;
                     self.tail.applied(last);
                     is_dirty = true;
-                    self.snapshot_if_due(&index, mark)?;
+                    mark = self.snapshot_if_due(&index, mark)?;
                 }
                 Work::Flush => {
                     index.flush()?;
@@ -177,7 +202,8 @@ impl Following {
                 Work::StartOver => return Err(Fault::Refused("it is too far behind".into())),
                 Work::End(Ending::Abandoned) => return Ok(()),
                 Work::End(Ending::Clean) => {
-                    self.snapshot_if_due(&index, mark)?;
+                    mark = self.snapshot_if_due(&index, mark)?;
+                    self.write_image(&index, mark)?;
                     return index.sync();
                 }
             }
@@ -189,10 +215,11 @@ impl Following {
         let path = self.places.index();
         let (index, mark) = match Index::open(&path, self.options.index_cache_bytes) {
             Ok((index, mark)) => {
+                self.places.check(mark)?;
                 index.load(mark)?;
                 (index, mark)
             }
-            Err(Fault::Broken(crate::RebuildReason::Missing)) => self.rebuild(&path)?,
+            Err(Fault::Broken(RebuildReason::Missing)) => self.rebuild(&path)?,
             Err(fault) => return Err(fault),
         };
         Ok(self.raise(index, mark))
@@ -231,20 +258,32 @@ impl Following {
         };
         let mut batch: Vec<RawEntry> = Vec::new();
         let mut fault = None;
-        let visited = snapshot::visit(&*self.places.snapshots, last, Part::All, |key, value| {
-            batch.push((key.to_vec(), Some(value.to_vec())));
-            if batch.len() >= REBUILD_BATCH && fault.is_none() {
-                match index.write(mark, std::mem::take(&mut batch), 0) {
-                    Ok(next) => mark = next,
-                    Err(problem) => fault = Some(problem),
+        let source = (Kind::Snapshot, last);
+        let visited = snapshot::visit(
+            &*self.places.snapshots,
+            source,
+            Part::All,
+            |key, value, at| {
+                let value = match key.first() {
+                    Some(&kind::PAYLOAD) => {
+                        Place::of(PlaceFile::Snapshot(last), at, value).to_value()?
+                    }
+                    _ => value.to_vec(),
+                };
+                batch.push((key.to_vec(), Some(value)));
+                if batch.len() >= WRITE_BATCH && fault.is_none() {
+                    match index.write(mark, std::mem::take(&mut batch), 0) {
+                        Ok(next) => mark = next,
+                        Err(problem) => fault = Some(problem),
+                    }
                 }
-            }
-            Ok(())
-        });
+                Ok(())
+            },
+        );
         visited.map_err(refused)?;
         match fault {
             Some(fault) => Err(fault),
-            None => index.write(mark, batch, last),
+            None => index.write(Mark { base: last, ..mark }, batch, last),
         }
     }
 
@@ -259,15 +298,13 @@ impl Following {
         let groups = journal::Groups::new(journal, mark.last + 1, until, journal::EndRule::Trust);
         let mut groups = groups.map_err(refused)?;
         while let Some(group) = groups.next().map_err(refused)? {
-            let records = codec::decode_changes(group.body).map_err(refused)?;
-            let missed = records
-                .into_iter()
-                .zip(group.first..)
-                .filter(|(_, number)| *number > mark.last);
+            let records = group.placed().map_err(refused)?;
             let (mut changes, mut last) = (Vec::new(), mark.last);
-            for (record, number) in missed {
-                changes.extend(record.changes);
-                last = number;
+            for (record, number) in records.into_iter().zip(group.first..) {
+                if number > mark.last {
+                    changes.extend(record);
+                    last = number;
+                }
             }
             mark = index.apply(mark, &changes, last)?;
             self.tail.applied(last);
@@ -283,40 +320,87 @@ impl Following {
 
     /// Writes a snapshot when the journal has grown enough, and lets go of what is no longer needed. A snapshot that
     /// fails is tried again later; only a fault of the index is one here.
-    fn snapshot_if_due(&mut self, index: &Index, mark: Mark) -> Result<(), Fault> {
+    fn snapshot_if_due(&mut self, index: &Index, mark: Mark) -> Result<Mark, Fault> {
         let grown = self.tail.journal_bytes();
         if grown < self.snapshot_at {
-            return Ok(());
+            return Ok(mark);
         }
         match self.write_snapshot(index, mark) {
-            Ok(bytes) => {
+            Ok((mark, bytes)) => {
                 self.tail.snapshot_written(grown);
                 self.snapshot_at = self.options.snapshot_after_bytes.max(bytes);
-                Ok(())
+                Ok(mark)
             }
             Err(CopyError::Index(fault)) => Err(fault),
-            Err(CopyError::Snapshot(error)) => {
+            Err(CopyError::Disk(error)) => {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = &error as &dyn Error,
                     "snapshot failed; the journal goes on growing"
                 );
                 self.snapshot_at = grown + self.options.snapshot_after_bytes / 4;
-                Ok(())
+                snapshot::discard(&*self.places.snapshots);
+                Ok(mark)
             }
         }
     }
 
-    fn write_snapshot(&self, index: &Index, mark: Mark) -> Result<u64, CopyError> {
-        let mut writer = SnapshotWriter::begin(self.places.snapshots.clone(), mark.last)
-            .map_err(CopyError::Snapshot)?;
-        index.copy_to(&mut writer)?;
-        let bytes = writer.finish().map_err(CopyError::Snapshot)?;
-        let oldest = snapshot::prune(&*self.places.snapshots).map_err(CopyError::Snapshot)?;
-        if let Some(oldest) = oldest {
-            journal::prune(&*self.places.journal, oldest).map_err(CopyError::Snapshot)?;
+    /// Copies everything into a snapshot and lets the index refer to the payloads there; returns the snapshot's size.
+    fn write_snapshot(&self, index: &Index, mark: Mark) -> Result<(Mark, u64), CopyError> {
+        let last = mark.last;
+        let mut writer = SnapshotWriter::begin(self.places.snapshots.clone(), last)?;
+        index.visit(&kind::STATE, |key, value| {
+            Ok::<_, CopyError>(writer.add(key, value).map(drop)?)
+        })?;
+        let mut moved: Vec<RawEntry> = Vec::new();
+        index.visit(&[kind::PAYLOAD], |key, value| {
+            let payload = read_place(&self.places, Place::from_value(value)?)?;
+            let at = writer.add(key, &payload)?;
+            let place = Place::of(PlaceFile::Snapshot(last), at, &payload);
+            moved.push((key.to_vec(), Some(place.to_value()?)));
+            Ok::<_, CopyError>(())
+        })?;
+        let bytes = writer.finish(Kind::Snapshot)?;
+        let mut mark = mark;
+        for part in moved.chunks(WRITE_BATCH) {
+            mark = index.write(mark, part.to_vec(), last)?;
         }
-        tracing::info!(record = mark.last, bytes, "snapshot written");
-        Ok(bytes)
+        mark = index.write(Mark { base: last, ..mark }, Vec::new(), last)?;
+        // What the index referred to before may go only when it durably no longer does.
+        index.sync()?;
+        if let Some(oldest) = snapshot::prune(&*self.places.snapshots, Kind::Snapshot)? {
+            journal::prune(&*self.places.journal, oldest)?;
+        }
+        tracing::info!(record = last, bytes, "snapshot written");
+        Ok((mark, bytes))
+    }
+
+    /// Writes the image from which the next start reads the state. Without it that start is slower, no more.
+    fn write_image(&self, index: &Index, mark: Mark) -> Result<(), Fault> {
+        let folder = &self.places.snapshots;
+        let write = || -> Result<(), CopyError> {
+            if snapshot::list(&**folder, Kind::Image)?.first() == Some(&mark.last) {
+                return Ok(());
+            }
+            let mut writer = SnapshotWriter::begin(folder.clone(), mark.last)?;
+            index.visit(&kind::STATE, |key, value| {
+                Ok::<_, CopyError>(writer.add(key, value).map(drop)?)
+            })?;
+            writer.finish(Kind::Image)?;
+            snapshot::prune(&**folder, Kind::Image)?;
+            Ok(())
+        };
+        match write() {
+            Ok(()) => Ok(()),
+            Err(CopyError::Index(fault)) => Err(fault),
+            Err(CopyError::Disk(error)) => {
+                tracing::warn!(
+                    error = &error as &dyn Error,
+                    "image of the state is not written"
+                );
+                snapshot::discard(&**folder);
+                Ok(())
+            }
+        }
     }
 
     fn failed(&self, problem: &str) -> StoreError {
@@ -327,17 +411,33 @@ impl Following {
     }
 }
 
+/// Why a snapshot could not be made.
+#[derive(Debug)]
+enum CopyError {
+    Index(Fault),
+    Disk(StoreError),
+}
+
+impl From<Fault> for CopyError {
+    fn from(fault: Fault) -> Self {
+        Self::Index(fault)
+    }
+}
+
+impl From<StoreError> for CopyError {
+    fn from(error: StoreError) -> Self {
+        Self::Disk(error)
+    }
+}
+
 /// The last record of the newest snapshot that is whole.
 fn newest_whole_snapshot(folder: &dyn Folder) -> Result<Option<u64>, StoreError> {
     let mut first_error = None;
-    for last in snapshot::list(folder)? {
-        match snapshot::visit(folder, last, Part::All, |_, _| Ok(())) {
+    for last in snapshot::list(folder, Kind::Snapshot)? {
+        match snapshot::visit(folder, (Kind::Snapshot, last), Part::All, |_, _, _| Ok(())) {
             Ok(_) => return Ok(Some(last)),
             Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "snapshot cannot be used"
-                );
+                tracing::warn!(error = &error as &dyn Error, "snapshot cannot be used");
                 first_error.get_or_insert(error);
             }
         }

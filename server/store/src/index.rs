@@ -14,11 +14,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use capstan_core::{Change, Payload, State};
+use capstan_core::{Change, State};
 use capstan_types::JobId;
 
-use crate::codec::{self, kind};
-use crate::snapshot::SnapshotWriter;
+use crate::codec::{self, Place, Placed, kind};
 use crate::{RebuildReason, StoreError};
 
 /// Format of keys, values and mark together; another one is not read but made again.
@@ -34,8 +33,10 @@ const LOCKED: &str = "could not acquire lock";
 pub(crate) struct Mark {
     /// The last record taken in.
     pub(crate) last: u64,
+    /// The snapshot that older payloads are in; the others are in the journal behind it. 0 for none.
+    pub(crate) base: u64,
     /// XOR over all entries but payloads.
-    sum: u64,
+    pub(crate) sum: u64,
 }
 
 /// Why the index does not work.
@@ -97,7 +98,7 @@ impl Index {
     fn read_mark(&self) -> Result<Mark, Fault> {
         let mark = guard(|| self.db.get(MARK_KEY))?;
         let mark = mark.ok_or(Fault::Broken(RebuildReason::Unfinished))?;
-        let bytes: &[u8; 18] = mark[..]
+        let bytes: &[u8; 26] = mark[..]
             .try_into()
             .map_err(|_| Fault::Broken(RebuildReason::Format))?;
         let (format, rest) = bytes.split_at(2);
@@ -111,7 +112,8 @@ impl Index {
         };
         Ok(Mark {
             last: number(&rest[..8]),
-            sum: number(&rest[8..]),
+            base: number(&rest[8..16]),
+            sum: number(&rest[16..]),
         })
     }
 
@@ -120,17 +122,15 @@ impl Index {
         let mut state = State::default();
         let mut sum = 0;
         let mut sharing = SpecSharing::default();
-        for kind in kind::STATE {
-            let mut entries = self.db.scan_prefix([kind]);
-            while let Some((key, value)) = guard(|| entries.next().transpose())? {
-                sum ^= entry_sum(&key, &value);
-                let change =
-                    codec::change_of(&key, &value).map_err(|error| damaged(&error.to_string()))?;
-                if let Some(change) = change {
-                    state.absorb(&sharing.share(change));
-                }
+        self.visit(&kind::STATE, |key, value| {
+            sum ^= entry_sum(key, value);
+            let change =
+                codec::change_of(key, value).map_err(|error| damaged(&error.to_string()))?;
+            if let Some(change) = change {
+                state.absorb(&sharing.share(change));
             }
-        }
+            Ok::<(), Fault>(())
+        })?;
         match sum == mark.sum {
             true => Ok(state),
             false => Err(damaged("its contents are not what was written")),
@@ -138,10 +138,10 @@ impl Index {
     }
 
     /// Takes in changes, in order, and then has followed up to record `last`. All or nothing.
-    pub(crate) fn apply(&self, mark: Mark, changes: &[Change], last: u64) -> Result<Mark, Fault> {
-        let mut newest: BTreeMap<Vec<u8>, Option<&Change>> = BTreeMap::new();
+    pub(crate) fn apply(&self, mark: Mark, changes: &[Placed], last: u64) -> Result<Mark, Fault> {
+        let mut newest: BTreeMap<Vec<u8>, Option<&Placed>> = BTreeMap::new();
         for change in changes {
-            for (key, is_put) in codec::keys(change) {
+            for (key, is_put) in codec::keys(&change.0) {
                 newest.insert(key, is_put.then_some(change));
             }
         }
@@ -178,17 +178,19 @@ impl Index {
         }
         let mut bytes = FORMAT.to_be_bytes().to_vec();
         bytes.extend_from_slice(&last.to_be_bytes());
+        bytes.extend_from_slice(&mark.base.to_be_bytes());
         bytes.extend_from_slice(&sum.to_be_bytes());
         batch.insert(MARK_KEY, bytes);
         guard(|| self.db.apply_batch(batch))?;
-        Ok(Mark { last, sum })
+        let base = mark.base;
+        Ok(Mark { last, base, sum })
     }
 
-    /// The payload stored under `id`.
-    pub(crate) fn payload(&self, id: JobId) -> Result<Option<Arc<Payload>>, StoreError> {
+    /// Where the payload stored under `id` is.
+    pub(crate) fn payload_place(&self, id: JobId) -> Result<Option<Place>, StoreError> {
         let key = codec::job_key(kind::PAYLOAD, id);
         match guard(|| self.db.get(key)) {
-            Ok(Some(value)) => codec::decode_payload(&value).map(Some),
+            Ok(Some(value)) => Place::from_value(&value).map(Some),
             Ok(None) => Ok(None),
             Err(fault) => Err(StoreError::Index {
                 path: self.path.clone(),
@@ -197,14 +199,16 @@ impl Index {
         }
     }
 
-    /// Copies everything into a snapshot.
-    pub(crate) fn copy_to(&self, snapshot: &mut SnapshotWriter) -> Result<(), CopyError> {
-        for kind in kind::STATE.into_iter().chain([kind::PAYLOAD]) {
-            let mut entries = self.db.scan_prefix([kind]);
-            while let Some((key, value)) =
-                guard(|| entries.next().transpose()).map_err(CopyError::Index)?
-            {
-                snapshot.add(&key, &value).map_err(CopyError::Snapshot)?;
+    /// Calls `visit` with the key and value of each entry of these kinds.
+    pub(crate) fn visit<E: From<Fault>>(
+        &self,
+        kinds: &[u8],
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for kind in kinds {
+            let mut entries = self.db.scan_prefix([*kind]);
+            while let Some((key, value)) = guard(|| entries.next().transpose())? {
+                visit(&key, &value)?;
             }
         }
         Ok(())
@@ -226,18 +230,15 @@ impl Index {
 
 impl Mark {
     /// Of an empty index.
-    pub(crate) const EMPTY: Self = Self { last: 0, sum: 0 };
+    pub(crate) const EMPTY: Self = Self {
+        last: 0,
+        base: 0,
+        sum: 0,
+    };
 }
 
 /// A key, and its value unless it is to be removed.
 pub(crate) type RawEntry = (Vec<u8>, Option<Vec<u8>>);
-
-/// Why a snapshot could not be made.
-#[derive(Debug)]
-pub(crate) enum CopyError {
-    Index(Fault),
-    Snapshot(StoreError),
-}
 
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -9,7 +9,7 @@ mod read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::codec;
+use crate::codec::{self, Place, PlaceFile};
 use crate::frame::{FILE_HEADER_BYTES, FileHeader};
 use crate::medium::{Folder, Medium};
 use crate::{Record, StoreError};
@@ -51,6 +51,15 @@ struct Open {
     header: FileHeader,
     medium: Box<dyn Medium>,
     size: u64,
+}
+
+/// A group that is stored.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    /// Its size in the journal, bytes.
+    pub(crate) bytes: u64,
+    /// Where its payloads are, in order.
+    pub(crate) places: Vec<Place>,
 }
 
 /// What was done since the journal was opened.
@@ -123,11 +132,11 @@ impl Journal {
         self.next - 1
     }
 
-    /// Appends one group; returns the bytes that it took.
+    /// Appends one group.
     ///
     /// # Errors
     /// As [`crate::Store::commit`].
-    pub(crate) fn append(&mut self, records: &[Record]) -> Result<u64, StoreError> {
+    pub(crate) fn append(&mut self, records: &[Record]) -> Result<Stored, StoreError> {
         if self.is_poisoned {
             return Err(StoreError::Poisoned { path: self.path() });
         }
@@ -141,13 +150,13 @@ impl Journal {
         result
     }
 
-    fn try_append(&mut self, records: &[Record]) -> Result<u64, StoreError> {
+    fn try_append(&mut self, records: &[Record]) -> Result<Stored, StoreError> {
         if self.open.size >= self.segment_bytes {
             self.open = begin_segment(&*self.folder, self.open.number + 1, self.next)?;
             self.counts.fsyncs += 1;
         }
         FileHeader::begin(&mut self.buffer);
-        codec::encode(records, &mut self.buffer)?;
+        let payloads = codec::encode_group(records, &mut self.buffer)?;
         let items = u32::try_from(records.len()).unwrap_or(u32::MAX);
         self.open
             .header
@@ -163,13 +172,18 @@ impl Journal {
             return Err(self.undo(action, source));
         }
         let bytes = self.buffer.len() as u64;
+        let (file, begin) = (PlaceFile::Segment(self.open.number), self.open.size);
+        let place = |range: std::ops::Range<usize>| {
+            Place::of(file, begin + range.start as u64, &self.buffer[range])
+        };
+        let places = payloads.into_iter().map(place).collect();
         self.open.size += bytes;
         self.next += records.len() as u64;
         self.counts.groups += 1;
         self.counts.records += records.len() as u64;
         self.counts.fsyncs += 1;
         self.counts.bytes += bytes;
-        Ok(bytes)
+        Ok(Stored { bytes, places })
     }
 
     /// Cuts a refused group off again. The cut is synced as well: otherwise a power cut could bring back a group that

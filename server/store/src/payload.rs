@@ -1,15 +1,15 @@
-//! Reading payloads while the writer writes: young ones from the tail, the others from the index, and when there is
-//! no index to trust, from the journal and the snapshot themselves, slowly.
+//! Reading payloads while the writer writes: young ones from the tail, the others from where the index says they
+//! are, and when there is no index to trust, by searching journal and snapshot, slowly.
 
 use std::sync::Arc;
 
 use capstan_core::{Change, Payload};
 use capstan_types::JobId;
 
-use crate::codec::{self, kind};
+use crate::codec::{self, Place, PlaceFile, kind};
 use crate::follower::Places;
-use crate::journal::{EndRule, Groups};
-use crate::snapshot::{self, Part};
+use crate::journal::{self, EndRule, Groups};
+use crate::snapshot::{self, Kind, Part};
 use crate::tail::{Phase, Sight, Tail};
 use crate::{PayloadReader, StoreError};
 
@@ -42,9 +42,14 @@ impl DiskReader {
         {
             return Ok(known);
         }
-        let found = index.map(|index| index.payload(id));
-        match found {
-            Some(Ok(known)) => return Ok(known),
+        let place = index.map(|index| index.payload_place(id));
+        match place {
+            Some(Ok(None)) => return Ok(None),
+            Some(Ok(Some(place))) => {
+                return read_place(&self.places, place)
+                    .and_then(|value| codec::decode_payload(&value))
+                    .map(Some);
+            }
             Some(Err(error)) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -62,10 +67,12 @@ impl DiskReader {
         let journal = self.places.journal.clone();
         let mut groups = Groups::new(journal, after + 1, until, EndRule::Trust)?;
         while let Some(group) = groups.next()? {
-            let records = codec::decode_changes(group.body)?;
-            for change in records.into_iter().flat_map(|record| record.changes) {
+            for (change, range) in codec::decode_placed(group.body)?.into_iter().flatten() {
                 match change {
-                    Change::PutPayload(of, payload) if of == id => known = Some(Some(payload)),
+                    Change::PutPayload(of, _) if of == id => {
+                        let payload = range.map(|range| codec::decode_payload(&group.body[range]));
+                        known = Some(payload.transpose()?);
+                    }
                     Change::RemoveJob(of) if of == id => known = Some(None),
                     Change::PutPayload(..)
                     | Change::RemoveJob(_)
@@ -85,12 +92,12 @@ impl DiskReader {
         let key = codec::job_key(kind::PAYLOAD, id);
         let mut found = None;
         let mut base = 0;
-        for last in snapshot::list(&*self.places.snapshots)? {
+        for last in snapshot::list(&*self.places.snapshots, Kind::Snapshot)? {
             let visited = snapshot::visit(
                 &*self.places.snapshots,
-                last,
+                (Kind::Snapshot, last),
                 Part::Payloads,
-                |entry, value| {
+                |entry, value, _| {
                     if entry == key {
                         found = Some(codec::decode_payload(value)?);
                     }
@@ -116,5 +123,33 @@ impl PayloadReader for DiskReader {
             Err(StoreError::Missing { .. } | StoreError::Io { .. }) => self.look(id),
             other => other,
         }
+    }
+}
+
+/// Reads the bytes of a payload.
+pub(crate) fn read_place(places: &Places, place: Place) -> Result<Vec<u8>, StoreError> {
+    let (folder, name) = match place.file {
+        PlaceFile::Segment(number) => (&places.journal, journal::name(number)),
+        PlaceFile::Snapshot(last) => (&places.snapshots, Kind::Snapshot.name(last)),
+    };
+    let path = folder.path().join(&name);
+    let medium = folder.open(&name).map_err(StoreError::io("open", &path))?;
+    let mut value = vec![0; place.bytes as usize];
+    let mut have = 0;
+    while have < value.len() {
+        let read = medium.read_at(place.at + have as u64, &mut value[have..]);
+        match read.map_err(StoreError::io("read", &path))? {
+            0 => break,
+            count => have += count,
+        }
+    }
+    match crc32c::crc32c(&value) == place.crc {
+        true => Ok(value),
+        false => Err(StoreError::Damaged {
+            path,
+            offset: place.at,
+            problem: "a payload has a wrong checksum",
+            remedy: "delete the job, or restore this file from a backup",
+        }),
     }
 }

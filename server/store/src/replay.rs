@@ -10,7 +10,8 @@ use capstan_core::State;
 use crate::disk::read_state;
 use crate::journal::{self, EndRule, Groups};
 use crate::medium::{DiskFolder, Folder};
-use crate::{Record, StoreError, codec, snapshot};
+use crate::snapshot::{self, Kind};
+use crate::{Record, StoreError, codec};
 
 /// Records that are still kept, in order. Iterate it.
 pub struct Replay {
@@ -38,12 +39,12 @@ pub fn replay(dir: &Path) -> Result<Replay, StoreError> {
     let (start, last) = match oldest {
         1 => (State::default(), 0),
         _ => {
-            let mut reachable = snapshot::list(&snapshots)?;
+            let mut reachable = snapshot::list(&snapshots, Kind::Snapshot)?;
             reachable.retain(|last| last + 1 >= oldest);
             let last = *reachable.last().ok_or_else(|| StoreError::Missing {
                 path: snapshots.path().to_path_buf(),
             })?;
-            (read_state(&snapshots, last)?, last)
+            (read_state(&snapshots, (Kind::Snapshot, last))?, last)
         }
     };
     Ok(Replay {

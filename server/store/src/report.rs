@@ -60,6 +60,11 @@ pub enum RebuildReason {
         /// The first record in the journal.
         journal: u64,
     },
+    /// It refers to payloads in a snapshot (0: in the journal's beginning) that is gone.
+    Dangling {
+        /// The last record in that snapshot.
+        snapshot: u64,
+    },
     /// Written in another format.
     Format,
     /// The server was stopped while it was being made.
@@ -126,6 +131,9 @@ impl fmt::Display for RebuildReason {
                     f,
                     "it ended at record {index}, but the journal begins at {journal}"
                 )
+            }
+            Self::Dangling { snapshot } => {
+                write!(f, "it refers to snapshot {snapshot}, which is gone")
             }
             Self::Format => f.write_str("it had another format"),
             Self::Unfinished => f.write_str("it was not finished"),

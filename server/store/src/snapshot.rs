@@ -1,13 +1,15 @@
 //! Snapshots: everything the index holds after a given record, in one checksummed file, from which the index can be
 //! made again when the journal no longer reaches back to the beginning. The state stands before the payloads, so that
-//! a start reads the former only.
+//! a start reads the former only, and the index refers to the payloads in it.
+//!
+//! An *image* is a snapshot of the state alone, written at a clean end: reading it is the fastest start.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::StoreError;
 use crate::codec::kind;
-use crate::frame::{FILE_HEADER_BYTES, FileHeader, FrameReader, Next};
+use crate::frame::{FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FileHeader, FrameReader, Next};
 use crate::medium::{Folder, Medium};
 
 /// First bytes of a snapshot.
@@ -37,32 +39,66 @@ pub(crate) enum Part {
     All,
 }
 
-fn name(last: u64) -> String {
-    format!("{last:010}.snap")
+/// What a file in the folder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// State and payloads.
+    Snapshot,
+    /// The state alone.
+    Image,
 }
 
-/// The last record that each snapshot in `folder` includes, newest first.
-pub(crate) fn list(folder: &dyn Folder) -> Result<Vec<u64>, StoreError> {
+impl Kind {
+    const fn extension(self) -> &'static str {
+        match self {
+            Self::Snapshot => ".snap",
+            Self::Image => ".state",
+        }
+    }
+
+    /// How many are kept.
+    const fn kept(self) -> usize {
+        match self {
+            Self::Snapshot => SNAPSHOTS_KEPT,
+            Self::Image => 1,
+        }
+    }
+
+    /// The file's name.
+    pub(crate) fn name(self, last: u64) -> String {
+        format!("{last:010}{}", self.extension())
+    }
+}
+
+/// The last record that each file of this kind includes, newest first.
+pub(crate) fn list(folder: &dyn Folder, kind: Kind) -> Result<Vec<u64>, StoreError> {
     let names = folder
         .names()
         .map_err(StoreError::io("list", folder.path()))?;
-    let last = |name: &String| name.strip_suffix(".snap")?.parse::<u64>().ok();
+    let last = |name: &String| name.strip_suffix(kind.extension())?.parse::<u64>().ok();
     let mut found: Vec<u64> = names.iter().filter_map(last).collect();
     found.sort_unstable_by(|a, b| b.cmp(a));
     Ok(found)
 }
 
-/// Removes all but the newest snapshots; returns the last record of the oldest one kept.
-pub(crate) fn prune(folder: &dyn Folder) -> Result<Option<u64>, StoreError> {
-    let found = list(folder)?;
-    let (kept, old) = found.split_at(found.len().min(SNAPSHOTS_KEPT));
+/// Removes all but the newest files of this kind; returns the last record of the oldest one kept.
+pub(crate) fn prune(folder: &dyn Folder, kind: Kind) -> Result<Option<u64>, StoreError> {
+    let found = list(folder, kind)?;
+    let (kept, old) = found.split_at(found.len().min(kind.kept()));
     for last in old {
-        let path = folder.path().join(name(*last));
+        let path = folder.path().join(kind.name(*last));
         folder
-            .remove(&name(*last))
+            .remove(&kind.name(*last))
             .map_err(StoreError::io("remove", &path))?;
     }
     Ok(kept.last().copied())
+}
+
+/// Removes what an attempt to write a snapshot has left, which takes room.
+pub(crate) fn discard(folder: &dyn Folder) {
+    if let Err(error) = folder.remove(TEMPORARY) {
+        tracing::debug!(%error, "nothing to discard");
+    }
 }
 
 /// A snapshot being written. Nothing of it counts before [`Self::finish`].
@@ -98,8 +134,8 @@ impl SnapshotWriter {
         })
     }
 
-    /// Adds an entry; the state's before the payloads'.
-    pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+    /// Adds an entry, the state's before the payloads'; returns where its value will be in the file.
+    pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) -> Result<u64, StoreError> {
         let section = match key.first() {
             Some(&kind::PAYLOAD) => section::PAYLOADS,
             _ => section::STATE,
@@ -116,19 +152,21 @@ impl SnapshotWriter {
         self.chunk
             .extend_from_slice(&(value.len() as u32).to_le_bytes());
         self.chunk.extend_from_slice(key);
+        let at = self.at + self.chunk.len() as u64;
         self.chunk.extend_from_slice(value);
-        Ok(())
+        Ok(at)
     }
 
-    /// Puts the snapshot in its place, durably; returns its size in bytes.
-    pub(crate) fn finish(mut self) -> Result<u64, StoreError> {
+    /// Puts it in its place as a file of this kind, durably; returns its size in bytes.
+    pub(crate) fn finish(mut self, kind: Kind) -> Result<u64, StoreError> {
         if self.items > 0 {
             self.write_chunk()?;
         }
         self.begin_chunk(section::END);
         self.write_chunk()?;
         let placed = self.medium.sync().and_then(|()| {
-            self.folder.rename(TEMPORARY, &name(self.header.first))?;
+            self.folder
+                .rename(TEMPORARY, &kind.name(self.header.first))?;
             self.folder.sync()
         });
         placed.map_err(StoreError::io("write", &self.path()))?;
@@ -157,18 +195,18 @@ impl SnapshotWriter {
     }
 }
 
-/// Calls `visit` with the key and value of each entry of the snapshot that includes records up to `last`; returns its
-/// size in bytes.
+/// Calls `visit` with the key and value of each entry, and with the value's place in the file; returns the file's size
+/// in bytes.
 ///
 /// # Errors
 /// When it is damaged (entries may have been visited by then), or `visit` fails.
 pub(crate) fn visit(
     folder: &dyn Folder,
-    last: u64,
+    (kind, last): (Kind, u64),
     part: Part,
-    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    mut visit: impl FnMut(&[u8], &[u8], u64) -> Result<(), StoreError>,
 ) -> Result<u64, StoreError> {
-    let name = name(last);
+    let name = kind.name(last);
     let path = folder.path().join(&name);
     let medium = folder.open(&name).map_err(StoreError::io("open", &path))?;
     let header = FileHeader::read(&*medium, MAGIC, &path)?.filter(|header| header.first == last);
@@ -192,7 +230,8 @@ pub(crate) fn visit(
             (section::STATE, Part::Payloads) => {}
             (section::STATE, Part::State | Part::All)
             | (section::PAYLOADS, Part::Payloads | Part::All) => {
-                let whole = visit_chunk(entries, &mut visit)?;
+                let begin = at + FRAME_HEADER_BYTES as u64 + 1;
+                let whole = visit_chunk(entries, begin, &mut visit)?;
                 whole.ok_or_else(|| {
                     damaged(reader.path().to_path_buf(), at, "an entry is cut short")
                 })?;
@@ -209,16 +248,19 @@ pub(crate) fn visit(
     }
 }
 
-/// Visits the entries of one chunk; `None` when they do not fill it.
+/// Visits the entries of one chunk, which begin at `begin` in the file; `None` when they do not fill it.
 fn visit_chunk(
-    mut entries: &[u8],
-    visit: &mut impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    chunk: &[u8],
+    begin: u64,
+    visit: &mut impl FnMut(&[u8], &[u8], u64) -> Result<(), StoreError>,
 ) -> Result<Option<()>, StoreError> {
+    let mut entries = chunk;
     while !entries.is_empty() {
-        let Some((entry, rest)) = split_entry(entries) else {
+        let Some(((key, value), rest)) = split_entry(entries) else {
             return Ok(None);
         };
-        visit(entry.0, entry.1)?;
+        let at = begin + (chunk.len() - rest.len() - value.len()) as u64;
+        visit(key, value, at)?;
         entries = rest;
     }
     Ok(Some(()))

@@ -9,14 +9,16 @@ use capstan_core::{Change, Payload};
 use capstan_types::JobId;
 
 use crate::Record;
+use crate::codec::Placed;
 use crate::index::Index;
+use crate::journal::Stored;
 
 /// The writer waits when so many bytes wait for the index.
-pub(crate) const TAIL_BYTES_MAX: u64 = 16 << 20;
+pub(crate) const TAIL_BYTES_MAX: u64 = 8 << 20;
 /// It waits no longer than this: an index that hangs must not stop the server.
 const ROOM_WAIT_MS_MAX: u64 = 10_000;
 /// The follower takes at most about so many bytes at once.
-const BATCH_BYTES: u64 = 2 << 20;
+const BATCH_BYTES: u64 = 512 << 10;
 /// How long the follower lets changes gather: most jobs change several times in a row, and the index needs only the
 /// last of it.
 const GATHER_MS: u64 = 50;
@@ -63,7 +65,7 @@ struct TailState {
 struct Entry {
     last: u64,
     bytes: u64,
-    changes: Vec<Change>,
+    changes: Vec<Placed>,
 }
 
 /// A payload put (or removed) by record `last`.
@@ -86,7 +88,7 @@ pub(crate) enum Ending {
 #[derive(Debug)]
 pub(crate) enum Work {
     /// Take in these changes, up to this record.
-    Apply(Vec<Change>, u64),
+    Apply(Vec<Placed>, u64),
     /// Nothing has come for a while: flush.
     Flush,
     /// The tail has let go of changes that the index lacks.
@@ -161,30 +163,34 @@ impl Tail {
         }
     }
 
-    /// Takes a committed group in; `bytes` is its size in the journal, `last` the number of its last record.
-    pub(crate) fn push(&self, records: &[Record], bytes: u64, last: u64) {
+    /// Takes a committed group in, whose last record has number `last`.
+    pub(crate) fn push(&self, records: &[Record], stored: Stored, last: u64) {
+        let Stored { bytes, places } = stored;
+        let mut places = places.into_iter();
         let mut state = self.lock();
         state.committed = last;
         state.journal_bytes += bytes;
         if state.phase == Phase::Down {
             return;
         }
-        let changes: Vec<Change> = records
-            .iter()
-            .flat_map(|record| record.changes.iter().cloned())
-            .collect();
-        for change in &changes {
-            let (id, payload) = match change {
-                Change::PutPayload(id, payload) => (*id, Some(payload.clone())),
-                Change::RemoveJob(id) => (*id, None),
+        let mut changes = Vec::new();
+        for change in records.iter().flat_map(|record| &record.changes) {
+            let (young, place) = match change {
+                Change::PutPayload(id, payload) => {
+                    (Some((*id, Some(payload.clone()))), places.next())
+                }
+                Change::RemoveJob(id) => (Some((*id, None)), None),
                 Change::PutJob(_)
                 | Change::PutNode(_)
                 | Change::RemoveNode(_)
                 | Change::PutSettings(_)
                 | Change::SetNextSeq(_)
-                | Change::SetNextAttempt(_) => continue,
+                | Change::SetNextAttempt(_) => (None, None),
             };
-            state.payloads.insert(id, Young { last, payload });
+            if let Some((id, payload)) = young {
+                state.payloads.insert(id, Young { last, payload });
+            }
+            changes.push((change.clone(), place));
         }
         let is_first = state.entries.is_empty();
         state.entries.push_back(Entry {

@@ -4,7 +4,7 @@ mod support;
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use capstan_core::State;
 use capstan_store::{IndexReport, OpenReport, RebuildReason, Store, StoreError, replay};
@@ -48,6 +48,17 @@ fn check_whole(dir: &Path, expected: &State) -> OpenReport {
     report
 }
 
+/// The snapshots, oldest first.
+fn snapshots(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir.join("snapshot")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let mut found: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|end| end == "snap"))
+        .collect();
+    found.sort();
+    found
+}
+
 fn reason(report: &OpenReport) -> &RebuildReason {
     match &report.index {
         IndexReport::Rebuilt { reason, .. } => reason,
@@ -81,10 +92,7 @@ fn deleted_index_is_made_again() {
 fn deleted_index_of_a_store_without_snapshots_is_made_again() {
     let dir = tempfile::tempdir().unwrap();
     let state = filled(dir.path(), 5);
-    assert_eq!(
-        fs::read_dir(dir.path().join("snapshot")).unwrap().count(),
-        0
-    );
+    assert_eq!(snapshots(dir.path()).len(), 0);
     fs::remove_dir_all(dir.path().join("index")).unwrap();
     check_whole(dir.path(), &state);
     assert_eq!(check_whole(dir.path(), &state).index, IndexReport::Good);
@@ -243,19 +251,18 @@ fn lost_journal_is_never_an_empty_store() {
 fn damaged_snapshot_is_passed_over_for_the_one_before() {
     let dir = tempfile::tempdir().unwrap();
     let state = filled(dir.path(), 200);
-    let mut snapshots: Vec<_> = fs::read_dir(dir.path().join("snapshot"))
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .collect();
-    snapshots.sort();
-    assert_eq!(snapshots.len(), 2, "the newest two are kept");
-    let newest = OpenOptions::new().write(true).open(&snapshots[1]).unwrap();
-    newest.write_all_at(b"garbage", 1000).unwrap();
-    fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let damage_newest = || {
+        let found = snapshots(dir.path());
+        assert_eq!(found.len(), 2, "the newest two are kept");
+        let newest = OpenOptions::new().write(true).open(&found[1]).unwrap();
+        newest.write_all_at(b"garbage", 1000).unwrap();
+        fs::remove_dir_all(dir.path().join("index")).unwrap();
+        found
+    };
+    damage_newest();
     check_whole(dir.path(), &state);
     // With the older one gone as well, nothing is made up.
-    fs::remove_file(&snapshots[0]).unwrap();
-    fs::remove_dir_all(dir.path().join("index")).unwrap();
+    fs::remove_file(&damage_newest()[0]).unwrap();
     let error = capstan_store::DiskStore::open(dir.path(), support::SMALL).unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
 }
@@ -285,10 +292,7 @@ fn journal_and_snapshots_stay_in_proportion() {
         "{bytes} bytes of {} are kept",
         counts.bytes
     );
-    assert_eq!(
-        fs::read_dir(dir.path().join("snapshot")).unwrap().count() as u64,
-        counts.snapshots.min(2)
-    );
+    assert_eq!(snapshots(dir.path()).len() as u64, counts.snapshots.min(2));
 }
 
 #[test]

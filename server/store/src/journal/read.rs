@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::{End, MAGIC};
 use crate::StoreError;
-use crate::frame::{FILE_HEADER_BYTES, FileHeader, FrameReader, Next};
+use crate::codec::{self, Place, PlaceFile, Placed};
+use crate::frame::{FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FileHeader, FrameReader, Next};
 use crate::medium::Folder;
 
 const RESTORE: &str =
@@ -91,6 +92,26 @@ pub(crate) struct Groups {
 pub(crate) struct Group<'a> {
     pub(crate) first: u64,
     pub(crate) body: &'a [u8],
+    /// The segment it is in, and where in that its body begins.
+    pub(crate) segment: u64,
+    pub(crate) at: u64,
+}
+
+impl Group<'_> {
+    /// The changes of each record, payloads' with their places.
+    pub(crate) fn placed(&self) -> Result<Vec<Vec<Placed>>, StoreError> {
+        let file = PlaceFile::Segment(self.segment);
+        let place = |range: std::ops::Range<usize>| {
+            Place::of(file, self.at + range.start as u64, &self.body[range])
+        };
+        let records = codec::decode_placed(self.body)?.into_iter();
+        let records = records.map(|changes| {
+            changes
+                .into_iter()
+                .map(|(change, range)| (change, range.map(place)))
+        });
+        Ok(records.map(Iterator::collect).collect())
+    }
 }
 
 impl Groups {
@@ -144,6 +165,7 @@ impl Groups {
                 Next::Frame(first, items) if first == self.next && items > 0 => {
                     self.next += u64::from(items);
                     // Put back before the frame is lent out: it stays in the reader's buffer.
+                    let at = at + FRAME_HEADER_BYTES as u64;
                     self.reader = Some((number, reader));
                     if self.next <= self.from {
                         continue;
@@ -152,7 +174,12 @@ impl Groups {
                         .reader
                         .as_ref()
                         .map_or(&[][..], |(_, reader)| reader.body());
-                    return Ok(Some(Group { first, body }));
+                    return Ok(Some(Group {
+                        first,
+                        body,
+                        segment: number,
+                        at,
+                    }));
                 }
                 Next::Frame(..) => {
                     let path = reader.path().to_path_buf();

@@ -557,7 +557,10 @@ fn journal_that_can_not_be_cut_refuses_everything() {
     disk.with(|platter| (platter.failing_syncs, platter.failing_cuts) = (1, 1));
     for _ in 0..2 {
         let error = journal.append(&[record(7)]).unwrap_err();
-        assert!(matches!(error, StoreError::Poisoned { .. }) && !error.is_passing(), "{error:?}");
+        assert!(
+            matches!(error, StoreError::Poisoned { .. }) && !error.is_passing(),
+            "{error:?}"
+        );
     }
 }
 
