@@ -8,7 +8,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
 use anyhow::Context;
 use capstan_core::{Account, Job};
@@ -17,6 +18,10 @@ use capstan_types::{ServerName, Timestamp};
 /// Most records that wait for the disk. Over it, records are lost, which is said in the log: a cluster that stands
 /// still for its accounting would be worse.
 const QUEUE_MAX: usize = 65_536;
+/// Bytes of records that wait for a disk that takes nothing.
+const BACKLOG_BYTES_MAX: usize = 16 << 20;
+/// After so long a disk that took nothing is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 struct Entry {
     at: Timestamp,
@@ -86,8 +91,17 @@ impl Drop for AccountingLog {
 fn write_all(receiver: &Receiver<Entry>, folder: &Path, server: &ServerName) {
     let mut day = Day::default();
     let mut text = String::new();
-    while let Ok(first) = receiver.recv() {
-        let mut next = Some(first);
+    loop {
+        // What could not be written is tried again, with or without more to write.
+        let first = match text.is_empty() {
+            true => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => receiver.recv_timeout(RETRY_AFTER),
+        };
+        let mut next = match first {
+            Ok(entry) => Some(entry),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
         while let Some(entry) = next {
             let name = record::file_name(entry.at);
             if name != day.name {
@@ -99,6 +113,7 @@ fn write_all(receiver: &Receiver<Entry>, folder: &Path, server: &ServerName) {
         }
         day.append(folder, &mut text);
     }
+    day.append(folder, &mut text);
 }
 
 /// The file of one day.
@@ -113,21 +128,30 @@ impl Day {
         Self { name, file: None }
     }
 
-    /// Appends `text` and empties it; what cannot be written is said and dropped.
+    /// Appends `text` and takes out of it what was written; over a bound, the rest is given up.
     fn append(&mut self, folder: &Path, text: &mut String) {
-        if text.is_empty() {
-            return;
+        let mut written = 0;
+        while written < text.len() {
+            match self.append_some(folder, &text.as_bytes()[written..]) {
+                Ok(bytes) => written += bytes,
+                Err(error) => {
+                    let file = folder.join(&self.name);
+                    tracing::error!(%error, file = %file.display(), "accounting records wait");
+                    self.file = None;
+                    break;
+                }
+            }
         }
-        if let Err(error) = self.try_append(folder, text.as_bytes()) {
-            let lines = text.lines().count();
-            let file = folder.join(&self.name);
-            tracing::error!(%error, lines, file = %file.display(), "accounting records lost");
-            self.file = None;
+        // Records are not all ASCII, and a disk may be full in the middle of a character.
+        let rest = text.as_bytes()[written..].to_vec();
+        *text = String::from_utf8_lossy(&rest).into_owned();
+        if text.len() > BACKLOG_BYTES_MAX {
+            tracing::error!(lines = text.lines().count(), "accounting records lost");
+            text.clear();
         }
-        text.clear();
     }
 
-    fn try_append(&mut self, folder: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    fn append_some(&mut self, folder: &Path, bytes: &[u8]) -> std::io::Result<usize> {
         let file = match &mut self.file {
             Some(file) => file,
             None => {
@@ -140,6 +164,56 @@ impl Day {
                 self.file.insert(options?)
             }
         };
-        file.write_all(bytes)
+        match file.write(bytes) {
+            Ok(0) => Err(std::io::ErrorKind::WriteZero.into()),
+            written => written,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{job, seconds};
+
+    /// A folder that is no folder stands for a disk that takes nothing; then it is one.
+    #[test]
+    fn records_that_cannot_be_written_wait_and_are_written_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("accounting");
+        std::fs::write(&place, "").unwrap();
+        let mut day = Day::named("20261122".to_owned());
+        let mut text = "one\n".to_owned();
+        day.append(&place, &mut text);
+        assert_eq!(text, "one\n");
+        std::fs::remove_file(&place).unwrap();
+        std::fs::create_dir(&place).unwrap();
+        text.push_str("two\n");
+        day.append(&place, &mut text);
+        assert_eq!(text, "");
+        let file = std::fs::read_to_string(place.join("20261122")).unwrap();
+        assert_eq!(file, "one\ntwo\n");
+    }
+
+    #[test]
+    fn all_records_are_on_the_disk_when_the_log_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = AccountingLog::start(folder.path().to_owned(), "hn1".into()).unwrap();
+        for seq in 0..1000 {
+            let job = Arc::new(job(capstan_types::JobId::whole(seq), "a", &[]));
+            log.write(seconds(0), job, Account::Queued);
+        }
+        drop(log);
+        let file = std::fs::read_dir(folder.path())
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap();
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        assert_eq!(text.lines().count(), 1000);
+        assert!(
+            text.lines().last().unwrap().contains(";Q;999.hn1;"),
+            "in order"
+        );
     }
 }
