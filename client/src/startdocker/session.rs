@@ -223,7 +223,19 @@ fn broken_or(status: &Status) -> End {
             ));
             End::Exited(NOT_STARTED)
         }
-        _ => End::Broken,
+        // Whatever else it is called, the connection was there and is no more.
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated => End::Broken,
     }
 }
 

@@ -257,9 +257,11 @@ impl ContainerEngine for DockerEngine {
     ) -> Result<Attached, EngineError> {
         let version = self.docker().await?.client_version().to_string();
         let OwnedContainer { id, terminal, .. } = container;
-        let failed = |error| match error {
-            attach::NoStream::Status(404, _) => EngineError::NoContainer { id: id.clone() },
-            error => said::no_stream(&self.socket, error),
+        let failed = |error| {
+            if matches!(error, attach::NoStream::Status(404, _)) {
+                return EngineError::NoContainer { id: id.clone() };
+            }
+            said::no_stream(&self.socket, error)
         };
         let path = attach::logs_path(&version, &id.0);
         let log = attach::open(&self.socket, "GET", &path, Answer::Body)

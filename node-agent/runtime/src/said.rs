@@ -9,23 +9,26 @@ use crate::attach::NoStream;
 
 /// An error of a call that is not about one container or image.
 pub(crate) fn error(socket: &Path, error: Error) -> EngineError {
-    match error {
-        Error::DockerResponseServerError {
-            status_code,
-            message,
-        } => EngineError::Refused {
+    if let Error::DockerResponseServerError {
+        status_code,
+        message,
+    } = error
+    {
+        return EngineError::Refused {
             status: status_code,
             said: message,
-        },
-        Error::DockerStreamError { error } => EngineError::Refused {
+        };
+    }
+    if let Error::DockerStreamError { error } = error {
+        return EngineError::Refused {
             status: 500,
             said: error,
-        },
-        // All others are of the transport or of what it carried: the engine stopped in mid-sentence.
-        other => EngineError::Unreachable {
-            socket: socket.to_owned(),
-            source: other.into(),
-        },
+        };
+    }
+    // All others are of the transport or of what it carried: the engine stopped in mid-sentence.
+    EngineError::Unreachable {
+        socket: socket.to_owned(),
+        source: error.into(),
     }
 }
 
@@ -42,10 +45,10 @@ pub(crate) fn no_stream(socket: &Path, error: NoStream) -> EngineError {
 
 /// HTTP status of a refusal.
 pub(crate) fn status(error: &Error) -> Option<u16> {
-    match error {
-        Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
-        _ => None,
-    }
+    let Error::DockerResponseServerError { status_code, .. } = error else {
+        return None;
+    };
+    Some(*status_code)
 }
 
 /// A refused start, told apart as docker's own client does: by the words, there is nothing better.
@@ -76,12 +79,12 @@ pub(crate) fn start_error(error: EngineError) -> EngineError {
 
 /// A refused pull: what the registry said, or that nobody answered.
 pub(crate) fn pull_error(image: &str, error: EngineError) -> EngineError {
-    match error {
-        EngineError::Refused { said, .. } => EngineError::ImageMissing {
-            image: image.to_owned(),
-            said,
-        },
-        other => other,
+    let EngineError::Refused { said, .. } = error else {
+        return error;
+    };
+    EngineError::ImageMissing {
+        image: image.to_owned(),
+        said,
     }
 }
 

@@ -82,6 +82,10 @@ fn host(spec: &ContainerSpec) -> HostConfig {
             .and_then(|bytes| i64::try_from(bytes).ok()),
         cgroup_parent: spec.cgroup_parent.clone(),
         init: Some(spec.init),
+        // Engines before API 1.42 have no size until the first resize, right after the start.
+        console_size: spec
+            .terminal
+            .map(|size| vec![size.rows.into(), size.columns.into()]),
         device_requests: cards(&spec.cards).map(|request| vec![request]),
         ..Default::default()
     }

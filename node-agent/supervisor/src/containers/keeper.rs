@@ -31,8 +31,8 @@ use crate::ports::{AttemptContext, Containers, ContainersError};
 const FACTS_KEPT: Duration = Duration::from_secs(60);
 /// How long a container that lost its agent waits for its client to come back.
 const ADOPTION: Duration = Duration::from_secs(60);
-/// Tries to remove a container while the engine is away, before its attempt's end has to do it.
-const REMOVALS_MAX: u32 = 20;
+/// Tries to reach an engine that is away: for about three minutes, which is longer than any restart of it.
+const TRIES_MAX: u32 = 90;
 /// Longest pause between two tries to reach the engine.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -301,7 +301,7 @@ impl<E: ContainerEngine> Keeper<E> {
         call: impl Fn() -> F,
     ) -> Result<T, EngineError> {
         let mut pause = Duration::from_millis(50);
-        for _ in 0..REMOVALS_MAX {
+        for _ in 0..TRIES_MAX {
             match call().await {
                 Err(error) if error.is_transient() => {
                     tracing::debug!(
