@@ -193,10 +193,35 @@ impl State {
     }
 
     fn put_job(&mut self, job: Arc<Job>) {
-        self.remove_job(job.id);
+        let old = self.jobs.insert(job.id, job.clone());
+        match old {
+            Some(old) if is_indexed_alike(&old, &job) => {
+                if let JobState::Pending = job.state {
+                    self.pending.insert(job.id, job);
+                }
+            }
+            Some(old) => {
+                self.unindex(&old);
+                self.index(job);
+            }
+            None => self.index(job),
+        }
+    }
+
+    fn remove_job(&mut self, id: JobId) {
+        if let Some(old) = self.jobs.remove(&id) {
+            self.unindex(&old);
+        }
+    }
+
+    fn index(&mut self, job: Arc<Job>) {
+        // What an ended job waited for is history.
+        for (_, on) in job.waits_for.iter().filter(|_| !job.has_ended()) {
+            self.dependants.insert((*on, job.id));
+        }
         match &job.state {
             JobState::Pending => {
-                self.pending.insert(job.id, job.clone());
+                self.pending.insert(job.id, job);
             }
             JobState::Starting(run) | JobState::Running(run) | JobState::Exiting(run, _) => {
                 self.attempts.insert(run.attempt, job.id);
@@ -209,20 +234,15 @@ impl State {
                 self.ended.insert((ended.at, job.id));
             }
         }
-        // What an ended job waited for is history.
-        for (_, on) in job.waits_for.iter().filter(|_| !job.has_ended()) {
-            self.dependants.insert((*on, job.id));
-        }
-        self.jobs.insert(job.id, job);
     }
 
-    fn remove_job(&mut self, id: JobId) {
-        let Some(old) = self.jobs.remove(&id) else {
-            return;
-        };
-        match &old.state {
+    fn unindex(&mut self, job: &Job) {
+        for (_, on) in &job.waits_for {
+            self.dependants.remove(&(*on, job.id));
+        }
+        match &job.state {
             JobState::Pending => {
-                self.pending.remove(&id);
+                self.pending.remove(&job.id);
             }
             JobState::Starting(run) | JobState::Running(run) | JobState::Exiting(run, _) => {
                 self.attempts.remove(&run.attempt);
@@ -231,11 +251,21 @@ impl State {
                 }
             }
             JobState::Ended(ended) => {
-                self.ended.remove(&(ended.at, id));
+                self.ended.remove(&(ended.at, job.id));
             }
         }
-        for (_, on) in &old.waits_for {
-            self.dependants.remove(&(*on, id));
-        }
     }
+}
+
+/// Whether both records of a job are found in the same places: most changes of a record move it nowhere.
+fn is_indexed_alike(old: &Job, new: &Job) -> bool {
+    let is_same_state = match (&old.state, &new.state) {
+        (JobState::Pending, JobState::Pending) => true,
+        (JobState::Ended(old), JobState::Ended(new)) => old.at == new.at,
+        (old, new) => match (old.run(), new.run()) {
+            (Some(old), Some(new)) => old.attempt == new.attempt && old.shares == new.shares,
+            (None, _) | (_, None) => false,
+        },
+    };
+    is_same_state && old.waits_for == new.waits_for
 }

@@ -126,6 +126,16 @@ impl World {
             plan(&self.state, self.now),
             "planning twice gives one plan"
         );
+        let mut restarted = State::default();
+        let snapshot = self.state.as_changes();
+        snapshot.for_each(|change| restarted.absorb(&change));
+        assert_eq!(
+            made,
+            plan(&restarted, self.now),
+            "a restart changes no decision"
+        );
+        assert!(restarted.held().eq(self.state.held()));
+        assert!(restarted.running().eq(self.state.running()));
         made
     }
 
