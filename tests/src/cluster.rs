@@ -51,7 +51,6 @@ impl Ran {
     ///
     /// # Panics
     /// When it failed.
-    #[must_use]
     #[track_caller]
     pub fn ok(self) -> String {
         assert_eq!(self.status, 0, "{self:?}");
@@ -73,8 +72,12 @@ pub fn sources() -> PathBuf {
 #[must_use]
 pub fn binaries() -> PathBuf {
     let own = std::env::current_exe().expect("a test knows its own path");
-    let deps = own.parent().and_then(Path::parent);
-    deps.expect("tests lie in target/PROFILE/deps").to_owned()
+    let folder = own.parent().expect("a binary lies in a folder");
+    // Tests lie in target/PROFILE/deps, binaries in target/PROFILE.
+    match folder.ends_with("deps") {
+        true => folder.parent().unwrap_or(folder).to_owned(),
+        false => folder.to_owned(),
+    }
 }
 
 impl Cluster {

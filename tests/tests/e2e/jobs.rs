@@ -238,7 +238,9 @@ fn one_user_cannot_touch_anothers_job_or_see_its_variables() {
     let cluster = Cluster::up(&["--nodes", "1", "--cores", "2", "--debug"]);
     let (alice, bob) = (User::alice(), User::bob());
     let folder = alice.folder("others");
-    let job = cluster.submit(&alice, &folder, "-h -v SECRET=hunter2", "true");
+    // By name only: what stands on the command line itself is shown to everybody as submit_args, as in Torque.
+    let line = "echo true | SECRET=hunter2 qsub -h -v SECRET";
+    let job = cluster.sh_in(&alice, &folder, line).ok();
     for command in ["qdel", "qhold", "qrls"] {
         let ran = cluster.sh(&bob, &format!("{command} {job}"));
         assert_eq!(ran.status, 159, "{command}: {ran:?}");

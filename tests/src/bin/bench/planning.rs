@@ -103,6 +103,7 @@ fn node(number: u32) -> Node {
         is_offline: false,
         note: "".into(),
         unclean: Vec::new(),
+        strays: Vec::new(),
     }
 }
 
