@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use capstan_gpu::NvmlGpus;
@@ -21,10 +22,13 @@ use crate::settings::Settings;
 
 /// Our own binary, even after its file was replaced by a newer one: agent and shims then agree.
 const OWN_BINARY: &str = "/proc/self/exe";
+/// A predecessor that was killed a moment ago may still be on its way out.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Runs the agent until SIGTERM or SIGINT.
 pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
-    let _lock = lock_state(&settings.state_folder)?;
+    let _lock = lock_state(&settings.state_folder).await?;
     let agent_id = agent_id(&settings.state_folder)?;
     let host = Host::ask(settings.cores);
     let cgroups = find_cgroups(&agent_id, &host);
@@ -115,7 +119,7 @@ fn find_cgroups(agent_id: &str, host: &Host) -> CgroupTree {
 }
 
 /// One agent at a time on a state folder.
-fn lock_state(folder: &Path) -> anyhow::Result<File> {
+async fn lock_state(folder: &Path) -> anyhow::Result<File> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o711)
@@ -128,15 +132,20 @@ fn lock_state(folder: &Path) -> anyhow::Result<File> {
         .truncate(false)
         .open(&path)
         .with_context(|| format!("opening {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!(
-            "another agent runs on {}; stop it, or give this one a state_dir of its own",
-            folder.display()
-        ),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("locking {}", path.display()))
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {}
+            Err(TryLockError::WouldBlock) => bail!(
+                "another agent runs on {}; stop it, or give this one a state_dir of its own",
+                folder.display()
+            ),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("locking {}", path.display()));
+            }
         }
+        tokio::time::sleep(LOCK_PAUSE).await;
     }
 }
 
