@@ -234,7 +234,8 @@ fn assemble(places: &Places, options: Options) -> Result<(Found, Start), StoreEr
     let (found, report) = match fault {
         Fault::Broken(reason) => {
             let path = places.index();
-            let kept_as = move_aside(&path).map_err(StoreError::io("move aside", &path))?;
+            let kept_as =
+                move_aside(&path, &reason).map_err(StoreError::io("move aside", &path))?;
             (Found::Nothing, IndexReport::Rebuilt { reason, kept_as })
         }
         Fault::Refused(problem) => (Found::Refused, IndexReport::Unavailable { problem }),

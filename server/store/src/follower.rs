@@ -165,11 +165,11 @@ impl Following {
             // A broken one is made again at once, but not again and again.
             is_refused = match &fault {
                 Fault::Refused(_) => true,
-                Fault::Broken(_) => {
+                Fault::Broken(reason) => {
                     let is_soon = last_moved
                         .is_some_and(|time| time.elapsed().as_millis() < u128::from(RETRY_MS));
                     last_moved = Some(Instant::now());
-                    let moved = move_aside(&self.places.index());
+                    let moved = move_aside(&self.places.index(), reason);
                     if let Err(error) = &moved {
                         tracing::warn!(%error, "broken index cannot be moved aside");
                     }
@@ -445,8 +445,9 @@ fn newest_whole_snapshot(folder: &dyn Folder) -> Result<Option<u64>, StoreError>
     first_error.map_or(Ok(None), Err)
 }
 
-/// Moves a broken index out of the way, where an administrator can look at it; the oldest of too many is removed.
-pub(crate) fn move_aside(index: &Path) -> std::io::Result<Option<PathBuf>> {
+/// Moves a broken index out of the way, where an administrator can look at it; the oldest of too many is removed, and
+/// at once one that is not to blame.
+pub(crate) fn move_aside(index: &Path, reason: &RebuildReason) -> std::io::Result<Option<PathBuf>> {
     let parent = index.parent().unwrap_or(Path::new("."));
     if !index.try_exists()? {
         return Ok(None);
@@ -463,6 +464,10 @@ pub(crate) fn move_aside(index: &Path) -> std::io::Result<Option<PathBuf>> {
     let place = |number: u64| parent.join(format!("index.damaged-{number}"));
     let new = place(numbers.last().map_or(1, |last| last + 1));
     fs::rename(index, &new)?;
+    if *reason == RebuildReason::Held {
+        fs::remove_dir_all(new)?;
+        return Ok(None);
+    }
     let surplus = (numbers.len() + 1).saturating_sub(DAMAGED_KEPT);
     for number in numbers.iter().take(surplus) {
         fs::remove_dir_all(place(*number))?;

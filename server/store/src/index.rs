@@ -23,7 +23,7 @@ use crate::{RebuildReason, StoreError};
 /// Format of keys, values and mark together; another one is not read but made again.
 const FORMAT: u16 = 1;
 const MARK_KEY: &[u8] = &[kind::MARK];
-/// sled lets go of its file on threads of its own, a moment after it was dropped.
+/// sled lets go of its file on threads of its own, a moment after it was dropped; after an error perhaps never.
 const LOCK_WAIT_MS_MAX: u64 = 2_000;
 /// sled's words for that; it has no variant for it.
 const LOCKED: &str = "could not acquire lock";
@@ -81,9 +81,11 @@ impl Index {
         let deadline = Instant::now() + Duration::from_millis(LOCK_WAIT_MS_MAX);
         let db = loop {
             match guard(|| config.open()) {
-                Err(Fault::Refused(problem))
-                    if problem.contains(LOCKED) && Instant::now() < deadline =>
-                {
+                Err(Fault::Refused(problem)) if problem.contains(LOCKED) => {
+                    // The store's own lock is ours, so it is a sled of this very process that holds on.
+                    if Instant::now() >= deadline {
+                        return Err(Fault::Broken(RebuildReason::Held));
+                    }
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 other => break other?,

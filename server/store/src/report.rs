@@ -67,6 +67,8 @@ pub enum RebuildReason {
     },
     /// Written in another format.
     Format,
+    /// An earlier sled of this process, which failed, still holds its lock.
+    Held,
     /// The server was stopped while it was being made.
     Unfinished,
 }
@@ -136,6 +138,7 @@ impl fmt::Display for RebuildReason {
                 write!(f, "it refers to snapshot {snapshot}, which is gone")
             }
             Self::Format => f.write_str("it had another format"),
+            Self::Held => f.write_str("sled did not let go of it after a failure"),
             Self::Unfinished => f.write_str("it was not finished"),
         }
     }
