@@ -77,10 +77,10 @@ impl Call {
     }
 
     async fn request(&mut self) -> ContainerRequest {
-        match self.hear().await {
-            Input::Request(request) => request,
-            other => panic!("{other:?}"),
-        }
+        let Input::Request(request) = self.hear().await else {
+            panic!("a request comes first");
+        };
+        request
     }
 }
 
@@ -409,9 +409,8 @@ async fn a_restarted_agent_is_waited_for_and_nothing_comes_twice() {
     drop(call);
     let mut world = World::open_in(world.die());
     let mut call = world.call().await;
-    let resume = match call.hear().await {
-        Input::Resume(resume) => resume,
-        other => panic!("{other:?}"),
+    let Input::Resume(resume) = call.hear().await else {
+        panic!("the client goes on");
     };
     let expected = ContainerResume {
         container: "c1".to_owned(),

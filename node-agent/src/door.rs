@@ -6,10 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::Context;
-use capstan_supervisor::containers::{ContainerEngine, Door};
+use capstan_supervisor::containers::{ContainerEngine, Door, guests};
 use capstan_supervisor::ports::Attempts;
 use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
+
+/// A `startdocker` makes one call.
+const CALLS_PER_CONNECTION_MAX: u32 = 4;
 
 /// Opens the door at `path`. The caller holds the state folder's lock, so a socket that is there is a dead agent's.
 pub(crate) fn open(path: &Path) -> anyhow::Result<UnixListener> {
@@ -34,7 +36,8 @@ pub(crate) async fn serve<E: ContainerEngine, A: Attempts>(
     door: Door<E, A>,
 ) -> anyhow::Result<()> {
     tonic::transport::Server::builder()
-        .serve_with_incoming(door.into_service(), UnixListenerStream::new(listener))
+        .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
+        .serve_with_incoming(door.into_service(), guests(listener))
         .await
         .context("serving the door")
 }

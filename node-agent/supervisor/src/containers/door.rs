@@ -28,8 +28,6 @@ const OUTPUT_QUEUE: usize = 8;
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// A client says what it wants within this time.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
-/// A file system that does not answer within this time is given up on.
-const LOOK_TIME: Duration = Duration::from_secs(30);
 
 /// The service behind the agent's socket. Clones are the same door.
 pub struct Door<E, A> {
@@ -150,14 +148,9 @@ impl<E: ContainerEngine, A: Attempts> Door<E, A> {
         let site = plan::site(&self.keeper.settings, &facts, context);
         let rights = site.rights.clone();
         let (asked_too, context) = (Arc::clone(asked), context.clone());
-        let look = rights.look(move || plan::look(&asked_too, &site, &context));
         let look = async {
-            let seen = tokio::time::timeout(LOOK_TIME, look).await;
-            let seen = seen.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
-            seen.map_err(|source| Refused::Agent {
-                doing: "look at your folders",
-                source,
-            })?
+            let look = move || plan::look(&asked_too, &site, &context);
+            self.keeper.look(rights, look).await?
         };
         let image = self.keeper.image(&asked.image, talk);
         tokio::try_join!(look, image)

@@ -7,9 +7,10 @@ use capstan_proto::wire::{ContainerRequest, ContainerResume, Done};
 use capstan_types::AttemptId;
 
 use super::super::engine::ContainerSpec;
+use super::super::guests::CONNECTIONS_PER_USER_MAX;
 use super::super::registry::CONTAINERS_PER_ATTEMPT_MAX;
 use super::super::session::STDIN_WINDOW;
-use super::super::testing::{Call, FakeEngine, Heard, TestSite, UID, request};
+use super::super::testing::{Call, FakeEngine, Heard, TestSite, UID, connect_as, request};
 use crate::ports::Containers;
 
 const IMAGE: &str = "busybox:1";
@@ -485,4 +486,52 @@ async fn scripts_run_with_what_they_lack() {
         (Some(127), 0),
         "run directly; the fake has no such program"
     );
+}
+
+#[tokio::test]
+async fn nobody_fills_the_door() {
+    let Some(site) = TestSite::make() else { return };
+    let (_keeper, _served) = site.serve(engine());
+    let mut idle = Vec::new();
+    for _ in 0..CONNECTIONS_PER_USER_MAX {
+        idle.push(
+            tokio::net::UnixStream::from_std(connect_as(UID, &site.socket())).expect("stream"),
+        );
+    }
+    let more = tokio::net::UnixStream::from_std(connect_as(UID, &site.socket())).expect("stream");
+    let closed = tokio::time::timeout(Duration::from_secs(20), async {
+        more.readable().await.expect("readable");
+        more.try_read(&mut [0])
+    });
+    // Either way of being closed: an orderly end, or a reset because we had said something.
+    assert!(matches!(
+        closed.await.expect("closed at once"),
+        Ok(0) | Err(_)
+    ));
+    let other = Call::open(
+        &site.socket(),
+        UID + 1,
+        Input::Request(request(IMAGE, "echo", "")),
+    )
+    .await;
+    assert!(other.end().await.refused.is_some(), "others are served");
+    drop(idle);
+    wait_for_room(&site).await;
+}
+
+/// Waits until the user may connect again: the door learns of a closed connection a moment later.
+async fn wait_for_room(site: &TestSite) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let stream =
+            tokio::net::UnixStream::from_std(connect_as(UID, &site.socket())).expect("stream");
+        let closed = tokio::time::timeout(Duration::from_millis(200), async {
+            stream.readable().await.expect("readable");
+            matches!(stream.try_read(&mut [0; 64]), Ok(0) | Err(_))
+        });
+        match closed.await {
+            Ok(true) => assert!(tokio::time::Instant::now() < deadline, "still full"),
+            Ok(false) | Err(_) => return,
+        }
+    }
 }

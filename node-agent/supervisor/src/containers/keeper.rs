@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use capstan_proto::wire::container_output::Output as Said;
 use capstan_types::{AttemptId, CardId};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,7 @@ use super::engine::{
 };
 use super::identity::{FILE_BYTES_MAX, Files, ImageUsers};
 use super::plan::{self, Asked, Looked};
+use super::reach::Rights;
 use super::refusal::Refused;
 use super::registry::Registry;
 use super::session::Talk;
@@ -36,6 +37,11 @@ const TRIES_MAX: u32 = 90;
 /// Longest pause between two tries to reach the engine.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
+/// A file system that does not answer within this time is given up on.
+const LOOK_TIME: Duration = Duration::from_secs(30);
+/// Threads that look at the files of one user at a time.
+const LOOKS_PER_USER_MAX: usize = 8;
+
 /// The containers of one agent.
 pub struct Keeper<E> {
     /// The engine.
@@ -51,6 +57,7 @@ pub struct Keeper<E> {
     /// Containers created before are an earlier process's.
     opened: SystemTime,
     said_no_cgroup: AtomicBool,
+    looks: Looks,
 }
 
 impl<E: ContainerEngine> Keeper<E> {
@@ -71,6 +78,7 @@ impl<E: ContainerEngine> Keeper<E> {
             facts: Mutex::default(),
             opened: SystemTime::now(),
             said_no_cgroup: AtomicBool::new(false),
+            looks: Looks::default(),
             settings,
         })
     }
@@ -154,6 +162,32 @@ impl<E: ContainerEngine> Keeper<E> {
             .await
             .map_err(Refused::Engine)?;
         Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
+    }
+
+    /// Runs `look` with the rights of a user. A file system that does not answer is given up on; the thread that hangs
+    /// in it goes on counting against the user, whose doing it may be.
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        rights: Rights,
+        look: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refused> {
+        let looks = self.looks.of(rights.uid);
+        let seen = async {
+            // Never closed.
+            let place = looks.acquire_owned().await.map_err(io::Error::other)?;
+            let look = move || {
+                let seen = look();
+                drop(place);
+                seen
+            };
+            rights.look(look).await
+        };
+        let seen = tokio::time::timeout(LOOK_TIME, seen).await;
+        let seen = seen.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        seen.map_err(|source| Refused::Agent {
+            doing: "look at your folders",
+            source,
+        })
     }
 
     /// Starts the container; its pinned mounts are let go as soon as it runs. Never cancelled half-way by its caller.
@@ -368,6 +402,23 @@ fn remove_cgroup(parent: &str) {
     for hierarchy in hierarchies.chain([root.clone()]) {
         // A cgroup with processes in it stays: the kernel refuses.
         drop(std::fs::remove_dir(hierarchy.join(parent)));
+    }
+}
+
+/// Who looks how often just now, by uid.
+#[derive(Default)]
+struct Looks(std::sync::Mutex<BTreeMap<u32, Arc<Semaphore>>>);
+
+impl Looks {
+    fn of(&self, uid: u32) -> Arc<Semaphore> {
+        let mut all = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let semaphore = all
+            .entry(uid)
+            .or_insert_with(|| Arc::new(Semaphore::new(LOOKS_PER_USER_MAX)));
+        Arc::clone(semaphore)
     }
 }
 

@@ -4,6 +4,7 @@
 mod door;
 mod engine;
 mod environment;
+mod guests;
 mod identity;
 mod keeper;
 mod mounts;
@@ -27,6 +28,7 @@ pub use engine::{
     ContainerSpec, EngineError, EngineFacts, ImageId, Output, OwnedContainer, Owner, Seen, Signal,
     TerminalSize,
 };
+pub use guests::{CONNECTIONS_PER_USER_MAX, Guest, guests};
 pub use keeper::Keeper;
 pub use registry::CONTAINERS_PER_ATTEMPT_MAX;
 pub use session::STDIN_WINDOW;

@@ -8,4 +8,4 @@ mod site;
 
 pub use contract::{IMAGE, check_engine, spec};
 pub use fake::FakeEngine;
-pub use site::{Call, GROUP, Heard, TestSite, UID, USER, request};
+pub use site::{Call, GROUP, Heard, TestSite, UID, USER, connect_as, request};

@@ -19,12 +19,13 @@ use capstan_proto::wire::{
 use capstan_types::{AgentId, AttemptId, Env};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Server;
 
 use super::super::door::Door;
 use super::super::engine::ContainerEngine;
+use super::super::guests::guests;
 use super::super::keeper::Keeper;
 use super::super::settings::{CardsInContainers, ContainerSettings, Volume};
 use crate::ports::{AttemptContext, Attempts};
@@ -213,7 +214,7 @@ impl TestSite {
         std::fs::set_permissions(self.socket(), PermissionsExt::from_mode(0o666)).expect("mode");
         let served = tokio::spawn(async move {
             Server::builder()
-                .serve_with_incoming(door, UnixListenerStream::new(listener))
+                .serve_with_incoming(door, guests(listener))
                 .await
                 .ok();
         });
@@ -359,7 +360,12 @@ impl Call {
     }
 }
 
-fn connect_as(uid: u32, socket: &Path) -> std::os::unix::net::UnixStream {
+/// Connects as user `uid`, on a thread that becomes that user and ends.
+///
+/// # Panics
+/// When nobody listens.
+#[must_use]
+pub fn connect_as(uid: u32, socket: &Path) -> std::os::unix::net::UnixStream {
     let connect = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             // SAFETY: plain numbers; the raw calls change this thread only, which ends at once.
