@@ -38,7 +38,9 @@ pub enum Event {
         /// What it has now.
         inventory: Box<Inventory>,
     },
-    /// Cards of a node that may not be lent now (all of them; an empty list clears).
+    /// Cards of a node that may not be lent now (all of them; an empty list clears). To be sent whenever the agent's
+    /// list differs from [`crate::Node::unclean`], not only when it differs from the agent's last: ends of attempts
+    /// add to that list, and it outlives connections.
     CardsUnclean {
         /// The node.
         node: NodeName,

@@ -64,13 +64,3 @@ fn every_accepted_job_ends_and_every_attempt_runs_once_whatever_fails() {
         "all {seeds} seeds were lived in {secs} s"
     );
 }
-
-/// Histories that once failed, each with what it taught.
-#[test]
-fn histories_that_once_failed_hold() {
-    for seed in KNOWN_SEEDS {
-        world::World::new(*seed, false).live();
-    }
-}
-
-const KNOWN_SEEDS: &[u64] = &[];
