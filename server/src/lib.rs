@@ -24,7 +24,7 @@ use anyhow::Context;
 use capstan_core::State;
 use capstan_proto::wire::agent_link_server::AgentLinkServer;
 use capstan_proto::wire::scheduler_server::SchedulerServer;
-use capstan_store::{DiskStore, Options, Store};
+use capstan_store::{DiskStore, Options, Store, StoreError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -66,8 +66,13 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         std::fs::create_dir_all(&store_dir)
             .with_context(|| format!("making the state folder {}", store_dir.display()))?;
         // Held until the very end: one server per state folder and per run folder.
-        let lock = sockets::lock(&settings.state_dir)?;
-        let (store, state, report) = DiskStore::open(&store_dir, Options::default())
+        let lock = sockets::lock(&settings.state_dir).await?;
+        let opened = sockets::after_predecessor(
+            || DiskStore::open(&store_dir, Options::default()),
+            |error| matches!(error, StoreError::InUse { .. }),
+        );
+        let (store, state, report) = opened
+            .await
             .with_context(|| format!("opening the store {}", store_dir.display()))?;
         match report.is_remarkable() {
             true => tracing::warn!(%report, "store opened"),
@@ -122,7 +127,7 @@ impl Server {
         store: Box<dyn Store>,
         state: State,
     ) -> anyhow::Result<Self> {
-        let run = sockets::RunFolder::prepare(&settings.run_dir)?;
+        let run = sockets::RunFolder::prepare(&settings.run_dir).await?;
         let agents = sockets::listen_for_agents(settings.agents_listen).await?;
         let agents_addr = agents
             .local_addr()

@@ -5,6 +5,7 @@ use std::fs::{File, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::errno::Errno;
@@ -15,15 +16,44 @@ const LOCK: &str = "server.lock";
 const SOCKET: &str = "server.sock";
 const AGENTS_ADDR: &str = "agents.addr";
 
+/// A killed server may hold its locks and files for a moment after its parent knows of its end: so long, and asking
+/// so often, does the next one wait before it takes the folder for somebody else's.
+const PREDECESSOR_ENDS_WITHIN: Duration = Duration::from_secs(3);
+const ASK_EVERY: Duration = Duration::from_millis(20);
+
+/// Tries `take` until it finds nobody else in the way, or that takes too long.
+///
+/// # Errors
+/// What the last try said.
+pub(crate) async fn after_predecessor<T, E>(
+    mut take: impl FnMut() -> Result<T, E>,
+    is_in_use: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let give_up = Instant::now() + PREDECESSOR_ENDS_WITHIN;
+    loop {
+        match take() {
+            Err(error) if is_in_use(&error) && Instant::now() < give_up => {
+                tokio::time::sleep(ASK_EVERY).await;
+            }
+            taken => return taken,
+        }
+    }
+}
+
 /// Takes the lock of a folder for as long as the value lives; the kernel gives it back when the process ends.
 ///
 /// # Errors
 /// When another server has it.
-pub(crate) fn lock(folder: &Path) -> anyhow::Result<Flock<File>> {
+pub(crate) async fn lock(folder: &Path) -> anyhow::Result<Flock<File>> {
     let path = folder.join(LOCK);
-    let file = File::create(&path).with_context(|| format!("opening {}", path.display()))?;
-    let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
-    locked.map_err(|(_, errno)| {
+    let open = || -> Result<Flock<File>, Errno> {
+        let file = File::create(&path)
+            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or_default()))?;
+        let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+        locked.map_err(|(_, errno)| errno)
+    };
+    let locked = after_predecessor(open, |errno| *errno == Errno::EWOULDBLOCK).await;
+    locked.map_err(|errno| {
         if errno == Errno::EWOULDBLOCK {
             return anyhow::anyhow!(
                 "another server runs on {}: stop it first, or choose another state_dir and run_dir",
@@ -45,10 +75,10 @@ impl RunFolder {
     ///
     /// # Errors
     /// When it cannot be made or another server has it.
-    pub(crate) fn prepare(folder: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn prepare(folder: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("making the run folder {}", folder.display()))?;
-        let lock = lock(folder)?;
+        let lock = lock(folder).await?;
         // Left by a server that was killed: who waits for ours must not find these.
         for name in [SOCKET, AGENTS_ADDR] {
             let path = folder.join(name);
