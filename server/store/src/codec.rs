@@ -177,26 +177,26 @@ pub(crate) fn decode_changes(body: &[u8]) -> Result<Vec<Changed>, StoreError> {
     decode(group_parts(body)?.1)
 }
 
-/// Reads the changes of a group, each payload's with its range in the body.
-pub(crate) fn decode_placed(
-    body: &[u8],
-) -> Result<Vec<Vec<(Change, Option<Range<usize>>)>>, StoreError> {
+/// A change, and where in the body of its group its payload is.
+pub(crate) type Ranged = (Change, Option<Range<usize>>);
+
+/// Reads the changes of each record of a group; payloads come back empty, with their ranges in the body.
+pub(crate) fn decode_ranged(body: &[u8]) -> Result<Vec<Vec<Ranged>>, StoreError> {
     let (ranges, records) = group_parts(body)?;
     let mut ranges = ranges.into_iter();
     let records: Vec<Changed> = decode(records)?;
-    let mut place = |change| match change {
-        Change::PutPayload(..) => {
+    let mut range = |change: Change| match on_payload(&change) {
+        OnPayload::Put(..) => {
             let range = ranges
                 .next()
                 .ok_or_else(|| unreadable("a payload is missing"))?;
             Ok((change, Some(range)))
         }
-        _ => Ok((change, None)),
+        OnPayload::Remove(_) | OnPayload::Nothing => Ok((change, None)),
     };
-    let placed = records
-        .into_iter()
-        .map(|record| record.changes.into_iter().map(&mut place).collect());
-    placed.collect()
+    let records = records.into_iter();
+    let ranged = records.map(|record| record.changes.into_iter().map(&mut range).collect());
+    ranged.collect()
 }
 
 /// Reads a group, payloads and all.
@@ -219,6 +219,28 @@ fn unreadable(problem: &str) -> StoreError {
     StoreError::Codec {
         action: "read",
         problem: problem.into(),
+    }
+}
+
+/// What a change does to payloads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum OnPayload<'a> {
+    Put(JobId, &'a Arc<Payload>),
+    Remove(JobId),
+    Nothing,
+}
+
+/// What `change` does to payloads.
+pub(crate) const fn on_payload(change: &Change) -> OnPayload<'_> {
+    match change {
+        Change::PutPayload(id, payload) => OnPayload::Put(*id, payload),
+        Change::RemoveJob(id) => OnPayload::Remove(*id),
+        Change::PutJob(_)
+        | Change::PutNode(_)
+        | Change::RemoveNode(_)
+        | Change::PutSettings(_)
+        | Change::SetNextSeq(_)
+        | Change::SetNextAttempt(_) => OnPayload::Nothing,
     }
 }
 

@@ -6,9 +6,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use capstan_core::{Change, Payload, State};
+use capstan_core::{Payload, State};
 use capstan_types::JobId;
 
+use crate::codec::{self, OnPayload};
 use crate::{PayloadReader, Record, Statistics, Store, StoreError};
 
 /// What outlives a [`MemoryStore`]. Clones are the same disk.
@@ -81,19 +82,12 @@ impl Store for MemoryStore {
         }
         for record in records {
             for change in &record.changes {
-                match change {
-                    Change::PutPayload(id, payload) => {
-                        contents.payloads.insert(*id, payload.clone());
+                match codec::on_payload(change) {
+                    OnPayload::Put(id, payload) => {
+                        drop(contents.payloads.insert(id, payload.clone()))
                     }
-                    Change::RemoveJob(id) => {
-                        contents.payloads.remove(id);
-                    }
-                    Change::PutJob(_)
-                    | Change::PutNode(_)
-                    | Change::RemoveNode(_)
-                    | Change::PutSettings(_)
-                    | Change::SetNextSeq(_)
-                    | Change::SetNextAttempt(_) => {}
+                    OnPayload::Remove(id) => drop(contents.payloads.remove(&id)),
+                    OnPayload::Nothing => {}
                 }
             }
         }

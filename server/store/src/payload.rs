@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use capstan_core::{Change, Payload};
+use capstan_core::Payload;
 use capstan_types::JobId;
 
-use crate::codec::{self, Place, PlaceFile, kind};
+use crate::codec::{self, OnPayload, Place, PlaceFile, kind};
 use crate::follower::Places;
 use crate::journal::{self, EndRule, Groups};
 use crate::snapshot::{self, Kind, Part};
@@ -67,21 +67,14 @@ impl DiskReader {
         let journal = self.places.journal.clone();
         let mut groups = Groups::new(journal, after + 1, until, EndRule::Trust)?;
         while let Some(group) = groups.next()? {
-            for (change, range) in codec::decode_placed(group.body)?.into_iter().flatten() {
-                match change {
-                    Change::PutPayload(of, _) if of == id => {
+            for (change, range) in codec::decode_ranged(group.body)?.into_iter().flatten() {
+                match codec::on_payload(&change) {
+                    OnPayload::Put(of, _) if of == id => {
                         let payload = range.map(|range| codec::decode_payload(&group.body[range]));
                         known = Some(payload.transpose()?);
                     }
-                    Change::RemoveJob(of) if of == id => known = Some(None),
-                    Change::PutPayload(..)
-                    | Change::RemoveJob(_)
-                    | Change::PutJob(_)
-                    | Change::PutNode(_)
-                    | Change::RemoveNode(_)
-                    | Change::PutSettings(_)
-                    | Change::SetNextSeq(_)
-                    | Change::SetNextAttempt(_) => {}
+                    OnPayload::Remove(of) if of == id => known = Some(None),
+                    OnPayload::Put(..) | OnPayload::Remove(_) | OnPayload::Nothing => {}
                 }
             }
         }

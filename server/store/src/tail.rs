@@ -5,11 +5,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use capstan_core::{Change, Payload};
+use capstan_core::Payload;
 use capstan_types::JobId;
 
 use crate::Record;
-use crate::codec::Placed;
+use crate::codec::{self, OnPayload, Placed};
 use crate::index::Index;
 use crate::journal::Stored;
 
@@ -175,17 +175,10 @@ impl Tail {
         }
         let mut changes = Vec::new();
         for change in records.iter().flat_map(|record| &record.changes) {
-            let (young, place) = match change {
-                Change::PutPayload(id, payload) => {
-                    (Some((*id, Some(payload.clone()))), places.next())
-                }
-                Change::RemoveJob(id) => (Some((*id, None)), None),
-                Change::PutJob(_)
-                | Change::PutNode(_)
-                | Change::RemoveNode(_)
-                | Change::PutSettings(_)
-                | Change::SetNextSeq(_)
-                | Change::SetNextAttempt(_) => (None, None),
+            let (young, place) = match codec::on_payload(change) {
+                OnPayload::Put(id, payload) => (Some((id, Some(payload.clone()))), places.next()),
+                OnPayload::Remove(id) => (Some((id, None)), None),
+                OnPayload::Nothing => (None, None),
             };
             if let Some((id, payload)) = young {
                 state.payloads.insert(id, Young { last, payload });

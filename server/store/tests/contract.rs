@@ -1,5 +1,7 @@
 //! What every store promises, run on each of them.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at any failure")]
+
 mod support;
 
 use std::path::PathBuf;

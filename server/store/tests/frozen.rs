@@ -1,6 +1,8 @@
 //! Stores of every released format open for ever. `frozen/vN` is a store as version N left it; it is never written
 //! anew for the same N. A new format adds a folder, made by the ignored-by-default switch below.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at any failure")]
+
 mod support;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! A disk that is full, for real: a small file system of its own, where the tests run as root.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at any failure")]
+
 mod support;
 
 use std::fs;

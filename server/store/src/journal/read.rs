@@ -104,7 +104,7 @@ impl Group<'_> {
         let place = |range: std::ops::Range<usize>| {
             Place::of(file, self.at + range.start as u64, &self.body[range])
         };
-        let records = codec::decode_placed(self.body)?.into_iter();
+        let records = codec::decode_ranged(self.body)?.into_iter();
         let records = records.map(|changes| {
             changes
                 .into_iter()
