@@ -144,7 +144,7 @@ impl<E: ContainerEngine, A: Attempts> Door<E, A> {
         context: &AttemptContext,
         talk: &Talk,
     ) -> Result<(Looked, super::identity::ImageUsers), Refused> {
-        let facts = self.keeper.facts().await.map_err(Refused::Engine)?;
+        let facts = self.keeper.known_facts().await.map_err(Refused::Engine)?;
         let site = plan::site(&self.keeper.settings, &facts, context);
         let rights = site.rights.clone();
         let (asked_too, context) = (Arc::clone(asked), context.clone());

@@ -357,6 +357,27 @@ async fn an_engine_that_restarts_gives_the_real_code_in_the_end() {
 }
 
 #[tokio::test]
+async fn an_engine_that_is_down_is_named() {
+    let Some(site) = TestSite::make() else { return };
+    let engine = engine();
+    let (_keeper, _served) = site.serve(engine.clone());
+    engine.go_away(true);
+    let refused = run(&site, request(IMAGE, "echo", ""))
+        .await
+        .refused
+        .expect("refused");
+    assert_eq!(refused.exit_code, 125);
+    assert!(
+        refused.message.contains("does not answer"),
+        "{}",
+        refused.message
+    );
+    assert!(refused.hint.contains("dockerd"));
+    engine.come_back();
+    assert_eq!(run(&site, request(IMAGE, "echo", "")).await.code, Some(0));
+}
+
+#[tokio::test]
 async fn stdin_flows_at_the_containers_pace_and_ends() {
     let Some(site) = TestSite::make() else { return };
     let (_keeper, _served) = site.serve(engine());

@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime};
 use capstan_proto::wire::container_output::Output as Said;
 use capstan_types::{AttemptId, CardId};
 use tokio::sync::{Mutex, Semaphore};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{
@@ -28,8 +27,6 @@ use super::settings::ContainerSettings;
 use super::stage::Stage;
 use crate::ports::{AttemptContext, Containers, ContainersError};
 
-/// What the engine said about itself is asked again after this time.
-const FACTS_KEPT: Duration = Duration::from_secs(60);
 /// How long a container that lost its agent waits for its client to come back.
 const ADOPTION: Duration = Duration::from_secs(60);
 /// Tries to reach an engine that is away: for about three minutes, which is longer than any restart of it.
@@ -53,7 +50,7 @@ pub struct Keeper<E> {
     stage: Stage,
     files: Files,
     marks: Marks,
-    facts: Mutex<Option<(Instant, Arc<EngineFacts>)>>,
+    facts: Mutex<Option<Arc<EngineFacts>>>,
     /// Containers created before are an earlier process's.
     opened: SystemTime,
     said_no_cgroup: AtomicBool,
@@ -83,18 +80,24 @@ impl<E: ContainerEngine> Keeper<E> {
         })
     }
 
-    /// What the engine is and can; asked at most once in a while.
+    /// What the engine is and can, asked anew. To be asked now and then beside the containers: their starts use the
+    /// last answer, because asking takes as long as some of their own steps.
     ///
     /// # Errors
     /// It does not answer.
     pub async fn facts(&self) -> Result<Arc<EngineFacts>, EngineError> {
-        let mut kept = self.facts.lock().await;
-        if let Some((_, facts)) = kept.as_ref().filter(|(at, _)| at.elapsed() < FACTS_KEPT) {
-            return Ok(Arc::clone(facts));
-        }
         let facts = Arc::new(self.engine.facts().await?);
-        *kept = Some((Instant::now(), Arc::clone(&facts)));
+        *self.facts.lock().await = Some(Arc::clone(&facts));
         Ok(facts)
+    }
+
+    /// The last answer, or the first one.
+    pub(super) async fn known_facts(&self) -> Result<Arc<EngineFacts>, EngineError> {
+        let known = self.facts.lock().await.clone();
+        match known {
+            Some(facts) => Ok(facts),
+            None => self.facts().await,
+        }
     }
 
     /// Ends all sessions and leaves their containers running, for the agent that comes after this one.
@@ -198,7 +201,7 @@ impl<E: ContainerEngine> Keeper<E> {
         looked: Looked,
         users: &ImageUsers,
     ) -> Result<(Attached, ContainerSpec, Vec<String>), Refused> {
-        let facts = self.facts().await.map_err(Refused::Engine)?;
+        let facts = self.known_facts().await.map_err(Refused::Engine)?;
         if !facts.shares_mounts && self.stage.is_pinning() {
             // Its view of the paths is not ours, so nothing that we checked would hold.
             return Err(Refused::Request {
