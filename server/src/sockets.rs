@@ -76,8 +76,12 @@ impl RunFolder {
     /// # Errors
     /// When it cannot be made or another server has it.
     pub(crate) async fn prepare(folder: &Path) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("making the run folder {}", folder.display()))?;
+        if !folder.is_dir() {
+            // Everybody must be able to reach the socket, whatever our umask.
+            std::fs::create_dir_all(folder)
+                .and_then(|()| std::fs::set_permissions(folder, Permissions::from_mode(0o755)))
+                .with_context(|| format!("making the run folder {}", folder.display()))?;
+        }
         let lock = lock(folder).await?;
         // Left by a server that was killed: who waits for ours must not find these.
         for name in [SOCKET, AGENTS_ADDR] {

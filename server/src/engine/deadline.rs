@@ -32,3 +32,62 @@ pub(super) fn next_due(state: &State, after: Timestamp) -> Option<Timestamp> {
 
 /// More jobs than this do not end in one instant that a tick has just dealt with.
 const AGED_OUT_AT_ONCE: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use capstan_core::{Change, Inventory, Job, JobState, Node};
+    use capstan_types::JobId;
+
+    use super::*;
+    use crate::testing::{ended, job, run, seconds, state};
+
+    fn check(state: &State, after: u64, expected: Option<u64>) {
+        assert_eq!(next_due(state, seconds(after)), expected.map(seconds));
+    }
+
+    #[test]
+    fn the_oldest_ended_job_ages_out_first() {
+        let end = |seq, at| ended(job(JobId::whole(seq), "a", &[]), run(&[], 0, 1), at, 0);
+        let state = state([end(1, 50), end(2, 20)]);
+        check(&state, 0, Some(320));
+        check(&state, 320, Some(350));
+        check(&state, 350, None);
+    }
+
+    #[test]
+    fn a_waiting_job_is_due_at_its_time() {
+        let waiting = Job {
+            not_before: Some(seconds(60)),
+            ..job(JobId::whole(1), "a", &[])
+        };
+        let state = state([waiting]);
+        check(&state, 0, Some(60));
+        check(&state, 60, None);
+    }
+
+    /// Only a lost node that still holds something is judged when its time has come.
+    #[test]
+    fn a_silent_node_is_judged_for_what_it_holds() {
+        let node = Node {
+            name: "node01".into(),
+            agent: "a1".into(),
+            inventory: Inventory::default(),
+            slots: 4,
+            properties: Vec::new(),
+            link: Link::Lost(seconds(10)),
+            is_offline: false,
+            note: "".into(),
+            unclean: Vec::new(),
+            strays: Vec::new(),
+        };
+        let mut state = state([]);
+        state.absorb(&Change::PutNode(Arc::new(node)));
+        check(&state, 0, None);
+        let mut running = job(JobId::whole(1), "a", &[]);
+        running.state = JobState::Running(run(&[("node01", &[0], &[])], 0, 1));
+        state.absorb(&Change::PutJob(Arc::new(running)));
+        check(&state, 0, Some(310));
+    }
+}

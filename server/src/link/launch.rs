@@ -135,3 +135,102 @@ fn first_ppn(spec: &JobSpec) -> u32 {
     let first = spec.nodes.as_ref().and_then(|nodes| nodes.chunks.first());
     first.map_or(1, |chunk| chunk.ppn)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use capstan_core::{JobSpec, JobState};
+    use capstan_types::{Env, JobId};
+
+    use super::*;
+    use crate::testing::{job, run, state};
+
+    fn launched(id: JobId, change: impl FnOnce(&mut JobSpec), node: &str) -> wire::LaunchSpec {
+        let asked = [
+            ("nodes", "2:ppn=2:gpus=1"),
+            ("walltime", "90"),
+            ("vmem", "1gb"),
+        ];
+        let mut job = job(id, "dir/ar", &asked);
+        change(Arc::make_mut(&mut job.spec));
+        let places: [(&str, &[u16], &[u32]); 2] =
+            [("gpu02", &[0, 1], &[1]), ("gpu01", &[2, 3], &[0])];
+        job.state = JobState::Starting(run(&places, 0, 1));
+        let variables = [
+            ("A", "1"),
+            ("PBS_O_QUEUE", "forged"),
+            ("PBS_ARRAYID", "forged"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let payload = Payload {
+            script: b"true\n".to_vec(),
+            variables: variables.into_iter().collect::<Env>(),
+        };
+        spec(&state([]), &job, &node.into(), &payload).unwrap()
+    }
+
+    /// Sessions D02 and D04: files in the order of exec_host, cards of this node only.
+    #[test]
+    fn every_node_is_listed_slot_by_slot_and_card_by_card() {
+        let spec = launched(JobId::whole(7), |_| {}, "gpu02");
+        assert_eq!(spec.node_file, ["gpu02", "gpu02", "gpu01", "gpu01"]);
+        assert_eq!(spec.gpu_file, ["gpu02-gpu1", "gpu01-gpu0"]);
+        let cards: Vec<&str> = spec.cards.iter().map(|card| card.uuid.as_str()).collect();
+        assert_eq!(cards, ["GPU-gpu02-1"]);
+        assert_eq!((spec.num_nodes, spec.num_ppn, spec.cores), (2, 2, 2));
+        assert_eq!(
+            (spec.walltime_secs, spec.vmem_bytes),
+            (Some(90), Some(1 << 30))
+        );
+        assert_eq!((spec.umask, spec.kill_delay_secs), (0o077, 2));
+        assert_eq!(
+            spec.group, "",
+            "the login group, whatever it is called there"
+        );
+    }
+
+    #[test]
+    fn a_member_has_its_index_in_names_and_variables_that_nobody_can_forge() {
+        let spec = launched(JobId::member(7, 3), |_| {}, "gpu01");
+        assert_eq!(
+            (spec.job_id.as_str(), spec.job_name.as_str()),
+            ("7[3].hn1", "dir/ar-3")
+        );
+        assert_eq!(spec.array_index, Some(3));
+        let output = spec.output.unwrap();
+        assert_eq!(output.stdout, "/home/alice/ar.o7-3");
+        let variables: Vec<_> = spec
+            .variables
+            .iter()
+            .map(|v| format!("{}={}", v.name, v.value))
+            .collect();
+        assert_eq!(
+            variables,
+            [
+                "PBS_ARRAYID=3",
+                "PBS_O_QUEUE=batch",
+                "A=1",
+                "PBS_O_SERVER=hn1"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_asked_for_goes_along() {
+        let change = |spec: &mut JobSpec| {
+            spec.umask = Some(0o22);
+            spec.kill_delay_secs = Some(9);
+            spec.join = JoinPath::IntoStdout;
+            spec.owner.group = "physics".into();
+            spec.shown.push(("group_list".into(), "physics".into()));
+            spec.stdout_path = "/x/$PBS_JOBID".into();
+        };
+        let spec = launched(JobId::whole(7), change, "gpu01");
+        assert_eq!((spec.umask, spec.kill_delay_secs), (0o22, 9));
+        assert_eq!(spec.group, "physics");
+        let output = spec.output.unwrap();
+        assert_eq!(output.join(), wire::output_files::Join::IntoStdout);
+        assert_eq!(output.stdout, "/x/$PBS_JOBID");
+    }
+}

@@ -51,7 +51,13 @@ impl<'a> Scene<'a> {
     pub(crate) fn comment(self, job: &Job) -> Option<String> {
         use capstan_types::Reason;
         if let Some(comment) = &job.comment {
-            return Some(comment.to_string());
+            // Why it was put back is worth knowing, but so is what it waits for now.
+            let waits = job.effective_holds().is_empty();
+            let reason = self.snapshot.reason(job.id).filter(|_| waits);
+            return Some(reason.map_or_else(
+                || comment.to_string(),
+                |reason| format!("{reason}; {comment}"),
+            ));
         }
         if let Some(run) = last_run(job) {
             return Some(words::started_on(start_time(run)));
