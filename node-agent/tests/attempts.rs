@@ -251,11 +251,7 @@ async fn a_new_agent_adopts_what_the_old_one_left() {
     fs::write(go, "").unwrap();
     wait_until_gone(&node.work("runs").to_string_lossy()).await;
     node.start_agent();
-    let hello = node.hello().await;
-    let ended = match hello.attempts[0].phase.clone().unwrap() {
-        known_attempt::Phase::Ended(ended) => ended,
-        known_attempt::Phase::Running(_) | known_attempt::Phase::Starting(_) => node.ended(1).await,
-    };
+    let ended = node.ended(1).await;
     assert_eq!(ended.outcome, Some(Outcome::ExitStatus(9)));
     assert_eq!(node.read("runs"), "x\n", "it ran once");
 }
@@ -296,11 +292,7 @@ async fn a_shim_killed_while_the_agent_is_away_is_found_out() {
     node.kill_agent();
     kill(Pid::from_raw(parent_of(started.session)), Signal::SIGKILL).unwrap();
     node.start_agent();
-    let hello = node.hello().await;
-    let ended = match hello.attempts[0].phase.clone().unwrap() {
-        known_attempt::Phase::Ended(ended) => ended,
-        known_attempt::Phase::Running(_) | known_attempt::Phase::Starting(_) => node.ended(1).await,
-    };
+    let ended = node.ended(1).await;
     assert!(matches!(ended.outcome, Some(Outcome::Lost(_))), "{ended:?}");
     assert!(processes_with(&mark(&node)).is_empty());
 }
@@ -577,6 +569,15 @@ async fn a_dead_spawner_is_replaced() {
     );
     let spawner = node.spawner();
     kill(Pid::from_raw(spawner), Signal::SIGKILL).unwrap();
+    // Its zombie stays until the agent needs another one.
+    wait_until("the spawner is dead", || {
+        let stat = fs::read_to_string(format!("/proc/{spawner}/stat")).unwrap();
+        match stat.contains(") Z ") {
+            true => Ok(()),
+            false => Err(stat),
+        }
+    })
+    .await;
     assert_eq!(
         node.outcome(node.spec(2, "exit 2")).await,
         Outcome::ExitStatus(2)

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use capstan_proto::wire::agent_link_server::{AgentLink, AgentLinkServer};
 use capstan_proto::wire::{
     AgentMessage, AttemptEnded, AttemptStarted, Hello, LaunchSpec, OutputFiles, ServerMessage,
-    StartAttempt, StopAttempt, Welcome, agent_message, attempt_ended::Outcome, server_message,
+    StartAttempt, StopAttempt, Welcome, agent_message, attempt_ended::Outcome, known_attempt,
+    server_message,
 };
 use nix::unistd::{User, geteuid};
 use tokio::sync::mpsc;
@@ -366,9 +367,17 @@ impl Node {
         .await
     }
 
+    /// The end of an attempt, as a report or in a hello.
     pub(crate) async fn ended(&mut self, attempt: u64) -> AttemptEnded {
         self.next("ended", |message| match message {
             agent_message::Message::Ended(ended) if ended.attempt == attempt => Some(ended),
+            agent_message::Message::Hello(hello) => {
+                let mut known = hello.attempts.into_iter();
+                match known.find(|known| known.attempt == attempt)?.phase? {
+                    known_attempt::Phase::Ended(ended) => Some(ended),
+                    known_attempt::Phase::Starting(_) | known_attempt::Phase::Running(_) => None,
+                }
+            }
             _ => None,
         })
         .await
@@ -414,10 +423,23 @@ impl Drop for Node {
             let _gone = agent.kill();
             let _gone = agent.wait();
         }
+        self.remove_cgroups();
         // A failed test may leave jobs; those that are left carry the folder in their command line.
         for pid in processes_with(&self.folder.path().to_string_lossy()) {
             let pid = nix::unistd::Pid::from_raw(pid);
             let _gone = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+impl Node {
+    /// A killed agent leaves its folders, which are empty unless a test failed.
+    fn remove_cgroups(&self) {
+        let id = fs::read_to_string(self.state_folder().join("agent-id")).unwrap_or_default();
+        let Some(short) = id.get(..8) else { return };
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten();
+        for hierarchy in hierarchies.filter_map(Result::ok) {
+            let _other = fs::remove_dir(hierarchy.path().join("capstan").join(short));
         }
     }
 }

@@ -114,7 +114,10 @@ impl CgroupTree {
     pub fn remove(&self) {
         for (_, mount) in &self.mounts {
             // Busy folders still hold attempts, which outlive us on purpose.
-            let _busy = fs::remove_dir(mount.join(&self.base));
+            let base = mount.join(&self.base);
+            let _busy = fs::remove_dir(&base);
+            // Shared with other agents of this host: the last one to go takes it along.
+            let _busy = base.parent().map(fs::remove_dir);
         }
     }
 
@@ -355,6 +358,8 @@ impl Cgroup {
 fn make(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // Somebody has tidied away our folder, which was empty.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(path),
         other => other,
     }
 }
