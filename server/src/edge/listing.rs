@@ -7,8 +7,6 @@ use std::sync::Arc;
 use capstan_core::{Job, Payload};
 use capstan_proto::wire::{self, stat_jobs_request::Detail};
 use futures_util::Stream;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::identity::Person;
@@ -27,8 +25,6 @@ use crate::view::selection::{Item, select};
 const ROWS_PER_BATCH: usize = 1000;
 /// Jobs of one batch with all their attributes.
 const JOBS_PER_BATCH: usize = 100;
-/// Batches that may wait for the client.
-const BATCHES_AHEAD: usize = 2;
 
 /// Batches of jobs.
 pub(crate) type JobStream =
@@ -92,38 +88,61 @@ fn rows(
     }))
 }
 
+/// Each batch is made on a thread for that, and none is held while the client takes its time.
 fn full(
     listing: Listing,
     items: Vec<Item>,
     door: Arc<Door>,
     caller: Arc<Person>,
 ) -> impl Stream<Item = Result<wire::StatJobsReply, Status>> + Send + 'static {
-    let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
-    // Ends when all is sent, or at the first batch that nobody takes any more.
-    tokio::task::spawn_blocking(move || {
-        let sees_all = is_manager(&listing.snapshot, &caller);
-        for batch in items.chunks(JOBS_PER_BATCH) {
-            let scene = listing.scene();
-            let jobs = batch.iter().map(|item| {
-                let job = item.job();
-                let may_see = sees_all || *job.spec.owner.user == *caller.user;
-                let payload = may_see.then(|| payload(&door, &job)).flatten();
-                attributes(
-                    scene,
-                    &job,
-                    payload.as_ref().map(|payload| &payload.variables),
-                )
-            });
-            let reply = wire::StatJobsReply {
-                rows: Vec::new(),
-                jobs: jobs.collect(),
-            };
-            if sender.blocking_send(Ok(reply)).is_err() {
-                break;
-            }
-        }
+    let full = Arc::new(Full {
+        sees_all: is_manager(&listing.snapshot, &caller),
+        listing,
+        items,
+        door,
+        caller,
     });
-    ReceiverStream::new(receiver)
+    futures_util::stream::unfold(0, move |next| {
+        let full = full.clone();
+        async move {
+            if next >= full.items.len() {
+                return None;
+            }
+            let made = tokio::task::spawn_blocking(move || full.batch(next)).await;
+            let made = made.map_err(|error| Status::internal(error.to_string()));
+            Some((made, next + JOBS_PER_BATCH))
+        }
+    })
+}
+
+struct Full {
+    listing: Listing,
+    items: Vec<Item>,
+    door: Arc<Door>,
+    caller: Arc<Person>,
+    sees_all: bool,
+}
+
+impl Full {
+    /// The jobs from number `first` on. Reads payloads: blocks.
+    fn batch(&self, first: usize) -> wire::StatJobsReply {
+        let scene = self.listing.scene();
+        let items = self.items.iter().skip(first).take(JOBS_PER_BATCH);
+        let jobs = items.map(|item| {
+            let job = item.job();
+            let may_see = self.sees_all || *job.spec.owner.user == *self.caller.user;
+            let payload = may_see.then(|| payload(&self.door, &job)).flatten();
+            attributes(
+                scene,
+                &job,
+                payload.as_ref().map(|payload| &payload.variables),
+            )
+        });
+        wire::StatJobsReply {
+            rows: Vec::new(),
+            jobs: jobs.collect(),
+        }
+    }
 }
 
 /// The payload; without it a listing is still worth having.
