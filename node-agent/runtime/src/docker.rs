@@ -232,11 +232,22 @@ impl ContainerEngine for DockerEngine {
 
     async fn ensure_started(&self, spec: &ContainerSpec) -> Result<Attached, EngineError> {
         let docker = self.docker().await?;
-        let id = match self.create(&docker, spec).await? {
-            Created::Before(container) if !container.never_started => {
-                return self.resume(&container, Seen::default()).await;
+        let mut created = self.create(&docker, spec).await?;
+        if let Created::Before(container) = &created
+            && container.never_started
+        {
+            // It may be about to start after all: starting waits for that. Else what it was to mount was pinned for
+            // the call that was interrupted, and is gone; then it cannot start, and has not run.
+            match self.attach_and_start(&docker, &container.id, spec).await {
+                Err(error) if !error.is_transient() => {}
+                attached => return attached,
             }
-            Created::Before(OwnedContainer { id, .. }) | Created::Now(id) => id,
+            self.ensure_removed(&container.id).await?;
+            created = self.create(&docker, spec).await?;
+        }
+        let id = match created {
+            Created::Before(container) => return self.resume(&container, Seen::default()).await,
+            Created::Now(id) => id,
         };
         match self.attach_and_start(&docker, &id, spec).await {
             Ok(attached) => Ok(attached),

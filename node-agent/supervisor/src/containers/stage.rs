@@ -176,6 +176,13 @@ impl Drop for Stage {
 
 /// Unpins all in `folder`. Never recursive: a mount that cannot be taken away must not be emptied.
 fn clear(folder: &Path) {
+    // The names go first, all at once: an engine that is just about to mount one must find nothing, and not the empty
+    // place where something was.
+    let gone = folder.with_extension("gone");
+    let folder = match fs::rename(folder, &gone) {
+        Ok(()) => gone.as_path(),
+        Err(_) => folder,
+    };
     let Ok(entries) = fs::read_dir(folder) else {
         return;
     };
