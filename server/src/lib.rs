@@ -150,6 +150,7 @@ impl Server {
         let links = Links {
             engine: engine.handle.clone(),
             telemetry: telemetry.clone(),
+            latest: latest.clone(),
             heartbeat: settings.heartbeat,
             stopping: stopping.clone(),
             connections: AtomicU64::new(1),

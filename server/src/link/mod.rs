@@ -25,6 +25,7 @@ use tracing::Instrument;
 
 use crate::clock;
 use crate::engine::{EngineHandle, Link, OUTBOX_MAX, Refused, Request as EngineRequest};
+use crate::snapshot::Latest;
 use crate::telemetry::Telemetry;
 
 use reading::Unheard;
@@ -45,6 +46,7 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 pub(crate) struct Links {
     pub(crate) engine: EngineHandle,
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) latest: Arc<Latest>,
     pub(crate) heartbeat: Duration,
     /// Cancelled when the server stops: streams end at once and are taken up again by the next server.
     pub(crate) stopping: CancellationToken,
@@ -161,7 +163,6 @@ impl Reader {
     /// Turns what the agent says into events, until it is gone; returns why it is.
     async fn listen(&mut self, node: &NodeName, dropped: &CancellationToken) -> &'static str {
         let silence = self.links.heartbeat * HEARTBEATS_MISSED_MAX;
-        let mut foreign: Vec<CardId> = Vec::new();
         loop {
             let message = tokio::select! {
                 message = tokio::time::timeout(silence, self.inbound.message()) => message,
@@ -176,7 +177,7 @@ impl Reader {
             };
             let heard = match message {
                 Some(Message::Hello(_)) => return "the agent said hello twice",
-                Some(Message::Heartbeat(said)) => self.heartbeat(node, said, &mut foreign).await,
+                Some(Message::Heartbeat(said)) => self.heartbeat(node, said).await,
                 Some(Message::Started(said)) => self.report(node, Ok(reading::started(said))).await,
                 Some(Message::Ended(said)) => self.report(node, reading::ended(said)).await,
                 None => {
@@ -191,12 +192,7 @@ impl Reader {
         }
     }
 
-    async fn heartbeat(
-        &self,
-        node: &NodeName,
-        said: wire::Heartbeat,
-        foreign: &mut Vec<CardId>,
-    ) -> Result<(), Unheard> {
+    async fn heartbeat(&self, node: &NodeName, said: wire::Heartbeat) -> Result<(), Unheard> {
         let heard = reading::heartbeat(said, clock::wall())?;
         self.links.telemetry.put(node, heard.telemetry);
         if let Some(inventory) = heard.inventory {
@@ -207,8 +203,11 @@ impl Reader {
             };
             self.post(node, event).await;
         }
-        if heard.foreign != *foreign {
-            foreign.clone_from(&heard.foreign);
+        // Against what is stored, not against the last heartbeat: the end of an attempt and an earlier connection may
+        // have marked cards as well, and only this clears them.
+        let snapshot = self.links.latest.get();
+        let stored = snapshot.state.node(node);
+        if stored.is_some_and(|stored| is_other(&stored.unclean, &heard.foreign)) {
             let event = Event::CardsUnclean {
                 node: node.clone(),
                 cards: heard.foreign,
@@ -240,6 +239,11 @@ impl Reader {
         // An engine that has ended hears nothing; the next server is told by the next hello.
         drop(self.links.engine.post(request).await);
     }
+}
+
+/// Whether two lists name different cards, in whatever order.
+fn is_other(stored: &[CardId], heard: &[CardId]) -> bool {
+    stored.len() != heard.len() || !heard.iter().all(|card| stored.contains(card))
 }
 
 /// An agent that was let in.

@@ -199,7 +199,7 @@ impl Following {
                     index.flush()?;
                     is_dirty = false;
                 }
-                Work::StartOver => return Err(Fault::Refused("it is too far behind".into())),
+                Work::CatchUp => mark = self.catch_up(&index, mark)?,
                 Work::End(Ending::Abandoned) => return Ok(()),
                 Work::End(Ending::Clean) => {
                     mark = self.snapshot_if_due(&index, mark)?;
@@ -297,20 +297,32 @@ impl Following {
         let journal = self.places.journal.clone();
         let groups = journal::Groups::new(journal, mark.last + 1, until, journal::EndRule::Trust);
         let mut groups = groups.map_err(refused)?;
-        while let Some(group) = groups.next().map_err(refused)? {
-            let records = group.placed().map_err(refused)?;
-            let (mut changes, mut last) = (Vec::new(), mark.last);
-            for (record, number) in records.into_iter().zip(group.first..) {
-                if number > mark.last {
+        let (mut changes, mut last) = (Vec::new(), mark.last);
+        loop {
+            let group = groups.next().map_err(refused)?;
+            let is_end = group.is_none();
+            if let Some(group) = group {
+                let records = group.placed().map_err(refused)?;
+                let missed = records
+                    .into_iter()
+                    .zip(group.first..)
+                    .filter(|(_, number)| *number > mark.last);
+                for (record, number) in missed {
                     changes.extend(record);
                     last = number;
                 }
             }
-            mark = index.apply(mark, &changes, last)?;
-            self.tail.applied(last);
-            if self.tail.ending() == Some(Ending::Abandoned) {
-                return Ok(mark);
+            if changes.len() >= WRITE_BATCH || (is_end && last > mark.last) {
+                mark = index.apply(mark, &changes, last)?;
+                changes.clear();
+                self.tail.applied(last);
             }
+            if is_end || self.tail.ending() == Some(Ending::Abandoned) {
+                break;
+            }
+        }
+        if self.tail.ending() == Some(Ending::Abandoned) {
+            return Ok(mark);
         }
         match mark.last >= until {
             true => Ok(mark),

@@ -91,8 +91,8 @@ pub(crate) enum Work {
     Apply(Vec<Placed>, u64),
     /// Nothing has come for a while: flush.
     Flush,
-    /// The tail has let go of changes that the index lacks.
-    StartOver,
+    /// The tail has let go of changes that the index lacks: read them from the journal.
+    CatchUp,
     /// Come to an end.
     End(Ending),
 }
@@ -128,9 +128,11 @@ impl Default for TailState {
 }
 
 impl TailState {
-    fn lower(&mut self) {
-        self.phase = Phase::Down;
-        self.index = None;
+    const fn is_crowded(&self) -> bool {
+        self.bytes > TAIL_BYTES_MAX
+    }
+
+    fn let_go(&mut self) {
         self.entries = VecDeque::new();
         self.payloads = HashMap::new();
         self.bytes = 0;
@@ -148,10 +150,11 @@ impl Tail {
         tail
     }
 
-    /// Waits until there is room for another group.
+    /// Makes room for another group: waits for the follower where that keeps up, and otherwise lets go of what the
+    /// journal has as well.
     pub(crate) fn wait_for_room(&self) {
         let is_crowded =
-            |state: &mut TailState| state.bytes > TAIL_BYTES_MAX && state.phase != Phase::Down;
+            |state: &mut TailState| state.is_crowded() && state.phase == Phase::Following;
         let timeout = Duration::from_millis(ROOM_WAIT_MS_MAX);
         let waited = self
             .room
@@ -159,7 +162,10 @@ impl Tail {
         let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         if timeout.timed_out() {
             tracing::warn!("index is too far behind and will catch up from the journal");
-            state.lower();
+        }
+        if state.is_crowded() {
+            state.let_go();
+            state.phase = Phase::CatchingUp(state.applied, state.committed);
         }
     }
 
@@ -229,8 +235,8 @@ impl Tail {
     pub(crate) fn next_work(&self, is_dirty: bool) -> Work {
         let mut state = self.lock();
         while state.entries.is_empty() {
-            if state.phase == Phase::Down {
-                return Work::StartOver;
+            if let Phase::CatchingUp(..) = state.phase {
+                return Work::CatchUp;
             }
             if let Some(ending) = state.ending {
                 return Work::End(ending);
@@ -256,8 +262,8 @@ impl Tail {
             |state: &mut TailState| state.bytes < BATCH_BYTES && state.ending.is_none();
         let gathered = self.work.wait_timeout_while(state, gather, is_gathering);
         let (mut state, _) = gathered.unwrap_or_else(PoisonError::into_inner);
-        if state.phase == Phase::Down {
-            return Work::StartOver;
+        if let Phase::CatchingUp(..) = state.phase {
+            return Work::CatchUp;
         }
         if state.ending == Some(Ending::Abandoned) {
             return Work::End(Ending::Abandoned);
@@ -329,7 +335,10 @@ impl Tail {
 
     /// The index cannot be used.
     pub(crate) fn lower(&self) {
-        self.lock().lower();
+        let mut state = self.lock();
+        state.phase = Phase::Down;
+        state.index = None;
+        state.let_go();
         self.room.notify_all();
     }
 
@@ -348,5 +357,82 @@ impl Tail {
     fn lock(&self) -> MutexGuard<'_, TailState> {
         // Every change in here is whole before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use capstan_core::{Change, Event, Payload};
+    use capstan_types::{JobId, Timestamp};
+
+    use super::{Phase, Sight, TAIL_BYTES_MAX, Tail, Work};
+    use crate::Record;
+    use crate::codec::{Place, PlaceFile};
+    use crate::index::Index;
+    use crate::journal::Stored;
+
+    fn push(tail: &Tail, number: u64, bytes: u64) {
+        let change = Change::PutPayload(JobId::whole(number), Arc::new(Payload::default()));
+        let record = Record {
+            at: Timestamp(number),
+            event: Event::Tick,
+            changes: vec![change],
+        };
+        let places = vec![Place::of(PlaceFile::Segment(1), 0, b"")];
+        tail.push(&[record], Stored { bytes, places }, number);
+    }
+
+    fn index(dir: &tempfile::TempDir) -> Arc<Index> {
+        Arc::new(Index::create(&dir.path().join("index"), 1 << 20).unwrap())
+    }
+
+    fn phase(tail: &Tail) -> Phase {
+        match tail.sight(JobId::whole(99)) {
+            Sight::Older { phase, .. } => phase,
+            Sight::Young(_) => unreachable!("nobody put it"),
+        }
+    }
+
+    #[test]
+    fn changes_gather_while_the_index_catches_up_and_are_given_out_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let tail = Tail::new(5, 0);
+        tail.raise(index(&dir), 3);
+        assert_eq!(
+            (phase(&tail), tail.catch_up_until()),
+            (Phase::CatchingUp(3, 5), 5)
+        );
+        push(&tail, 6, 100);
+        assert!(matches!(tail.next_work(false), Work::CatchUp));
+        assert!(matches!(tail.sight(JobId::whole(6)), Sight::Young(Some(_))));
+        tail.applied(5);
+        assert_eq!(phase(&tail), Phase::Following);
+        assert!(matches!(tail.next_work(false), Work::Apply(changes, 6) if changes.len() == 1));
+        tail.applied(6);
+        assert!(matches!(tail.sight(JobId::whole(6)), Sight::Older { .. }));
+    }
+
+    #[test]
+    fn crowded_tail_of_a_late_index_is_let_go_without_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let tail = Tail::new(5, 0);
+        tail.raise(index(&dir), 3);
+        push(&tail, 6, TAIL_BYTES_MAX + 1);
+        tail.wait_for_room();
+        assert_eq!(phase(&tail), Phase::CatchingUp(3, 6));
+        push(&tail, 7, 1);
+        assert!(matches!(tail.next_work(false), Work::CatchUp));
+        tail.applied(6);
+        assert!(matches!(tail.next_work(false), Work::Apply(_, 7)));
+    }
+
+    #[test]
+    fn tail_without_an_index_gathers_nothing() {
+        let tail = Tail::new(0, 0);
+        push(&tail, 1, TAIL_BYTES_MAX + 1);
+        tail.wait_for_room();
+        assert_eq!((phase(&tail), tail.counts().0), (Phase::Down, 1));
     }
 }

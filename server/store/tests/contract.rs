@@ -7,8 +7,8 @@ mod support;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use capstan_core::{Change, State};
-use capstan_store::{DiskStore, MemoryDisk, MemoryStore, Store};
+use capstan_core::{Change, Payload, State};
+use capstan_store::{DiskStore, MemoryDisk, MemoryStore, PayloadReader, Store};
 use capstan_types::JobId;
 use support::{
     check_payloads, commit_each, contents, forgotten, payload, seqs, submitted, touched,
@@ -169,6 +169,37 @@ fn readers_on_other_threads_see_what_is_committed() {
         }
         drop(done);
         thread.join().unwrap();
+    });
+}
+
+/// More than a store keeps in memory while its index follows.
+#[test]
+fn large_payloads_are_there_however_fast_they_come() {
+    check(|place| {
+        let (mut store, _) = place.open();
+        let reader = store.payload_reader();
+        let large = |seq: u64| Payload {
+            script: vec![seq as u8; 1 << 20],
+            ..Payload::default()
+        };
+        for seq in 1..=24 {
+            let mut record = submitted(seq);
+            record
+                .changes
+                .push(Change::PutPayload(JobId::whole(seq), large(seq).into()));
+            store.commit(&[record]).unwrap();
+        }
+        let check = |reader: &dyn PayloadReader| {
+            for seq in 1..=24 {
+                let found = reader.payload(JobId::whole(seq)).unwrap().unwrap();
+                assert!(*found == large(seq), "payload of job {seq}");
+            }
+        };
+        check(&*reader);
+        let (store, _) = reopen(place, store, false);
+        check(&*store.payload_reader());
+        let (store, _) = reopen(place, store, true);
+        check(&*store.payload_reader());
     });
 }
 

@@ -1,10 +1,11 @@
 //! The life of jobs and nodes as clients and agents see it, restarts included.
 
+use capstan_proto::wire::agent_message::Message as Say;
 use capstan_proto::wire::known_attempt::Phase;
 use capstan_proto::wire::server_message::Message as Hear;
 use capstan_proto::wire::{
-    DeleteJobRequest, HoldJobRequest, StatJobsRequest, StatNodesRequest, StatQueuesRequest,
-    StatServerRequest,
+    AttemptEnded, DeleteJobRequest, Heartbeat, HoldJobRequest, StatJobsRequest, StatNodesRequest,
+    StatQueuesRequest, StatServerRequest,
 };
 
 use capstan_server::Server;
@@ -268,6 +269,33 @@ async fn what_can_never_run_is_refused_and_what_waits_says_why() {
         }
         assert!(tokio::time::Instant::now() < give_up, "{comment}");
         tokio::task::yield_now().await;
+    }
+}
+
+/// The end of an attempt names cards that are not clean: the next heartbeat that finds nobody on them frees them.
+#[tokio::test]
+async fn an_unclean_card_is_lent_again_once_a_heartbeat_finds_it_clean() {
+    let mut cluster = Cluster::start("").await;
+    let addr = cluster.server.agents_addr;
+    let (mut agent, _) = Agent::attach(addr, hello("node01", "a1")).await;
+    let both_cards = [("Resource_List.nodes", "1:gpus=2")];
+    let first = cluster.submit(&both_cards).await.unwrap();
+    let attempt = agent.told_to_start().await.attempt;
+    agent.started(attempt).await;
+    let end = AttemptEnded {
+        unclean_cards: vec!["GPU-node01-0".to_owned()],
+        ..over(attempt, 0)
+    };
+    agent.say(Say::Ended(end)).await;
+    cluster.wait_until(&first, "job_state", "C").await;
+    let second = cluster.submit(&both_cards).await.unwrap();
+    cluster.wait_until(&second, "job_state", "Q").await;
+    agent.say(Say::Heartbeat(Heartbeat::default())).await;
+    loop {
+        if let Some(Hear::Start(start)) = agent.hear().await.unwrap() {
+            assert!(start.spec.unwrap().job_id.starts_with(&second));
+            break;
+        }
     }
 }
 
