@@ -146,3 +146,106 @@ pub(crate) fn owned(summary: ContainerSummary) -> Option<OwnedContainer> {
         never_started: summary.state == Some(ContainerSummaryStateEnum::CREATED),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use capstan_supervisor::containers::{Bind, TerminalSize, testing};
+
+    fn spec() -> ContainerSpec {
+        let mut spec = testing::spec(&AgentId::from("a"), "x", &["true"]);
+        spec.groups = vec![65534, 7];
+        spec.binds = vec![Bind {
+            source: "/s".into(),
+            target: "/t".into(),
+            read_only: true,
+        }];
+        spec
+    }
+
+    #[test]
+    fn a_container_has_no_rights_that_nobody_gave() {
+        let body = body(&spec());
+        assert_eq!(body.user.as_deref(), Some("65534:65534"));
+        let host = body.host_config.expect("host");
+        assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
+        assert_eq!(
+            host.security_opt,
+            Some(vec!["no-new-privileges".to_owned()])
+        );
+        assert_eq!(host.group_add, Some(vec!["7".to_owned()]));
+        assert_eq!(
+            (host.privileged, host.cap_add, host.devices, host.binds),
+            (None, None, None, None)
+        );
+        assert_eq!(
+            (
+                host.pid_mode,
+                host.uts_mode,
+                host.userns_mode,
+                host.network_mode
+            ),
+            (None, None, None, None)
+        );
+        assert_eq!(
+            (host.ipc_mode.as_deref(), host.restart_policy),
+            (Some("private"), None)
+        );
+        assert_eq!(host.device_requests, None);
+        let mount = &host.mounts.expect("mounts")[0];
+        assert_eq!(
+            (
+                mount.read_only,
+                mount.source.as_deref(),
+                mount.target.as_deref()
+            ),
+            (Some(true), Some("/s"), Some("/t"))
+        );
+    }
+
+    #[test]
+    fn cards_are_asked_for_by_uuid_and_no_other_way() {
+        let card = vec![capstan_types::CardId::from("GPU-a")];
+        let nvidia = cards(&Cards::Nvidia(card.clone())).expect("request");
+        assert_eq!(
+            (nvidia.driver.as_deref(), nvidia.count),
+            (Some("nvidia"), None)
+        );
+        assert_eq!(nvidia.device_ids, Some(vec!["GPU-a".to_owned()]));
+        let cdi = cards(&Cards::Cdi(card)).expect("request");
+        assert_eq!(
+            (cdi.driver.as_deref(), cdi.device_ids),
+            (Some("cdi"), Some(vec!["nvidia.com/gpu=GPU-a".to_owned()]))
+        );
+        assert_eq!(cards(&Cards::ByEnvironment), None);
+    }
+
+    #[test]
+    fn a_container_is_known_again_by_its_labels() {
+        let mut spec = spec();
+        spec.terminal = Some(TerminalSize {
+            rows: 1,
+            columns: 1,
+        });
+        let summary = ContainerSummary {
+            id: Some("c".to_owned()),
+            names: Some(vec![format!("/{}", spec.name)]),
+            labels: body(&spec).labels,
+            state: Some(ContainerSummaryStateEnum::CREATED),
+            created: Some(5),
+            ..ContainerSummary::default()
+        };
+        let seen = owned(summary.clone()).expect("ours");
+        assert_eq!((seen.owner, seen.name), (spec.owner, spec.name));
+        assert!(seen.terminal && seen.never_started);
+        assert_eq!(
+            seen.created,
+            SystemTime::UNIX_EPOCH + Duration::from_secs(5)
+        );
+        let foreign = ContainerSummary {
+            labels: Some(HashMap::new()),
+            ..summary
+        };
+        assert!(owned(foreign).is_none());
+    }
+}
