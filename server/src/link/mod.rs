@@ -5,6 +5,7 @@
 pub(crate) mod launch;
 mod peer;
 mod reading;
+mod unclean;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use capstan_core::{AttemptReport, Event, Rejection};
 use capstan_proto::wire::{self, agent_link_server, agent_message::Message};
-use capstan_types::{CardId, NodeName};
+use capstan_types::NodeName;
 use futures_util::Stream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -163,6 +164,8 @@ impl Reader {
     /// Turns what the agent says into events, until it is gone; returns why it is.
     async fn listen(&mut self, node: &NodeName, dropped: &CancellationToken) -> &'static str {
         let silence = self.links.heartbeat * HEARTBEATS_MISSED_MAX;
+        // Set when an attempt has left cards unclean: the next heartbeat may have looked before that.
+        let mut may_be_old = false;
         loop {
             let message = tokio::select! {
                 message = tokio::time::timeout(silence, self.inbound.message()) => message,
@@ -177,9 +180,15 @@ impl Reader {
             };
             let heard = match message {
                 Some(Message::Hello(_)) => return "the agent said hello twice",
-                Some(Message::Heartbeat(said)) => self.heartbeat(node, said).await,
+                Some(Message::Heartbeat(said)) => {
+                    let may_clear = !std::mem::take(&mut may_be_old);
+                    self.heartbeat(node, said, may_clear).await
+                }
                 Some(Message::Started(said)) => self.report(node, Ok(reading::started(said))).await,
-                Some(Message::Ended(said)) => self.report(node, reading::ended(said)).await,
+                Some(Message::Ended(said)) => {
+                    may_be_old |= !said.unclean_cards.is_empty();
+                    self.report(node, reading::ended(said)).await
+                }
                 None => {
                     tracing::warn!(%node, "the agent says what this version does not know");
                     Ok(())
@@ -192,8 +201,18 @@ impl Reader {
         }
     }
 
-    async fn heartbeat(&self, node: &NodeName, said: wire::Heartbeat) -> Result<(), Unheard> {
+    async fn heartbeat(
+        &self,
+        node: &NodeName,
+        said: wire::Heartbeat,
+        may_clear: bool,
+    ) -> Result<(), Unheard> {
         let heard = reading::heartbeat(said, clock::wall())?;
+        // Against what is stored, not against the last heartbeat: the end of an attempt and an earlier connection may
+        // have marked cards as well, and only this clears them.
+        let snapshot = self.links.latest.get();
+        let state = snapshot.state.node(node);
+        let unclean = state.and_then(|state| unclean::changed(state, &heard, may_clear));
         self.links.telemetry.put(node, heard.telemetry);
         if let Some(inventory) = heard.inventory {
             let inventory = Box::new(inventory);
@@ -203,14 +222,10 @@ impl Reader {
             };
             self.post(node, event).await;
         }
-        // Against what is stored, not against the last heartbeat: the end of an attempt and an earlier connection may
-        // have marked cards as well, and only this clears them.
-        let snapshot = self.links.latest.get();
-        let stored = snapshot.state.node(node);
-        if stored.is_some_and(|stored| is_other(&stored.unclean, &heard.foreign)) {
+        if let Some(cards) = unclean {
             let event = Event::CardsUnclean {
                 node: node.clone(),
-                cards: heard.foreign,
+                cards,
             };
             self.post(node, event).await;
         }
@@ -239,11 +254,6 @@ impl Reader {
         // An engine that has ended hears nothing; the next server is told by the next hello.
         drop(self.links.engine.post(request).await);
     }
-}
-
-/// Whether two lists name different cards, in whatever order.
-fn is_other(stored: &[CardId], heard: &[CardId]) -> bool {
-    stored.len() != heard.len() || !heard.iter().all(|card| stored.contains(card))
 }
 
 /// An agent that was let in.

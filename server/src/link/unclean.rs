@@ -34,15 +34,24 @@ mod tests {
     }
 
     /// A node with cards a, b, c: what the state holds unclean, what the heartbeat mentions, what of it is foreign.
-    fn check(state: &[&str], seen: &[&str], foreign: &[&str], may_clear: bool, expected: Option<&[&str]>) {
-        let cards = ids(&["a", "b", "c"]).into_iter().zip(0..).map(|(uuid, index)| Card {
-            uuid,
-            index,
-            model: "".into(),
-            memory_bytes: 0,
-            pci_address: "".into(),
-            driver: "".into(),
-        });
+    fn check(
+        state: &[&str],
+        seen: &[&str],
+        foreign: &[&str],
+        may_clear: bool,
+        expected: Option<&[&str]>,
+    ) {
+        let cards = ids(&["a", "b", "c"])
+            .into_iter()
+            .zip(0..)
+            .map(|(uuid, index)| Card {
+                uuid,
+                index,
+                model: "".into(),
+                memory_bytes: 0,
+                pci_address: "".into(),
+                driver: "".into(),
+            });
         let node = Node {
             name: "node01".into(),
             agent: "a1".into(),
@@ -58,7 +67,9 @@ mod tests {
             unclean: ids(state),
             strays: Vec::new(),
         };
-        let seen = ids(seen).into_iter().map(|card| (card, CardTelemetry::default()));
+        let seen = ids(seen)
+            .into_iter()
+            .map(|card| (card, CardTelemetry::default()));
         let heard = Heard {
             telemetry: NodeTelemetry {
                 cards: seen.collect(),

@@ -107,6 +107,10 @@ impl Cluster {
         self.client.wait_until(id, name, wanted).await;
     }
 
+    pub(crate) async fn wait_until_starts(&mut self, id: &str, name: &str, wanted: &str) {
+        self.client.wait_until_starts(id, name, wanted).await;
+    }
+
     pub(crate) async fn wait_for_node(&mut self, node: &str, state: &str) {
         self.client.wait_for_node(node, state).await;
     }
@@ -164,15 +168,27 @@ impl Client {
 
     /// Polls until an attribute of a job is `wanted`; fails with the last value seen.
     pub(crate) async fn wait_until(&mut self, id: &str, name: &str, wanted: &str) {
+        self.wait(id, name, wanted, |seen| seen == wanted).await;
+    }
+
+    /// Polls until an attribute of a job begins with `wanted`; fails with the last value seen.
+    pub(crate) async fn wait_until_starts(&mut self, id: &str, name: &str, wanted: &str) {
+        self.wait(id, name, wanted, |seen| seen.starts_with(wanted))
+            .await;
+    }
+
+    async fn wait(&mut self, id: &str, name: &str, wanted: &str, is_it: impl Fn(&str) -> bool) {
         let give_up = tokio::time::Instant::now() + DEADLINE;
-        let mut seen = self.value(id, name).await;
-        while seen != wanted {
+        loop {
+            let seen = self.value(id, name).await;
+            if is_it(&seen) {
+                return;
+            }
             assert!(
                 tokio::time::Instant::now() < give_up,
                 "{id}: {name} is {seen}, not {wanted}"
             );
             tokio::task::yield_now().await;
-            seen = self.value(id, name).await;
         }
     }
 
