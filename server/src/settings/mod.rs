@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use capstan_types::{NodeName, QueueName, ResourceList, ServerName, resource_kind};
+use capstan_types::{NodeName, QueueName, ResourceList, Seconds, ServerName, resource_kind};
 
 pub use file::{NodeFile, QueueFile, SettingsFile, Value};
 
@@ -164,6 +164,15 @@ fn core_settings(file: &SettingsFile, host: &str) -> Result<capstan_core::Settin
     })
 }
 
+/// A week, or the queue's limit when that is shorter.
+fn default_walltime(limits: &ResourceList) -> &str {
+    let week = Seconds::parse(DEFAULT_WALLTIME).unwrap_or_default();
+    match limits.seconds("walltime") {
+        Some(limit) if limit < week => limits.get("walltime").unwrap_or(DEFAULT_WALLTIME),
+        _ => DEFAULT_WALLTIME,
+    }
+}
+
 fn queues(file: &SettingsFile) -> Result<BTreeMap<QueueName, capstan_core::Queue>, SettingError> {
     let batch = [(BATCH.to_owned(), QueueFile::default())];
     let written: BTreeMap<String, QueueFile> =
@@ -175,8 +184,10 @@ fn queues(file: &SettingsFile) -> Result<BTreeMap<QueueName, capstan_core::Queue
             &format!("{key}.resources_default"),
             &queue.resources_default,
         )?;
+        let limits = resources(&format!("{key}.resources_max"), &queue.resources_max)?;
         if defaults.get("walltime").is_none() {
-            let set = defaults.set("walltime", DEFAULT_WALLTIME);
+            // A queue of shorter jobs would otherwise refuse every job that does not name a walltime.
+            let set = defaults.set("walltime", default_walltime(&limits));
             set.expect("the built-in walltime is well formed");
         }
         let made = capstan_core::Queue {
@@ -185,7 +196,7 @@ fn queues(file: &SettingsFile) -> Result<BTreeMap<QueueName, capstan_core::Queue
             is_started: queue.started.unwrap_or(true),
             priority: queue.priority.unwrap_or(0),
             resources_default: defaults,
-            resources_max: resources(&format!("{key}.resources_max"), &queue.resources_max)?,
+            resources_max: limits,
         };
         Ok((made.name.clone(), made))
     });

@@ -63,6 +63,14 @@ fn queue_batch_is_always_there_and_a_week_is_the_default_walltime() {
 }
 
 #[test]
+fn a_queue_of_shorter_jobs_gives_its_limit_as_the_default_walltime() {
+    let file = toml::from_str("[queues.debug]\nresources_max = {walltime = '00:15:00'}").unwrap();
+    let settings = resolve(&file, "hn1").unwrap().core;
+    let debug = &settings.queues["debug"];
+    assert_eq!(debug.resources_default.get("walltime"), Some("00:15:00"));
+}
+
+#[test]
 fn what_is_written_wins_over_what_is_built_in() {
     let text = "server_name = 'c1'\nkeep_completed_secs = 7\n[queues.batch]\n\
                 resources_default = {walltime = '01:00:00'}\n[nodes.node01]\nproperties = ['S']\nnp = 4";
