@@ -10,14 +10,14 @@ use nix::unistd::Uid;
 /// Whether an agent may come from `peer`, connected to our `own` address. Reads `/proc`: may block for a moment.
 pub(super) fn may_attach(peer: SocketAddr, own: SocketAddr) -> bool {
     let (peer, own) = (canonical(peer), canonical(own));
-    if !peer.ip().is_loopback() && peer.ip() != own.ip() {
-        return true;
-    }
     // A dual-stack listener's connections stand in the table of IPv6, whatever the peer dialled.
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].into_iter();
     let mut texts = tables.filter_map(|path| std::fs::read_to_string(path).ok());
-    let owner = texts.find_map(|text| owner(&text, peer, own));
-    owner.is_some_and(|uid| uid == 0 || uid == Uid::effective().as_raw())
+    // Whatever address a process of this host has bound, its end is in the table; one of another host is not.
+    match texts.find_map(|text| owner(&text, peer, own)) {
+        Some(uid) => uid == 0 || uid == Uid::effective().as_raw(),
+        None => !peer.ip().is_loopback(),
+    }
 }
 
 /// The uid that owns the end at `local` of the connection between `local` and `remote`, by a table as the kernel
