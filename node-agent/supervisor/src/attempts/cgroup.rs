@@ -1,12 +1,14 @@
 //! An attempt's cgroup, in version 1 (freezer and, where present, memory, cpu, cpuacct and pids) and version 2. Without
 //! rights for cgroups there is none, and the shim falls back to being its processes' sub-reaper.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use capstan_types::AttemptId;
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -23,6 +25,8 @@ const LEAF: &str = "job";
 const SHARES_PER_CORE: u64 = 1024;
 const WEIGHT_PER_CORE: u64 = 100;
 const WEIGHT_MAX: u64 = 10_000;
+/// A job that forks faster than this many looks can follow keeps some processes outside until its end.
+const GATHER_ROUNDS_MAX: usize = 100;
 /// How long a kill may take before it is given up; a process in uninterruptible sleep cannot be killed at all.
 const KILL_WAIT: Duration = Duration::from_secs(10);
 
@@ -255,15 +259,32 @@ impl Cgroup {
             .try_for_each(|folder| fs::write(process_folder(folder).join("cgroup.procs"), "0"))
     }
 
-    /// Sends `signal` to the job's own processes; those of containers hear of it from their clients.
-    pub(super) fn signal(&self, signal: Signal) {
-        let Some(folder) = self.folders.first() else {
-            return;
-        };
-        for pid in processes(&process_folder(folder)) {
-            // It may have ended since.
-            let _gone = kill(pid, signal);
+    /// Moves another process into the groups; one that has ended is no error.
+    fn adopt(&self, pid: u32) -> io::Result<()> {
+        for folder in &self.folders {
+            match fs::write(process_folder(folder).join("cgroup.procs"), pid.to_string()) {
+                Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => return Ok(()),
+                other => other?,
+            }
         }
+        Ok(())
+    }
+
+    /// Moves a family into the groups that goes on forking meanwhile: whoever is found outside is moved, until nobody
+    /// is found. `family` looks who belongs to it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn gather(&self, family: impl Fn() -> BTreeSet<u32>) -> io::Result<()> {
+        for _ in 0..GATHER_ROUNDS_MAX {
+            let inside: BTreeSet<u32> = self.processes().into_iter().collect();
+            let outside: Vec<u32> = family().difference(&inside).copied().collect();
+            if outside.is_empty() {
+                break;
+            }
+            outside.into_iter().try_for_each(|pid| self.adopt(pid))?;
+        }
+        Ok(())
     }
 
     /// Pids of the job's own processes.
@@ -451,7 +472,7 @@ cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0
     fn version_1_with_a_freezer_wins_over_an_empty_version_2() {
         let found = hierarchies(HYBRID);
         let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["freezer", "memory", "cpuacct"]);
+        assert_eq!(names, ["freezer", "memory", "cpu", "cpuacct"]);
         let unified = hierarchies("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n");
         assert_eq!(unified, [(String::new(), PathBuf::from("/sys/fs/cgroup"))]);
         assert!(hierarchies("proc /proc proc rw 0 0\n").is_empty());

@@ -96,7 +96,8 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
 
     /// Follows an attempt that was in the ledger when the agent started.
     pub(super) async fn adopt(self, entry: Entry) -> AttemptEnded {
-        let attempt = Arc::new(LiveAttempt::new(entry));
+        let file = self.shared.site.file(&entry);
+        let attempt = Arc::new(LiveAttempt::new(entry, file));
         attempt.assume_containers();
         self.shared.live.insert(attempt.clone());
         self.follow(attempt, None).await
@@ -313,7 +314,7 @@ fn start(site: &Site, live: &LiveTable, spec: LaunchSpec) -> Result<Start, Box<A
         }
     };
     let file = site.file(&entry);
-    let attempt = Arc::new(LiveAttempt::new(entry));
+    let attempt = Arc::new(LiveAttempt::new(entry, file.clone()));
     live.insert(attempt.clone());
     Ok((attempt, site.spawner.start(file.path())))
 }
@@ -334,12 +335,12 @@ fn connect(file: &AttemptFile) -> io::Result<std::os::unix::net::UnixStream> {
 
 /// Kills the processes of an attempt whose shim is dead.
 fn kill_strays(entry: &Entry) {
-    if let Some(cgroup) = Cgroup::at(&entry.cgroups) {
-        if !cgroup.kill_all(|| {}) {
-            tracing::error!(attempt = %entry.attempt(), "processes cannot be killed");
-        }
-        return;
+    if let Some(cgroup) = Cgroup::at(&entry.cgroups)
+        && !cgroup.kill_all(|| {})
+    {
+        tracing::error!(attempt = %entry.attempt(), "processes cannot be killed");
     }
+    // What was forked before its family was in the cgroup, or where there is none, is known by its cookie.
     let Some(identity) = &entry.identity else {
         return;
     };

@@ -11,7 +11,8 @@ use capstan_types::AttemptId;
 
 use super::cgroup::{Cgroup, CgroupTree};
 use super::environment::environment;
-use super::proc::{self, ProcessStat};
+use super::ledger::AttemptFile;
+use super::proc;
 use super::record::{Entry, ShimRecord};
 use crate::ports::AttemptContext;
 
@@ -25,6 +26,7 @@ const TICKS_PER_SEC: u64 = 100;
 #[derive(Debug)]
 pub(super) struct LiveAttempt {
     pub(super) entry: Entry,
+    file: AttemptFile,
     shim: RwLock<ShimRecord>,
     /// A program inside it has called the door: there may be containers.
     used_door: AtomicBool,
@@ -36,9 +38,10 @@ pub(super) struct LiveAttempt {
 pub(super) struct LiveTable(Arc<RwLock<BTreeMap<AttemptId, Arc<LiveAttempt>>>>);
 
 impl LiveAttempt {
-    pub(super) fn new(entry: Entry) -> Self {
+    pub(super) fn new(entry: Entry, file: AttemptFile) -> Self {
         Self {
             entry,
+            file,
             shim: RwLock::default(),
             used_door: AtomicBool::new(false),
             vmem_kb_peak: AtomicU64::new(0),
@@ -51,6 +54,19 @@ impl LiveAttempt {
 
     fn shim(&self) -> ShimRecord {
         *self.shim.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Self::shim`], when need be from the mark that the shim made before it started the script: a program of the
+    /// attempt may call before we have heard from the shim.
+    fn marked_shim(&self) -> ShimRecord {
+        let shim = self.shim();
+        if shim.pid != 0 {
+            return shim;
+        }
+        let contents = self.file.read().ok();
+        contents
+            .and_then(|contents| contents.shim)
+            .unwrap_or_default()
     }
 
     /// A restarted agent cannot know who called its predecessor.
@@ -88,22 +104,17 @@ impl LiveAttempt {
     }
 
     /// What it uses now; `None` until it runs.
-    fn usage(&self, processes: &BTreeMap<u32, ProcessStat>) -> Option<AttemptUse> {
+    fn usage(&self) -> Option<AttemptUse> {
         let shim = self.shim();
         if shim.started_ms == 0 {
             return None;
         }
         let cgroup = Cgroup::at(&self.entry.cgroups);
-        let pids = match &cgroup {
-            Some(cgroup) => cgroup.processes(),
-            None => proc::descendants(processes, shim.pid).into_iter().collect(),
-        };
-        let stats = pids
-            .into_iter()
-            .filter_map(|pid| match processes.get(&pid) {
-                Some(stat) => Some(*stat),
-                None => proc::stat(pid),
-            });
+        let mut pids = cgroup.as_ref().map(Cgroup::processes).unwrap_or_default();
+        if pids.is_empty() {
+            pids.extend(proc::family(shim.pid));
+        }
+        let stats = pids.into_iter().filter_map(proc::stat);
         let (mut vmem_kb, mut resident_kb, mut ticks) = (0, 0, 0);
         for stat in stats {
             vmem_kb += stat.virtual_bytes / 1024;
@@ -121,9 +132,10 @@ impl LiveAttempt {
                 cput_secs: measured
                     .cpu
                     .map_or(ticks / TICKS_PER_SEC, |cpu| cpu.as_secs()),
+                // What was allocated before the cgroup is not counted in it.
                 mem_kb: measured
                     .memory_peak_bytes
-                    .map_or(resident_kb, |bytes| bytes / 1024),
+                    .map_or(resident_kb, |bytes| resident_kb.max(bytes / 1024)),
                 vmem_kb,
                 walltime_secs: now_ms().saturating_sub(shim.started_ms) / 1000,
             }),
@@ -155,16 +167,7 @@ impl LiveTable {
     /// What each attempt uses now. Reads `/proc`: blocks.
     pub(super) fn usage(&self) -> Vec<AttemptUse> {
         let all = self.all();
-        // Without cgroups, who belongs to whom is only known from a look at everybody.
-        let is_by_descent = |attempt: &Arc<LiveAttempt>| attempt.entry.cgroups.is_empty();
-        let processes = if all.iter().any(is_by_descent) {
-            proc::all()
-        } else {
-            BTreeMap::new()
-        };
-        all.iter()
-            .filter_map(|attempt| attempt.usage(&processes))
-            .collect()
+        all.iter().filter_map(|attempt| attempt.usage()).collect()
     }
 
     /// The live attempt of process `pid`, by its cgroup, else by its ancestry.
@@ -192,8 +195,7 @@ impl LiveTable {
         let shims: BTreeMap<u32, Arc<LiveAttempt>> = self
             .all()
             .into_iter()
-            .filter(|attempt| attempt.entry.cgroups.is_empty())
-            .map(|attempt| (attempt.shim().pid, attempt))
+            .map(|attempt| (attempt.marked_shim().pid, attempt))
             .collect();
         if shims.is_empty() {
             return None;
@@ -202,7 +204,7 @@ impl LiveTable {
         for _ in 0..ANCESTORS_MAX {
             let stat = proc::stat(pid)?;
             if let Some(attempt) = shims.get(&pid) {
-                let is_shim = attempt.shim().start_ticks == stat.start_ticks;
+                let is_shim = attempt.marked_shim().start_ticks == stat.start_ticks;
                 return is_shim.then(|| attempt.clone());
             }
             if stat.parent <= 1 {

@@ -76,6 +76,37 @@ pub(super) fn descendants(all: &BTreeMap<u32, ProcessStat>, ancestor: u32) -> BT
     found
 }
 
+/// All processes below `ancestor`, found by walking down from it and not by a look at everybody: cheap for a small
+/// family. What is forked meanwhile may be missed.
+pub(super) fn family(ancestor: u32) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![ancestor];
+    while let Some(pid) = open.pop() {
+        for child in children(pid) {
+            if found.insert(child) {
+                open.push(child);
+            }
+        }
+    }
+    found
+}
+
+/// The kernel lists children by the thread that made them.
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let lists =
+        threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            let pids = list.split_ascii_whitespace().map(str::to_owned);
+            pids.collect::<Vec<_>>()
+        })
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
 /// Processes of user `uid` that were started with `variable` (`NAME=value`) in their environment.
 ///
 /// Good for finding what a dead shim left behind where there are no cgroups; never a proof of who somebody is.
@@ -141,5 +172,6 @@ mod tests {
         let all = all();
         assert!(descendants(&all, all[&pid].parent).contains(&pid));
         assert!(!descendants(&all, pid).contains(&pid));
+        assert!(family(all[&pid].parent).contains(&pid));
     }
 }

@@ -1,15 +1,23 @@
 //! What all attempts of this node share, and the step from an order to an entry in the ledger.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use capstan_proto::wire::{AttemptEnded, LaunchSpec, attempt_ended::Outcome};
+use capstan_types::AttemptId;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use super::cgroup::CgroupTree;
+use super::cgroup::{Cgroup, CgroupTree};
 use super::identity::{Identities, IdentityProblem};
 use super::ledger::{AttemptFile, Ledger, LedgerError};
 use super::record::Entry;
 use super::spawner::Spawner;
 use super::{live, proc};
+
+/// How long the shim of an attempt with a damaged entry may take to end.
+const DAMAGED_WAIT: Duration = Duration::from_secs(30);
+const DAMAGED_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the agent's settings say about attempts.
 #[derive(Clone, Debug)]
@@ -100,7 +108,7 @@ impl Site {
     }
 
     fn entry(&self, spec: LaunchSpec) -> Entry {
-        let attempt = capstan_types::AttemptId(spec.attempt);
+        let attempt = AttemptId(spec.attempt);
         let settings = &self.settings;
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
         Entry {
@@ -162,6 +170,33 @@ impl Site {
         }
         self.ledger.remove(entry.attempt())?;
         Ok(true)
+    }
+
+    /// Ends an attempt of which only the number is known; false when something of it may be left. Blocks.
+    ///
+    /// Its shim may live, and knows better than we: without its script it ends by itself, and clears up.
+    pub(super) fn end_damaged(&self, attempt: AttemptId) -> bool {
+        let file = self.ledger.file(attempt);
+        let deadline = Instant::now() + DAMAGED_WAIT;
+        loop {
+            let shim = file.salvaged_shim().unwrap_or_default();
+            let is_shim = proc::stat(shim.pid).is_some_and(|it| it.start_ticks == shim.start_ticks);
+            if is_shim {
+                for pid in proc::family(shim.pid) {
+                    // It may have ended since.
+                    let _gone = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
+                }
+            }
+            if matches!(file.is_live(), Ok(false)) {
+                break;
+            }
+            if Instant::now() > deadline {
+                return false;
+            }
+            std::thread::sleep(DAMAGED_PAUSE);
+        }
+        let cgroup = Cgroup::at(&self.cgroups.folders(attempt));
+        cgroup.is_none_or(|cgroup| cgroup.kill_all(|| {}) && cgroup.remove())
     }
 
     /// The attempt's file.

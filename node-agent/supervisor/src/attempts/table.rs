@@ -275,11 +275,9 @@ impl<C: Containers, G: Gpus> Table<C, G> {
             ..LaunchSpec::default()
         };
         drop(self.row(attempt, &spec));
-        let cgroup = Cgroup::at(&self.shared.site.cgroups.folders(attempt));
+        let site = self.shared.site.clone();
         self.keep(attempt, async move {
-            let killing = tokio::task::spawn_blocking(move || {
-                cgroup.is_none_or(|cgroup| cgroup.kill_all(|| {}) && cgroup.remove())
-            });
+            let killing = tokio::task::spawn_blocking(move || site.end_damaged(attempt));
             let problem = match killing.await {
                 Ok(true) => "the agent's record of the attempt is damaged",
                 Ok(false) | Err(_) => "the agent's record is damaged and processes may be left",

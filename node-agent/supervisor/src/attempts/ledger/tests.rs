@@ -102,6 +102,20 @@ fn a_file_torn_at_any_byte_shows_what_is_whole() {
 }
 
 #[test]
+fn a_shim_is_found_behind_a_damaged_entry() {
+    let (_state, _, file) = ledger();
+    assert_eq!(file.salvaged_shim(), None);
+    let mut locked = file.lock().unwrap().unwrap();
+    locked.mark(&shim(7)).unwrap();
+    locked.mark(&shim(8)).unwrap();
+    let mut bytes = fs::read(file.path()).unwrap();
+    bytes[20] ^= 1;
+    fs::write(file.path(), bytes).unwrap();
+    assert!(file.read().is_err());
+    assert_eq!(file.salvaged_shim(), Some(shim(8)));
+}
+
+#[test]
 fn an_end_behind_a_torn_record_is_read() {
     let (_state, _, file) = ledger();
     let mut locked = file.lock().unwrap().unwrap();

@@ -11,7 +11,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::verdict::Exit;
-use crate::attempts::cgroup::Cgroup;
+use crate::attempts::cgroup::{Cgroup, CgroupUsage};
 use crate::attempts::proc;
 
 /// A process in uninterruptible sleep cannot be killed; after so long the attempt is reported all the same, and the
@@ -24,15 +24,39 @@ pub(super) struct Processes {
     exit: Option<Exit>,
     has_children: bool,
     cgroup: Option<Cgroup>,
+    /// The job's processes are in the cgroup. Not from the start: see [`Processes::enter_cgroup`].
+    is_inside: bool,
 }
 
 impl Processes {
-    pub(super) fn new(child: Pid, cgroup: Option<Cgroup>) -> Self {
+    pub(super) fn new(child: Pid, cgroup: Option<Cgroup>, is_inside: bool) -> Self {
         Self {
             child,
             exit: None,
             has_children: true,
             cgroup,
+            is_inside,
+        }
+    }
+
+    /// Whether the job's processes are still to be moved into their cgroup.
+    pub(super) fn is_outside(&self) -> bool {
+        self.cgroup.is_some() && !self.is_inside
+    }
+
+    /// Makes the cgroup and moves the job into it, while it runs.
+    ///
+    /// Doing so first would cost every job the 10 to 20 ms in which the kernel waits for all processors before a
+    /// process changes its cgroup. Until then nothing escapes: we are the sub-reaper of all that the job forks.
+    pub(super) fn enter_cgroup(&mut self, cores: u32) {
+        self.is_inside = true;
+        let Some(cgroup) = &self.cgroup else { return };
+        let family = || proc::family(std::process::id());
+        let made = cgroup.create(cores, None);
+        if made.and_then(|()| cgroup.gather(family)).is_err() {
+            // It is followed by descent instead, as on a host without cgroups.
+            let _partly = cgroup.remove();
+            self.cgroup = None;
         }
     }
 
@@ -63,11 +87,10 @@ impl Processes {
     }
 
     /// Sends `signal` to every process of the job.
+    ///
+    /// By descent and not by cgroup: containers are no children of ours, and hear of it from their clients.
     pub(super) fn signal(&self, signal: Signal) {
-        match &self.cgroup {
-            Some(cgroup) => cgroup.signal(signal),
-            None => signal_descendants(signal),
-        }
+        signal_descendants(signal);
     }
 
     /// Kills every process that is left, daemons of their own session included.
@@ -97,16 +120,17 @@ impl Processes {
 
     /// CPU time so far, of the living and the dead.
     pub(super) fn cpu_time(&self) -> Duration {
-        let measured = self.cgroup.as_ref().and_then(|cgroup| cgroup.usage().cpu);
+        let measured = self.measured().cpu;
         measured.unwrap_or_else(|| reaped_cpu_time() + living_cpu_time())
     }
 
     /// What the attempt used. Virtual memory is only known to who looked while it ran: the agent adds that.
     pub(super) fn usage(&self, walltime: Duration) -> wire::Usage {
-        let measured = self.cgroup.as_ref().map(Cgroup::usage).unwrap_or_default();
-        let cpu = measured.cpu.unwrap_or_else(reaped_cpu_time);
-        let peak = measured.memory_peak_bytes.map(|bytes| bytes / 1024);
-        let mem_kb = peak.unwrap_or_else(largest_process_kb);
+        let measured = self.measured();
+        // The group has not seen the first moments, and containers are not reaped by us: the larger word is nearer.
+        let cpu = measured.cpu.unwrap_or_default().max(reaped_cpu_time());
+        let peak_kb = measured.memory_peak_bytes.unwrap_or_default() / 1024;
+        let mem_kb = peak_kb.max(largest_process_kb());
         wire::Usage {
             cput_secs: cpu.as_secs(),
             mem_kb,
@@ -117,9 +141,12 @@ impl Processes {
 
     /// Processes that the kernel killed because the attempt was out of memory.
     pub(super) fn memory_kills(&self) -> u64 {
-        self.cgroup
-            .as_ref()
-            .map_or(0, |cgroup| cgroup.usage().memory_kills)
+        self.measured().memory_kills
+    }
+
+    fn measured(&self) -> CgroupUsage {
+        let cgroup = self.cgroup.as_ref().filter(|_| self.is_inside);
+        cgroup.map(Cgroup::usage).unwrap_or_default()
     }
 }
 

@@ -78,6 +78,8 @@ pub(super) struct Launched {
     pub(super) child: Pid,
     pub(super) files: files::Written,
     pub(super) stderr: Option<File>,
+    /// It began in its cgroup.
+    pub(super) is_inside: bool,
 }
 
 /// What the child does before it executes the shell, in this order.
@@ -109,11 +111,14 @@ struct Plan<'a> {
 /// Starts the script of `entry`; when this returns, the shell has been executed.
 pub(super) fn launch(entry: &Entry) -> Result<Launched, Unstartable> {
     let identity = entry.identity.as_ref().ok_or(Unstartable::NoIdentity)?;
-    let cgroup = Cgroup::at(&entry.cgroups);
+    // Without a limit to hold from the first moment, the job starts sooner and enters its group while it runs.
+    let is_bounded = entry.spec.memory_bytes.is_some();
+    let cgroup = Cgroup::at(&entry.cgroups).filter(|_| is_bounded);
     if let Some(cgroup) = &cgroup {
         let made = cgroup.create(entry.spec.cores, entry.spec.memory_bytes);
         made.map_err(Unstartable::Cgroup)?;
     }
+    let is_inside = cgroup.is_some();
     let files = files::write(entry, identity)?;
     let plan = plan(entry, identity, cgroup)?;
     let stderr = plan.streams.stderr.try_clone().ok();
@@ -122,6 +127,7 @@ pub(super) fn launch(entry: &Entry) -> Result<Launched, Unstartable> {
         child,
         files,
         stderr,
+        is_inside,
     })
 }
 

@@ -42,6 +42,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(2);
 const CPU_POLL: Duration = Duration::from_secs(2);
 /// How often an end is tried on a disk that refuses it, a second apart; then the attempt counts as lost.
 const END_TRIES: u32 = 600;
+/// A job that lives so long gets a cgroup; shorter ones, by the thousand, would pay for it more than they cost.
+const CGROUP_AFTER: Duration = Duration::from_millis(100);
 /// The longest that one `poll` sleeps.
 const POLL_MAX: Duration = Duration::from_secs(3600);
 
@@ -184,11 +186,13 @@ impl<'a> Shim<'a> {
             child,
             files,
             stderr,
+            is_inside,
         } = launched;
+        let cgroup = Cgroup::at(&entry.cgroups);
         Self {
             entry,
             signals,
-            processes: Processes::new(child, Cgroup::at(&entry.cgroups)),
+            processes: Processes::new(child, cgroup, is_inside),
             files,
             stderr,
             started: Instant::now(),
@@ -204,6 +208,9 @@ impl<'a> Shim<'a> {
                 self.stop(stop);
             }
             self.check_limits();
+            if self.processes.is_outside() && self.started.elapsed() >= CGROUP_AFTER {
+                self.processes.enter_cgroup(self.entry.spec.cores);
+            }
             let is_due = |ending: &Ending| ending.kill_at <= Instant::now();
             if self.ending.as_ref().is_some_and(is_due) {
                 break;
@@ -248,7 +255,9 @@ impl<'a> Shim<'a> {
         // A limit beyond what a clock can show is no limit.
         let walltime = walltime.and_then(|limit| self.started.checked_add(limit));
         let cpu = spec.cput_secs.map(|_| Instant::now() + CPU_POLL);
-        [walltime, cpu].into_iter().flatten().min()
+        let is_outside = self.processes.is_outside();
+        let cgroup = is_outside.then(|| self.started + CGROUP_AFTER);
+        [walltime, cpu, cgroup].into_iter().flatten().min()
     }
 
     fn check_limits(&mut self) {
