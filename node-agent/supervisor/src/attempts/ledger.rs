@@ -201,12 +201,11 @@ impl AttemptFile {
     /// The last mark of a shim in a file whose entry is damaged: wherever a whole record stands.
     pub(super) fn salvaged_shim(&self) -> Option<ShimRecord> {
         let bytes = fs::read(&self.0).ok()?;
-        let marks = (0..bytes.len()).filter_map(|at| {
+        (0..bytes.len()).rev().find_map(|at| {
             let record = unseal(&bytes[at..]).ok()?;
             let is_mark = record.kind == Kind::Shim;
             is_mark.then(|| ShimRecord::decode(record.body).ok())?
-        });
-        marks.last()
+        })
     }
 
     /// The shim's lock, or `None` when another holds it. Records are added through it.
