@@ -1,3 +1,4 @@
+//! The rules of finding hierarchies, and attempts in them.
 
 use super::*;
 

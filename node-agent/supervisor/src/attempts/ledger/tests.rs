@@ -1,3 +1,5 @@
+//! The rules of the ledger: what is read back after a crash at any byte.
+
 use super::*;
 use capstan_proto::wire::attempt_ended::Outcome;
 

@@ -1,3 +1,5 @@
+//! The rules of where output goes, and what is refused.
+
 use super::*;
 use capstan_proto::wire::OutputFiles;
 use nix::sys::stat::Mode;
