@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use capstan_core::{Event, Rejection, Reply};
 use capstan_store::StoreError;
@@ -17,12 +17,10 @@ const INBOX_MAX: usize = 4096;
 pub(super) const GROUP_MAX: usize = 512;
 /// Scripts of one group, bytes, beyond which no more requests are taken into it.
 const GROUP_BYTES_MAX: usize = 4 << 20;
-/// With at least so many requests in a group, others are probably on their way …
-const LINGER_SIBLINGS: usize = 2;
-/// … and the next is awaited for so long,
-const LINGER_EACH: Duration = Duration::from_micros(250);
-/// but for so many in all at most: a sync costs more than the few who wait lose.
-const LINGER_STEPS_MAX: usize = 64;
+/// Of callers that are expected back, the next is awaited for so long …
+const LINGER_GAP: Duration = Duration::from_millis(1);
+/// … and all of them for so long at most: a sync costs more than the few who wait lose.
+const LINGER_MAX: Duration = Duration::from_millis(4);
 
 /// Why the engine did not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -71,6 +69,17 @@ pub(crate) enum Request {
 }
 
 impl Request {
+    /// Whether somebody waits for the answer.
+    pub(super) const fn is_call(&self) -> bool {
+        matches!(
+            self,
+            Self::Event {
+                answer: Some(_),
+                ..
+            }
+        )
+    }
+
     /// Bytes that it adds to a group.
     fn weight(&self) -> usize {
         match self {
@@ -90,6 +99,10 @@ impl Request {
 /// The engine's end of the inbox.
 pub(super) struct Inbox {
     receiver: mpsc::Receiver<Entry>,
+    places: Arc<Semaphore>,
+    /// So many callers are probably at it: those who were answered last, who tend to come back, and those who waited
+    /// meanwhile.
+    expected: usize,
 }
 
 struct Entry {
@@ -99,9 +112,15 @@ struct Entry {
 }
 
 impl Inbox {
+    /// Says that so many callers were just answered.
+    pub(super) fn answered(&mut self, callers: usize) {
+        let waiting = INBOX_MAX - self.places.available_permits().min(INBOX_MAX);
+        self.expected = callers + waiting;
+    }
+
     /// Waits up to `timeout` (for ever without one) for a request, then takes all that wait, and for a moment those
-    /// that are on their way. Empty when nothing came.
-    pub(super) fn gather(&self, timeout: Option<Duration>) -> Vec<Request> {
+    /// that are expected. Empty when nothing came.
+    pub(super) fn gather(&mut self, timeout: Option<Duration>) -> Vec<Request> {
         let first = match timeout {
             None => self.receiver.recv().ok(),
             Some(Duration::ZERO) => self.receiver.try_recv().ok(),
@@ -121,17 +140,19 @@ impl Inbox {
         };
         let mut bytes = first.request.weight();
         let mut group = vec![first.request];
-        let mut steps = 0;
+        let mut give_up = None;
         while group.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX {
-            let next = match self.receiver.try_recv() {
-                Ok(entry) => entry,
-                Err(_) if group.len() < LINGER_SIBLINGS || steps == LINGER_STEPS_MAX => break,
-                Err(_) => match self.receiver.recv_timeout(LINGER_EACH) {
-                    Ok(entry) => entry,
-                    Err(_) => break,
-                },
+            let next = self.receiver.try_recv().ok().or_else(|| {
+                let now = Instant::now();
+                let give_up = *give_up.get_or_insert(now + LINGER_MAX);
+                let lingers = group.len() < self.expected && now < give_up;
+                lingers
+                    .then(|| self.receiver.recv_timeout(LINGER_GAP).ok())
+                    .flatten()
+            });
+            let Some(next) = next else {
+                break;
             };
-            steps += 1;
             bytes += next.request.weight();
             group.push(next.request);
         }
@@ -151,7 +172,12 @@ impl EngineHandle {
     pub(super) fn new() -> (Self, Inbox) {
         let (sender, receiver) = mpsc::channel();
         let places = Arc::new(Semaphore::new(INBOX_MAX));
-        (Self { sender, places }, Inbox { receiver })
+        let inbox = Inbox {
+            receiver,
+            places: places.clone(),
+            expected: 0,
+        };
+        (Self { sender, places }, inbox)
     }
 
     /// Has `event` decided; returns when what it changed is stored.
@@ -201,5 +227,57 @@ impl EngineHandle {
             _place: place,
         };
         self.sender.send(entry).map_err(|_| Refused::Stopping)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn put(handle: &EngineHandle, count: usize) {
+        for _ in 0..count {
+            let (event, answer) = (Event::Tick, None);
+            handle.post(Request::Event { event, answer }).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn all_that_waits_is_one_group_up_to_its_bound() {
+        let (handle, mut inbox) = EngineHandle::new();
+        put(&handle, GROUP_MAX + 3).await;
+        assert_eq!(inbox.gather(None).len(), GROUP_MAX);
+        assert_eq!(inbox.gather(Some(Duration::ZERO)).len(), 3);
+        assert!(inbox.gather(Some(Duration::ZERO)).is_empty());
+    }
+
+    /// Those who were answered and those who waited meanwhile are expected; nobody is after a quiet time.
+    #[tokio::test]
+    async fn callers_are_expected_back() {
+        let (handle, mut inbox) = EngineHandle::new();
+        put(&handle, 2).await;
+        inbox.answered(3);
+        assert_eq!(inbox.expected, 5);
+        // The other three do not come: the group is not held up for ever.
+        assert_eq!(inbox.gather(None).len(), 2);
+        inbox.answered(0);
+        assert_eq!(inbox.expected, 0);
+    }
+
+    #[tokio::test]
+    async fn a_full_inbox_asks_callers_to_try_again() {
+        let (handle, inbox) = EngineHandle::new();
+        put(&handle, INBOX_MAX).await;
+        let refused = handle.ask(Event::Tick).await.unwrap_err();
+        assert!(matches!(refused, Refused::Busy), "{refused}");
+        drop(inbox);
+        let gone = handle.post(Request::Stop).await;
+        assert!(matches!(gone, Err(Refused::Stopping)));
+    }
+
+    #[test]
+    fn the_engine_ends_with_its_last_handle() {
+        let (handle, mut inbox) = EngineHandle::new();
+        drop(handle);
+        assert!(matches!(*inbox.gather(None), [Request::Stop]));
     }
 }

@@ -104,7 +104,7 @@ pub(crate) fn start(
     );
     let thread = std::thread::Builder::new().name("engine".to_owned());
     let thread = thread.spawn(move || {
-        let result = engine.run(&inbox);
+        let result = engine.run(inbox);
         drop(alive);
         result
     });
@@ -166,13 +166,15 @@ impl TickSchedule {
 }
 
 impl Engine {
-    fn run(mut self, inbox: &Inbox) -> anyhow::Result<()> {
+    fn run(mut self, mut inbox: Inbox) -> anyhow::Result<()> {
         while self.stop.is_none() {
             let timeout = self.rest();
             let group = inbox.gather(timeout);
             let was_idle = group.is_empty();
             if !was_idle {
+                let callers = group.iter().filter(|request| request.is_call()).count();
                 self.decide(group);
+                inbox.answered(callers);
             }
             if self.stop.is_none() {
                 self.retry_if_due();
