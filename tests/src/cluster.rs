@@ -353,11 +353,11 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            if let Ok(output) = logs_of(self.path()).output() {
-                let text = String::from_utf8_lossy(&output.stdout).into_owned();
-                std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes()).ok();
-            }
+        if std::thread::panicking()
+            && let Ok(output) = logs_of(self.path()).output()
+        {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes()).ok();
         }
         let ran = self.script("down", &[]);
         if ran.status != 0 && !std::thread::panicking() {

@@ -94,7 +94,7 @@ fn node(number: u32) -> Node {
             ..Inventory::default()
         },
         slots: 64,
-        properties: vec![if number % 2 == 0 {
+        properties: vec![if number.is_multiple_of(2) {
             "S".into()
         } else {
             "D".into()
