@@ -291,6 +291,7 @@ impl Following {
     fn catch_up(&self, index: &Index, mut mark: Mark) -> Result<Mark, Fault> {
         let until = self.tail.catch_up_until();
         if mark.last >= until {
+            self.tail.applied(mark.last);
             return Ok(mark);
         }
         let refused = |error: StoreError| Fault::Refused(error.to_string().into());

@@ -235,11 +235,14 @@ impl Tail {
     pub(crate) fn next_work(&self, is_dirty: bool) -> Work {
         let mut state = self.lock();
         while state.entries.is_empty() {
-            if let Phase::CatchingUp(..) = state.phase {
-                return Work::CatchUp;
-            }
-            if let Some(ending) = state.ending {
-                return Work::End(ending);
+            // The order matters: an abandoned store catches up with nothing, a clean end waits for everything.
+            match (state.ending, state.phase) {
+                (Some(Ending::Abandoned), _) => return Work::End(Ending::Abandoned),
+                (_, Phase::CatchingUp(..)) => return Work::CatchUp,
+                (Some(Ending::Clean), Phase::Following | Phase::Down) => {
+                    return Work::End(Ending::Clean);
+                }
+                (None, Phase::Following | Phase::Down) => {}
             }
             if !is_dirty {
                 state = self
@@ -262,11 +265,11 @@ impl Tail {
             |state: &mut TailState| state.bytes < BATCH_BYTES && state.ending.is_none();
         let gathered = self.work.wait_timeout_while(state, gather, is_gathering);
         let (mut state, _) = gathered.unwrap_or_else(PoisonError::into_inner);
-        if let Phase::CatchingUp(..) = state.phase {
-            return Work::CatchUp;
-        }
         if state.ending == Some(Ending::Abandoned) {
             return Work::End(Ending::Abandoned);
+        }
+        if let Phase::CatchingUp(..) = state.phase {
+            return Work::CatchUp;
         }
         let (mut changes, mut last, mut bytes) = (Vec::new(), 0, 0);
         while let Some(entry) = state.entries.pop_front() {
