@@ -28,7 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Opens the door at `path`. The caller holds the state folder's lock, so a socket that is there is a dead agent's.
 pub(crate) fn open(path: &Path) -> anyhow::Result<UnixListener> {
     let folder = path.parent().context("the door has no folder")?;
-    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    make_folder(folder).with_context(|| format!("making {}", folder.display()))?;
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("removing the old {}", path.display()));
@@ -40,6 +40,16 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<UnixListener> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o666))
         .with_context(|| format!("opening {} to everybody", path.display()))?;
     Ok(listener)
+}
+
+/// Makes the folder one that everybody may pass through, whatever umask we were started with; one that is there
+/// already is the operator's.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
 }
 
 /// Serves callers for ever.

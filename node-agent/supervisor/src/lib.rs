@@ -1,5 +1,5 @@
-//! What should run on this node against what does run: attempts and their shims, containers and their door,
-//! the link to the server. Names neither NVML nor bollard: those live behind [`ports`].
+//! What should run on this node against what does run: attempts and their shims, containers and their door. Names
+//! neither NVML nor bollard, which live behind [`ports`], nor the link to the server, which the daemon brings.
 
 pub mod attempts;
 pub mod containers;

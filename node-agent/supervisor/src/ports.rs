@@ -79,7 +79,8 @@ pub struct AttemptContext {
     pub login_shell: PathBuf,
     /// The environment that the attempt's first process got (PBS_*, CUDA_VISIBLE_DEVICES …).
     pub environment: capstan_types::Env,
-    /// Parent cgroup for containers (`/capstan/att-57`, relative to each hierarchy's root); none without rights.
+    /// Parent cgroup for containers (`/capstan/1a2b3c4d/att-57`, relative to each hierarchy's root); none without
+    /// rights. It may not exist yet: the shim makes it only for attempts that live longer than a moment.
     pub cgroup: Option<String>,
     /// Where PBS_NODEFILE and PBS_GPUFILE lie.
     pub node_file: PathBuf,
