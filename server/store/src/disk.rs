@@ -11,11 +11,12 @@ use std::thread;
 
 use capstan_core::State;
 
-use crate::follower::{Follower, Found, Places, move_aside};
+use crate::follower::{Follower, Found};
 use crate::index::{Fault, Index, Mark, SpecSharing};
 use crate::journal::{self, End, EndRule, Groups, Journal};
 use crate::medium::{DiskFolder, Folder};
 use crate::payload::DiskReader;
+use crate::places::{Places, move_aside};
 use crate::snapshot::{self, Kind, Part};
 use crate::tail::{Ending, Tail};
 use crate::{

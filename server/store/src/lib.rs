@@ -3,8 +3,21 @@
 //!
 //! Two layers. The *journal* (`journal/NNNNNNNN.log`, checksummed, append-only, fdatasync'ed) is the truth and is all
 //! that a commit waits for. The *index* (sled, `index/`) follows it on a thread of its own, so that a start reads the
-//! jobs and not their history, and payloads stay out of memory; it can be lost at any time and is then made again from
-//! the last snapshot (`snapshot/NNNNNNNNNN.snap`) and the journal.
+//! jobs and not their history. It can be lost at any time and is then made again from the last *snapshot*
+//! (`snapshot/NNNNNNNNNN.snap`) and the journal behind that; the journal before the last snapshot but one is removed.
+//! Payloads stay where they were written, in journal and snapshots, and the index says where. A clean end leaves an
+//! *image* of the state (`snapshot/NNNNNNNNNN.state`), which a start reads faster than sled.
+//!
+//! What a start finds, and what it then does:
+//!
+//! | found | done |
+//! | --- | --- |
+//! | half a group at the journal's end | cut off: it was never acknowledged |
+//! | a bad frame anywhere else | refused, with file, offset and remedy |
+//! | no index, or one that is damaged, unfinished, too old or newer than the journal | moved aside, made again |
+//! | an index that the system refuses now (a full disk) | works without it, tries again |
+//! | a damaged snapshot | the one before it, with the journal behind that |
+//! | no journal, but an index or snapshots | refused |
 
 mod codec;
 mod disk;
@@ -16,6 +29,7 @@ mod journal;
 mod medium;
 mod memory;
 mod payload;
+mod places;
 mod replay;
 mod report;
 mod snapshot;

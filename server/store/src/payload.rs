@@ -7,8 +7,8 @@ use capstan_core::Payload;
 use capstan_types::JobId;
 
 use crate::codec::{self, OnPayload, Place, PlaceFile, kind};
-use crate::follower::Places;
 use crate::journal::{self, EndRule, Groups};
+use crate::places::Places;
 use crate::snapshot::{self, Kind, Part};
 use crate::tail::{Phase, Sight, Tail};
 use crate::{PayloadReader, StoreError};

@@ -370,7 +370,7 @@ mod tests {
     use capstan_core::{Change, Event, Payload};
     use capstan_types::{JobId, Timestamp};
 
-    use super::{Phase, Sight, TAIL_BYTES_MAX, Tail, Work};
+    use super::{Ending, Phase, Sight, TAIL_BYTES_MAX, Tail, Work};
     use crate::Record;
     use crate::codec::{Place, PlaceFile};
     use crate::index::Index;
@@ -429,6 +429,25 @@ mod tests {
         assert!(matches!(tail.next_work(false), Work::CatchUp));
         tail.applied(6);
         assert!(matches!(tail.next_work(false), Work::Apply(_, 7)));
+    }
+
+    #[test]
+    fn abandoned_tail_ends_at_once_and_a_clean_end_catches_up_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let tail = Tail::new(5, 0);
+        tail.raise(index(&dir), 3);
+        tail.end(Ending::Clean);
+        assert!(matches!(tail.next_work(false), Work::CatchUp));
+        tail.end(Ending::Abandoned);
+        assert!(matches!(
+            tail.next_work(false),
+            Work::End(Ending::Abandoned)
+        ));
+        push(&tail, 6, 1);
+        assert!(matches!(
+            tail.next_work(false),
+            Work::End(Ending::Abandoned)
+        ));
     }
 
     #[test]

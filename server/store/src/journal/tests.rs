@@ -1,3 +1,5 @@
+//! The journal on a simulated disk that tears, fills, fails and loses what was not synced.
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
