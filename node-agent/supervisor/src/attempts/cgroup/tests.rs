@@ -43,3 +43,75 @@ fn only_the_decisive_hierarchy_tells_the_attempt() {
     check("0::/capstan/ab/att-x\n", "", None);
     check("", "", None);
 }
+
+/// In each version that this host has: a family that forks is gathered, attributed, killed to the last one with those
+/// below its group, and leaves no folder.
+#[test]
+#[expect(clippy::print_stderr, reason = "says aloud what it skips")]
+fn every_version_gathers_and_kills_a_family() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: not root");
+        return;
+    }
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let unified = mounts.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        (fields[2] == "cgroup2").then(|| vec![(String::new(), PathBuf::from(fields[1]))])
+    });
+    let first = hierarchies(&mounts);
+    let versions: Vec<_> = unified
+        .chain([first])
+        .filter(|found| !found.is_empty())
+        .collect();
+    if versions.is_empty() {
+        eprintln!("skipped: no cgroups");
+    }
+    for mounts in versions {
+        check_family(mounts);
+    }
+}
+
+fn check_family(mounts: Vec<(String, PathBuf)>) {
+    let tree = CgroupTree {
+        base: format!("capstan/test-{}", std::process::id()),
+        mounts,
+    };
+    tree.hand_down_controllers();
+    let attempt = AttemptId(1);
+    let cgroup = Cgroup::at(&tree.folders(attempt)).unwrap();
+    cgroup.create(2, Some(64 << 20)).unwrap();
+    let script = "setsid sleep 300 & setsid bash -c 'sleep 300; :' & wait";
+    let mut parent = std::process::Command::new("bash")
+        .args(["-c", script])
+        .spawn()
+        .unwrap();
+    let pid = parent.id();
+    let family = || {
+        let mut family = crate::attempts::proc::family(pid);
+        family.insert(pid);
+        family
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while family().len() < 4 {
+        assert!(Instant::now() < deadline, "the family is not complete");
+        std::thread::yield_now();
+    }
+    cgroup.gather(family).unwrap();
+    assert_eq!(tree.attempt_of(pid), Some(attempt));
+    assert_eq!(tree.attempts(), [attempt]);
+    assert!(cgroup.processes().len() >= 4);
+    assert!(!cgroup.is_empty());
+    let below = Path::new(&cgroup.folders[0].path).join("container");
+    fs::create_dir(&below).unwrap();
+    let mut stray = std::process::Command::new("sleep")
+        .arg("300")
+        .spawn()
+        .unwrap();
+    fs::write(below.join("cgroup.procs"), stray.id().to_string()).unwrap();
+    assert_eq!(tree.attempt_of(stray.id()), Some(attempt));
+    assert!(cgroup.kill_all(|| {}));
+    assert!(!parent.wait().unwrap().success());
+    assert!(!stray.wait().unwrap().success());
+    assert!(cgroup.is_empty() && cgroup.remove() && !cgroup.exists());
+    tree.remove();
+}
