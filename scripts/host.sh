@@ -52,12 +52,25 @@ ensure_docker() {
         systemctl start docker
     else
         echo '    starting dockerd (this host has no init system that would)'
+        forget_killed_docker
         process_begin "$state/dockerd.pid" "$state/dockerd.log" dockerd
     fi
     if ! wait_until 60 docker_answers; then
         tail -n 20 "$state/dockerd.log" >&2 2>/dev/null || true
         fail 'dockerd does not answer' "its whole output is in $state/dockerd.log"
     fi
+}
+
+# forget_killed_docker: removes the pid files of a Docker that was killed. Where nobody has reaped it yet, or its number
+# went to another process, the next one would take the file's word that it still runs.
+forget_killed_docker() {
+    local file pid
+    for file in /run/docker.pid /run/docker/containerd/containerd.pid; do
+        pid=$(cat "$file" 2>/dev/null) || continue
+        if ! grep -qsE '^(dockerd|containerd)$' "/proc/$pid/comm" || grep -qs '^State:[[:space:]]*Z' "/proc/$pid/status"; then
+            rm -f -- "$file"
+        fi
+    done
 }
 
 # end_docker: ends the daemon, if it was us who started it, and its containerd with it.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use capstan_tests::{Cluster, User, wait_until};
 
+use crate::load;
 use crate::report::{Report, spread};
 
 /// `program` as `user` without a shell in between: what is timed is the command itself.
@@ -40,27 +41,14 @@ fn script(user: &User) -> Result<String> {
     Ok(path.to_string_lossy().into_owned())
 }
 
-fn submit(cluster: &Cluster, user: &User, path: &str) -> Result<Duration> {
-    let mut command = command(cluster, user, "qsub");
-    command.args(["-h", path]);
-    let start = Instant::now();
-    let status = command.status()?;
-    ensure!(status.success(), "qsub failed: {status}");
-    Ok(start.elapsed())
-}
-
-/// One `qsub` after another.
-pub(crate) fn one_by_one(cluster: &Cluster, user: &User, report: &mut Report) -> Result<()> {
+/// One `qsub` after another, and eight loops of it side by side.
+pub(crate) fn submissions(cluster: &Cluster, user: &User, report: &mut Report) -> Result<()> {
     let path = script(user)?;
-    let start = Instant::now();
-    let mut times = (0..500)
-        .map(|_| submit(cluster, user, &path))
-        .collect::<Result<Vec<_>>>()?;
-    let rate = 500.0 / start.elapsed().as_secs_f64();
+    let (seconds, mut times) = load::processes(cluster, user, &["500", "1", &path])?;
     let (middle, range) = spread(&mut times);
     report.figure(
         "durable submissions, one after another",
-        &format!("{rate:.0}/s"),
+        &format!("{:.0}/s", 500.0 / seconds),
         ">= 329/s",
         "500 qsub processes, held jobs",
     );
@@ -70,27 +58,10 @@ pub(crate) fn one_by_one(cluster: &Cluster, user: &User, report: &mut Report) ->
         "< 3 ms",
         &range,
     );
-    Ok(())
-}
-
-/// Eight loops of `qsub` side by side.
-pub(crate) fn eight_at_once(cluster: &Cluster, user: &User, report: &mut Report) -> Result<()> {
-    let path = script(user)?;
-    let start = Instant::now();
-    std::thread::scope(|scope| {
-        let loops: Vec<_> = (0..8)
-            .map(|_| {
-                scope.spawn(|| (0..125).try_for_each(|_| submit(cluster, user, &path).map(drop)))
-            })
-            .collect();
-        loops
-            .into_iter()
-            .try_for_each(|each| each.join().expect("a loop does not panic"))
-    })?;
-    let rate = 1000.0 / start.elapsed().as_secs_f64();
+    let (seconds, _) = load::processes(cluster, user, &["1000", "8", &path])?;
     report.figure(
         "durable submissions, 8 at once",
-        &format!("{rate:.0}/s"),
+        &format!("{:.0}/s", 1000.0 / seconds),
         ">= 818/s",
         "8 loops of 125 qsub processes",
     );

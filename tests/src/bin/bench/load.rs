@@ -7,35 +7,83 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use capstan_proto::connect_unix;
 use capstan_proto::wire::scheduler_client::SchedulerClient;
-use capstan_proto::wire::{Attribute, HoldJobRequest, StatServerRequest, SubmitRequest, Variable};
+use capstan_proto::wire::{
+    Attribute, HoldJobRequest, QueueRow, StatServerRequest, SubmitRequest, Variable,
+};
 use capstan_tests::{Cluster, User};
 use tonic::transport::Channel;
 
 use crate::report::Report;
 
-/// `load submit COUNT CALLERS` or `load drain COUNT`: prints seconds.
+/// `load submit COUNT CALLERS`, `load drain COUNT SHELL` or `load qsub COUNT LOOPS SCRIPT`: prints seconds, and for
+/// `qsub` those of each process as well.
 pub(crate) fn main(words: &[&str]) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let seconds = match words {
         ["submit", count, callers] => {
-            runtime
-                .block_on(submit_all(count.parse()?, callers.parse()?))?
-                .0
+            let all = submit_all(count.parse()?, callers.parse()?, request(""));
+            vec![runtime.block_on(all)?.0]
         }
-        ["drain", count] => runtime.block_on(drain_all(count.parse()?))?,
+        ["drain", count, shell] => vec![runtime.block_on(drain_all(count.parse()?, shell))?],
+        ["qsub", count, loops, script] => qsub_loops(count.parse()?, loops.parse()?, script)?,
         other => bail!("unknown load {other:?}"),
     };
-    std::io::Write::write_all(&mut std::io::stdout(), format!("{seconds}\n").as_bytes())?;
+    let text: String = seconds.iter().map(|each| format!("{each}\n")).collect();
+    std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes())?;
     Ok(())
+}
+
+/// Seconds in all, then of each process.
+fn qsub_loops(count: usize, loops: usize, script: &str) -> Result<Vec<f64>> {
+    let one = || -> Result<f64> {
+        let start = Instant::now();
+        let mut qsub = Command::new("qsub");
+        let status = qsub.args(["-h", script]).stdout(Stdio::null()).status()?;
+        ensure!(status.success(), "qsub failed: {status}");
+        Ok(start.elapsed().as_secs_f64())
+    };
+    let start = Instant::now();
+    let each = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..loops)
+            .map(|_| {
+                scope.spawn(|| {
+                    (0..count / loops)
+                        .map(|_| one())
+                        .collect::<Result<Vec<_>>>()
+                })
+            })
+            .collect();
+        let ended = running
+            .into_iter()
+            .map(|each| each.join().expect("a loop does not panic"));
+        ended.collect::<Result<Vec<_>>>()
+    })?;
+    let total = start.elapsed().as_secs_f64();
+    Ok(std::iter::once(total)
+        .chain(each.into_iter().flatten())
+        .collect())
+}
+
+/// Loops of `qsub` processes, started by a process of the user's own: seconds in all, and the times of each.
+pub(crate) fn processes(
+    cluster: &Cluster,
+    user: &User,
+    words: &[&str],
+) -> Result<(f64, Vec<Duration>)> {
+    let words = [&["qsub"], words].concat();
+    let seconds = as_user(cluster, user, &words)?;
+    let (total, each) = seconds.split_first().context("the load printed nothing")?;
+    let each = each.iter().map(|secs| Duration::from_secs_f64(*secs));
+    Ok((*total, each.collect()))
 }
 
 /// fsyncs for a thousand submissions by so many callers at once.
 pub(crate) fn group_commit(cluster: &Cluster, user: &User, report: &mut Report) -> Result<()> {
     for callers in [1, 8, 64] {
         let before = fsyncs(cluster)?;
-        let seconds = as_user(cluster, user, &["submit", "1000", &callers.to_string()])?;
+        let seconds = as_user(cluster, user, &["submit", "1000", &callers.to_string()])?[0];
         let fsyncs = fsyncs(cluster)? - before;
         let goal = if callers == 64 { "< 100" } else { "" };
         let conditions = format!("{:.0} submissions/s over gRPC", 1000.0 / seconds);
@@ -51,14 +99,23 @@ pub(crate) fn group_commit(cluster: &Cluster, user: &User, report: &mut Report) 
 
 /// A thousand jobs that do nothing, released at once on 64 slots.
 pub(crate) fn drain(cluster: &Cluster, user: &User, report: &mut Report) -> Result<()> {
-    let seconds = as_user(cluster, user, &["drain", "1000"])?;
-    let rate = 1000.0 / seconds;
-    report.figure(
-        "1,000 no-op jobs drained on 64 slots",
-        &format!("{rate:.0}/s"),
-        ">= 400/s",
-        "from the first release to the last end",
-    );
+    for (shell, goal) in [("", ">= 400/s"), ("/bin/sh", "")] {
+        let seconds = as_user(cluster, user, &["drain", "1000", shell])?[0];
+        let name = match shell {
+            "" => "1,000 no-op jobs drained on 64 slots".to_owned(),
+            shell => format!("the same with -S {shell}"),
+        };
+        let conditions = match shell {
+            "" => "first release to last end; bash is the login shell and reads /etc/profile",
+            _ => "as a login shell too",
+        };
+        report.figure(
+            &name,
+            &format!("{:.0}/s", 1000.0 / seconds),
+            goal,
+            conditions,
+        );
+    }
     Ok(())
 }
 
@@ -67,7 +124,7 @@ pub(crate) fn fill(cluster: &Cluster, user: &User, count: u32) -> Result<()> {
     as_user(cluster, user, &["submit", &count.to_string(), "16"]).map(drop)
 }
 
-fn as_user(cluster: &Cluster, user: &User, words: &[&str]) -> Result<f64> {
+fn as_user(cluster: &Cluster, user: &User, words: &[&str]) -> Result<Vec<f64>> {
     // The target folder may be root's alone: the user runs a copy that it can reach.
     let copy = cluster.path().join("bench-load");
     if !copy.exists() {
@@ -80,7 +137,14 @@ fn as_user(cluster: &Cluster, user: &User, words: &[&str]) -> Result<f64> {
     command
         .arg("load")
         .args(words)
+        .env_clear()
         .env("CAPSTAN_SERVER_SOCKET", socket)
+        .env(
+            "PATH",
+            format!("{}/bin:/usr/bin:/bin", cluster.path().display()),
+        )
+        .env("LOGNAME", user.name)
+        .env("SHELL", "/bin/bash")
         .env("HOME", &user.home);
     command
         .current_dir(&user.home)
@@ -94,7 +158,8 @@ fn as_user(cluster: &Cluster, user: &User, words: &[&str]) -> Result<f64> {
         "load {words:?} failed: {}",
         output.status
     );
-    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+    let text = String::from_utf8(output.stdout)?;
+    text.lines().map(|line| Ok(line.parse()?)).collect()
 }
 
 fn fsyncs(cluster: &Cluster) -> Result<u64> {
@@ -128,7 +193,8 @@ async fn client() -> Result<SchedulerClient<Channel>> {
     ))
 }
 
-fn request() -> SubmitRequest {
+/// A held job that does nothing; its shell, or "" for the login shell.
+fn request(shell: &str) -> SubmitRequest {
     let attribute = |name: &str, value: &str| Attribute {
         name: name.into(),
         resource: String::new(),
@@ -139,7 +205,7 @@ fn request() -> SubmitRequest {
         name: name.into(),
         value: value.into(),
     };
-    SubmitRequest {
+    let mut request = SubmitRequest {
         script: b"#!/bin/sh\ntrue\n".to_vec(),
         attributes: vec![
             attribute("Job_Name", "noop"),
@@ -154,10 +220,18 @@ fn request() -> SubmitRequest {
             variable("PADDING", &"x".repeat(1000)),
         ],
         destination: String::new(),
+    };
+    if !shell.is_empty() {
+        request.attributes.push(attribute("Shell_Path_List", shell));
     }
+    request
 }
 
-async fn submit_all(count: u32, callers: u32) -> Result<(f64, Vec<String>)> {
+async fn submit_all(
+    count: u32,
+    callers: u32,
+    request: SubmitRequest,
+) -> Result<(f64, Vec<String>)> {
     let mut clients = Vec::new();
     for _ in 0..callers {
         clients.push(client().await?);
@@ -166,10 +240,11 @@ async fn submit_all(count: u32, callers: u32) -> Result<(f64, Vec<String>)> {
     let mut tasks = tokio::task::JoinSet::new();
     for (number, mut client) in clients.into_iter().enumerate() {
         let share = count / callers + u32::from((number as u32) < count % callers);
+        let request = request.clone();
         tasks.spawn(async move {
             let mut ids = Vec::new();
             for _ in 0..share {
-                ids.push(client.submit(request()).await?.into_inner().job_id);
+                ids.push(client.submit(request.clone()).await?.into_inner().job_id);
             }
             Ok::<_, tonic::Status>(ids)
         });
@@ -181,8 +256,9 @@ async fn submit_all(count: u32, callers: u32) -> Result<(f64, Vec<String>)> {
     Ok((start.elapsed().as_secs_f64(), ids))
 }
 
-async fn drain_all(count: u32) -> Result<f64> {
-    let (_, ids) = submit_all(count, 16).await?;
+async fn drain_all(count: u32, shell: &str) -> Result<f64> {
+    let completed_before = completed(&mut client().await?).await?;
+    let (_, ids) = submit_all(count, 16, request(shell)).await?;
     let start = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for part in ids.chunks(ids.len().div_ceil(16)) {
@@ -199,16 +275,8 @@ async fn drain_all(count: u32) -> Result<f64> {
         done??;
     }
     let mut client = client().await?;
-    let request = capstan_proto::wire::StatQueuesRequest {
-        queue: "batch".into(),
-    };
     loop {
-        let reply = client.stat_queues(request.clone()).await?.into_inner();
-        let completed: u32 = reply
-            .queues
-            .iter()
-            .map(|queue| queue.jobs.get("C").copied().unwrap_or(0))
-            .sum();
+        let completed = completed(&mut client).await? - completed_before;
         if completed >= count {
             return Ok(start.elapsed().as_secs_f64());
         }
@@ -218,4 +286,13 @@ async fn drain_all(count: u32) -> Result<f64> {
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+async fn completed(client: &mut SchedulerClient<Channel>) -> Result<u32> {
+    let request = capstan_proto::wire::StatQueuesRequest {
+        queue: "batch".into(),
+    };
+    let reply = client.stat_queues(request).await?.into_inner();
+    let completed = |queue: &QueueRow| queue.jobs.get("C").copied().unwrap_or(0);
+    Ok(reply.queues.iter().map(completed).sum())
 }

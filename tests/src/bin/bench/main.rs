@@ -34,8 +34,7 @@ fn measure_all() -> Result<()> {
         let cluster = Cluster::up(&["--nodes", "1", "--cores", "64", "--release"]);
         idle::measure(&cluster, &mut report).context("idle cluster")?;
         commands::first_line(&cluster, &bencher, &mut report)?;
-        commands::one_by_one(&cluster, &bencher, &mut report)?;
-        commands::eight_at_once(&cluster, &bencher, &mut report)?;
+        commands::submissions(&cluster, &bencher, &mut report)?;
         load::group_commit(&cluster, &bencher, &mut report)?;
         commands::large_array(&cluster, &bencher, &mut report)?;
     }
