@@ -12,9 +12,9 @@ use crate::ParseError;
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
-pub struct HoldKinds(u8);
+pub struct Holds(u8);
 
-impl HoldKinds {
+impl Holds {
     /// No hold.
     pub const NONE: Self = Self(0);
     /// `u`: the owner may set and release it.
@@ -76,7 +76,7 @@ impl HoldKinds {
     }
 }
 
-impl fmt::Display for HoldKinds {
+impl fmt::Display for Holds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut letters = String::with_capacity(3);
         for (letter, kind) in Self::LETTERS {
@@ -90,10 +90,10 @@ impl fmt::Display for HoldKinds {
 
 #[cfg(test)]
 mod tests {
-    use super::HoldKinds;
+    use super::Holds;
 
     fn check(text: &str, expected: Option<&str>) {
-        let seen = HoldKinds::parse(text).ok().map(|kinds| kinds.to_string());
+        let seen = Holds::parse(text).ok().map(|kinds| kinds.to_string());
         assert_eq!(seen.as_deref(), expected, "{text}");
     }
 
@@ -110,9 +110,9 @@ mod tests {
 
     #[test]
     fn kinds_are_added_and_taken_away() {
-        let both = HoldKinds::USER.with(HoldKinds::SYSTEM);
-        assert!(both.contains(HoldKinds::USER) && !both.contains(HoldKinds::OPERATOR));
-        assert_eq!(both.without(HoldKinds::USER), HoldKinds::SYSTEM);
+        let both = Holds::USER.with(Holds::SYSTEM);
+        assert!(both.contains(Holds::USER) && !both.contains(Holds::OPERATOR));
+        assert_eq!(both.without(Holds::USER), Holds::SYSTEM);
         assert!(both.without(both).is_empty());
     }
 }

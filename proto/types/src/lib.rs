@@ -24,7 +24,7 @@ pub use array::{ArrayRequest, IndexSet};
 pub use depend::{Condition, Dependencies, Dependency};
 pub use directive::{Directive, DirectiveError, directives, split_arguments};
 pub use env::Env;
-pub use hold::HoldKinds;
+pub use hold::Holds;
 pub use ids::{AgentId, AttemptId, CardId, JobId, JobPart, JobReference};
 pub use job_name::{JOB_NAME_CHARS_MAX, STDIN_JOB_NAME, check_job_name, default_job_name};
 pub use mail::MailPoints;

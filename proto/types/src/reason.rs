@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HoldKinds, JobId, NodeName, QueueName, Timestamp};
+use crate::{Holds, JobId, NodeName, QueueName, Timestamp};
 
 /// One cause for which a job waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +84,7 @@ pub enum Reason {
     /// Its queue is stopped.
     QueueStopped(QueueName),
     /// It is held.
-    Held(HoldKinds),
+    Held(Holds),
     /// Its time has not come (`qsub -a`).
     WaitingUntil(Timestamp),
     /// It depends on a job whose end, or start, has not come.
@@ -269,7 +269,7 @@ mod tests {
             "Not Running: Queue not started. (queue mcc is stopped)",
         );
         check(
-            &Reason::Held(HoldKinds::USER.with(HoldKinds::SYSTEM)),
+            &Reason::Held(Holds::USER.with(Holds::SYSTEM)),
             "Not Running: Job is held (hold types su)",
         );
         check(

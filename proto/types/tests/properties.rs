@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use capstan_types::{
-    ArrayRequest, Dependency, HoldKinds, IndexSet, JobId, JobReference, JoinPath, MailPoints,
-    NodeSpec, OutputStream, ParseError, PathVariables, ResourceList, Seconds, Size, check_job_name,
+    ArrayRequest, Dependency, Holds, IndexSet, JobId, JobReference, JoinPath, MailPoints, NodeSpec,
+    OutputStream, ParseError, PathVariables, ResourceList, Seconds, Size, check_job_name,
     default_job_name, default_output_name, directives, expand_path, split_arguments,
     split_resources,
 };
@@ -65,7 +65,7 @@ proptest! {
         stable(&text, Size::parse);
         stable(&text, Seconds::parse);
         stable(&text, ArrayRequest::parse);
-        stable(&text, HoldKinds::parse);
+        stable(&text, Holds::parse);
         stable(&text, MailPoints::parse);
         stable(&text, str::parse::<JobReference>);
         sound(ArrayRequest::parse_list(&text));

@@ -137,7 +137,7 @@ impl SchedulerService {
         let job = view::selection::job_id(&snapshot, &job_id).map_err(edge_status)?;
         let holds = match kinds.as_str() {
             "" => Some(Holds::USER),
-            letters => Holds::from_letters(letters),
+            letters => Holds::parse(letters).ok(),
         };
         let holds = holds.filter(|holds| !holds.is_empty());
         let holds = holds.ok_or_else(|| edge_status(Refusal::new(Pbse::Badatval, "Hold_Types")))?;

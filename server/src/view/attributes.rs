@@ -101,7 +101,7 @@ fn placement(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
 /// What was asked for.
 fn wishes(list: &mut Attributes, job: &Job) {
     let keep = &*job.spec.keep;
-    list.put("Hold_Types", job.effective_holds().letters());
+    list.put("Hold_Types", job.effective_holds().to_string());
     list.put("Join_Path", job.spec.join.as_str());
     list.put("Keep_Files", if keep.is_empty() { "n" } else { keep });
     list.put(

@@ -151,10 +151,7 @@ fn a_waiting_job_says_why_but_holds_speak_for_themselves() {
     let mut snapshot = snapshot([waiting.clone(), held.clone()]);
     let reasons = [
         (JobId::whole(1), Reason::QueueStopped("mcc".into())),
-        (
-            JobId::whole(2),
-            Reason::Held(capstan_types::HoldKinds::USER),
-        ),
+        (JobId::whole(2), Reason::Held(capstan_types::Holds::USER)),
     ];
     snapshot.reasons = reasons.into_iter().collect();
     let telemetry = Telemetry::default();

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use capstan_types::{
-    ArrayRequest, AttemptId, Condition, IndexSet, JobId, JobPart, JoinPath, NodeSpec, QueueName,
-    ResourceList, Timestamp, UserName,
+    ArrayRequest, AttemptId, Condition, Holds, IndexSet, JobId, JobPart, JoinPath, NodeSpec,
+    QueueName, ResourceList, Timestamp, UserName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -181,66 +181,6 @@ pub struct ArrayState {
     pub running: u32,
     /// Exit status of the first member that failed.
     pub worst_exit: Option<i32>,
-}
-
-/// A set of holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Holds(u8);
-
-impl Holds {
-    /// Set by the owner.
-    pub const USER: Self = Self(1);
-    /// Set by an operator.
-    pub const OPERATOR: Self = Self(2);
-    /// Set by the server or an administrator.
-    pub const SYSTEM: Self = Self(4);
-
-    /// Whether there is none.
-    #[must_use]
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Whether all of `other` are in here.
-    #[must_use]
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// With those of `other`.
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Without those of `other`.
-    #[must_use]
-    pub const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    /// Reads letters of `u`, `o`, `s`; `n` alone is none.
-    #[must_use]
-    pub fn from_letters(letters: &str) -> Option<Self> {
-        if letters == "n" {
-            return Some(Self::default());
-        }
-        letters.chars().try_fold(Self::default(), |holds, letter| {
-            Some(holds.with(match letter {
-                'u' => Self::USER,
-                'o' => Self::OPERATOR,
-                's' => Self::SYSTEM,
-                _ => return None,
-            }))
-        })
-    }
-
-    /// As `Hold_Types` prints them: in the order `sou`, `n` for none.
-    #[must_use]
-    pub fn letters(self) -> &'static str {
-        ["n", "u", "o", "ou", "s", "su", "so", "sou"][usize::from(self.0 & 7)]
-    }
 }
 
 /// What can happen to a job's state.

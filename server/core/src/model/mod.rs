@@ -6,9 +6,10 @@ mod queue;
 mod settings;
 mod state;
 
+pub use capstan_types::Holds;
 pub use job::{
-    ArrayState, Ended, Holds, IllegalTransition, Job, JobEvent, JobSpec, JobState, Owner, Run,
-    StopOrder, Usage,
+    ArrayState, Ended, IllegalTransition, Job, JobEvent, JobSpec, JobState, Owner, Run, StopOrder,
+    Usage,
 };
 pub use node::{Card, Inventory, Link, Node, NodeShare, ShareCard};
 pub use queue::Queue;

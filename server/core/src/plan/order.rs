@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use capstan_types::{HoldKinds, JobId, Reason, Timestamp};
+use capstan_types::{JobId, Reason, Timestamp};
 
-use crate::{Holds, Job, Settings, State};
+use crate::{Job, Settings, State};
 
 /// Waiting jobs, sorted out.
 pub(super) struct Line<'a> {
@@ -52,7 +52,7 @@ pub(super) fn line_up(state: &State, now: Timestamp) -> Line<'_> {
 /// The priority of its queue, or why the job is not in line.
 fn stands_aside(job: &Job, settings: Option<&Settings>, now: Timestamp) -> Result<i32, Reason> {
     if !job.holds.is_empty() {
-        return Err(Reason::Held(kinds(job.effective_holds())));
+        return Err(Reason::Held(job.effective_holds()));
     }
     if let Some((_, on)) = job.waits_for.first() {
         return Err(Reason::DependsOn(*on));
@@ -65,14 +65,4 @@ fn stands_aside(job: &Job, settings: Option<&Settings>, now: Timestamp) -> Resul
         Some(queue) if queue.is_started => Ok(queue.priority),
         Some(_) | None => Err(Reason::QueueStopped(job.queue.clone())),
     }
-}
-
-fn kinds(holds: Holds) -> HoldKinds {
-    let pairs = [
-        (Holds::USER, HoldKinds::USER),
-        (Holds::OPERATOR, HoldKinds::OPERATOR),
-        (Holds::SYSTEM, HoldKinds::SYSTEM),
-    ];
-    let held = pairs.into_iter().filter(|(hold, _)| holds.contains(*hold));
-    held.fold(HoldKinds::NONE, |all, (_, kind)| all.with(kind))
 }

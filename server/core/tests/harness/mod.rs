@@ -232,7 +232,7 @@ pub(crate) fn deletion(job: JobId, user: &str) -> DeleteOrder {
 pub(crate) fn hold_order(job: JobId, letters: &str, user: &str) -> HoldOrder {
     HoldOrder {
         job,
-        holds: Holds::from_letters(letters).unwrap(),
+        holds: Holds::parse(letters).unwrap(),
         by: caller(user),
     }
 }

@@ -1,7 +1,7 @@
 //! Jobs that wait for others. The rules are those of Torque's recorded sessions F01, H02 and, the other way round,
 //! H03.
 
-use capstan_core::{Account, Effect, JobState, Rejection};
+use capstan_core::{Account, Effect, Holds, JobState, Rejection};
 use capstan_types::{Condition, JobId, Reason};
 
 use crate::harness::{World, after, array, submission};
@@ -14,8 +14,8 @@ fn check(condition: Condition, end: impl Fn(&mut World, JobId), expected: char) 
     let child = world.submit(after(condition, parent)).unwrap();
     let held = world.job(child);
     assert_eq!(
-        (world.letter(child), held.effective_holds().letters()),
-        ('H', "s")
+        (world.letter(child), held.effective_holds()),
+        ('H', Holds::SYSTEM)
     );
     assert_eq!(world.plan().reasons, [(child, Reason::DependsOn(parent))]);
     end(&mut world, parent);

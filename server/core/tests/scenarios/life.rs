@@ -203,7 +203,7 @@ fn an_unstartable_job_is_held_with_the_reason() {
     let (at, reason) = (world.now, "folder /ghome/alice/out does not exist".into());
     world.report(job, ReportedPhase::Unstartable { at, reason });
     let held = world.job(job);
-    assert_eq!((world.letter(job), held.holds.letters()), ('H', "s"));
+    assert_eq!((world.letter(job), held.holds), ('H', Holds::SYSTEM));
     assert_eq!(
         held.comment.as_deref(),
         Some("folder /ghome/alice/out does not exist")

@@ -206,8 +206,8 @@ impl Draft<'_> {
     }
 
     fn hold(&mut self, value: &str) -> Applied {
-        let holds = Holds::from_letters(value).filter(|_| !value.is_empty());
-        let holds = holds.ok_or_else(|| bad("Hold_Types"))?;
+        let holds = Holds::parse(value);
+        let holds = holds.map_err(|_| bad("Hold_Types"))?;
         let needs_operator = holds.contains(Holds::OPERATOR) && !self.rules.is_operator;
         let needs_manager = holds.contains(Holds::SYSTEM) && !self.rules.is_manager;
         if needs_operator || needs_manager {
