@@ -1,7 +1,7 @@
 //! The environment of a job's first process and the names of its files, as Torque gives them. Pure.
 
 use capstan_proto::wire;
-use capstan_types::{Env, PathVariables};
+use capstan_types::{Env, JobId, OutputStream, PathVariables};
 
 use super::record::{Entry, Identity};
 
@@ -96,18 +96,19 @@ fn is_same_host(host: &str, node: &str) -> bool {
 /// The name of an output file inside a folder: `NAME.oSEQ`, `NAME.eSEQ-INDEX`; the last part of a name with slashes.
 #[must_use]
 pub(super) fn default_output_name(spec: &wire::LaunchSpec, letter: char) -> String {
-    let name = spec.job_name.rsplit('/').next().unwrap_or_default();
-    let seq: String = spec
-        .job_id
-        .chars()
-        .take_while(char::is_ascii_digit)
-        .collect();
+    let digits = spec.job_id.bytes().take_while(u8::is_ascii_digit).count();
+    let seq = spec.job_id[..digits].parse().unwrap_or_default();
+    let stream = match letter {
+        'e' => OutputStream::Stderr,
+        _ => OutputStream::Stdout,
+    };
+    let name = spec.job_name.as_str();
     match spec.array_index {
-        None => format!("{name}.{letter}{seq}"),
+        None => capstan_types::default_output_name(name, JobId::whole(seq), stream),
         Some(index) => {
             // PBS_JOBNAME of a member ends with its index; the file has it behind the number instead.
             let plain = name.strip_suffix(&format!("-{index}")).unwrap_or(name);
-            format!("{plain}.{letter}{seq}-{index}")
+            capstan_types::default_output_name(plain, JobId::member(seq, index), stream)
         }
     }
 }
@@ -259,5 +260,8 @@ mod tests {
         check("a/b/c", "1.hn1", None, "c.o1");
         check("ar-3", "263[3].hn1", Some(3), "ar.o263-3");
         check("ar", "263[3].hn1", Some(3), "ar.o263-3");
+        // The server shows the same name, cut to what a file system takes.
+        let cut = format!("{}.o1", "n".repeat(252));
+        check(&"n".repeat(256), "1.hn1", None, &cut);
     }
 }
