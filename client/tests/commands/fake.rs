@@ -78,6 +78,8 @@ type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl Scheduler for Fake {
     type StatJobsStream = Pin<Box<dyn Stream<Item = Result<StatJobsReply, Status>> + Send>>;
+    type SelectJobsStream = Pin<Box<dyn Stream<Item = Result<SelectJobsReply, Status>> + Send>>;
+    type PeekJobStream = Pin<Box<dyn Stream<Item = Result<PeekJobReply, Status>> + Send>>;
 
     async fn submit(&self, request: Request<SubmitRequest>) -> Answer<SubmitReply> {
         self.judge("submit", "submit".to_owned())?;
@@ -204,6 +206,92 @@ impl Scheduler for Fake {
         let AlterNodeRequest { node, admin, note } = request.into_inner();
         self.judge(&node, format!("node {node} {admin} {note:?}"))?;
         Ok(Response::new(Done {}))
+    }
+
+    async fn alter_job(&self, request: Request<AlterJobRequest>) -> Answer<Done> {
+        let request = request.into_inner();
+        self.judge(&request.job_id, format!("{request:?}"))?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn move_job(&self, request: Request<MoveJobRequest>) -> Answer<Done> {
+        let request = request.into_inner();
+        self.judge(&request.job_id, format!("{request:?}"))?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn rerun_job(&self, request: Request<RerunJobRequest>) -> Answer<Done> {
+        let request = request.into_inner();
+        self.judge(&request.job_id, format!("{request:?}"))?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn run_job(&self, request: Request<RunJobRequest>) -> Answer<Done> {
+        let request = request.into_inner();
+        self.judge(&request.job_id, format!("{request:?}"))?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn order_jobs(&self, request: Request<OrderJobsRequest>) -> Answer<Done> {
+        let request = request.into_inner();
+        self.judge(&request.first, format!("{request:?}"))?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn signal_job(&self, request: Request<SignalJobRequest>) -> Answer<Done> {
+        let request = request.into_inner();
+        self.judge(&request.job_id, format!("{request:?}"))?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn message_job(&self, request: Request<MessageJobRequest>) -> Answer<Done> {
+        let request = request.into_inner();
+        self.judge(&request.job_id, format!("{request:?}"))?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn checkpoint_job(&self, request: Request<CheckpointJobRequest>) -> Answer<Done> {
+        let request = request.into_inner();
+        self.judge(&request.job_id, format!("{request:?}"))?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn manage(&self, request: Request<ManageRequest>) -> Answer<Done> {
+        let request = request.into_inner();
+        self.judge(&request.name, format!("{request:?}"))?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn shutdown(&self, request: Request<ShutdownRequest>) -> Answer<Done> {
+        let request = request.into_inner();
+        self.judge(&request.kind, format!("{request:?}"))?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn select_jobs(
+        &self,
+        request: Request<SelectJobsRequest>,
+    ) -> Answer<Self::SelectJobsStream> {
+        let request = request.into_inner();
+        self.judge(&request.destination, format!("{request:?}"))?;
+        let job_ids = self.world().rows.iter().map(|row| row.id.clone()).collect();
+        let reply = SelectJobsReply { job_ids };
+        Ok(Response::new(Box::pin(tokio_stream::iter([Ok(reply)]))))
+    }
+
+    async fn peek_job(&self, request: Request<PeekJobRequest>) -> Answer<Self::PeekJobStream> {
+        let request = request.into_inner();
+        self.judge(&request.job_id, format!("{request:?}"))?;
+        let data = b"what it wrote\n".to_vec();
+        let reply = PeekJobReply { data };
+        Ok(Response::new(Box::pin(tokio_stream::iter([Ok(reply)]))))
+    }
+
+    async fn ask_node(&self, request: Request<AskNodeRequest>) -> Answer<AskNodeReply> {
+        let request = request.into_inner();
+        self.judge(&request.node, format!("{request:?}"))?;
+        let text = format!("{} is well\n", request.node);
+        Ok(Response::new(AskNodeReply { text }))
     }
 }
 

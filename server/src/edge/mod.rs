@@ -1,9 +1,13 @@
 //! The Scheduler service: one method per call of a client. Who calls is the kernel's word; what is asked is read into
 //! the core's words; what is answered is read from the latest snapshot. Decides nothing.
 
+mod asking;
 mod identity;
 mod listing;
+mod managing;
+mod orders;
 mod refusal;
+mod selecting;
 mod submission;
 
 use std::sync::Arc;
@@ -300,5 +304,115 @@ impl scheduler_server::Scheduler for SchedulerService {
             .order(Event::AlterNode(order), &by)
             .instrument(span)
             .await
+    }
+
+    async fn alter_job(
+        &self,
+        request: Request<wire::AlterJobRequest>,
+    ) -> Result<Response<wire::Done>, Status> {
+        let person = self.0.people.caller(&request).await?;
+        orders::alter_job(&self.0, &person, request.into_inner()).await
+    }
+
+    async fn move_job(
+        &self,
+        request: Request<wire::MoveJobRequest>,
+    ) -> Result<Response<wire::Done>, Status> {
+        let person = self.0.people.caller(&request).await?;
+        orders::move_job(&self.0, &person, request.into_inner()).await
+    }
+
+    async fn rerun_job(
+        &self,
+        request: Request<wire::RerunJobRequest>,
+    ) -> Result<Response<wire::Done>, Status> {
+        let person = self.0.people.caller(&request).await?;
+        orders::rerun_job(&self.0, &person, request.into_inner()).await
+    }
+
+    async fn run_job(
+        &self,
+        request: Request<wire::RunJobRequest>,
+    ) -> Result<Response<wire::Done>, Status> {
+        let person = self.0.people.caller(&request).await?;
+        orders::run_job(&self.0, &person, request.into_inner()).await
+    }
+
+    async fn order_jobs(
+        &self,
+        request: Request<wire::OrderJobsRequest>,
+    ) -> Result<Response<wire::Done>, Status> {
+        let person = self.0.people.caller(&request).await?;
+        orders::order_jobs(&self.0, &person, request.into_inner()).await
+    }
+
+    async fn checkpoint_job(
+        &self,
+        request: Request<wire::CheckpointJobRequest>,
+    ) -> Result<Response<wire::Done>, Status> {
+        let person = self.0.people.caller(&request).await?;
+        orders::checkpoint_job(&self.0, &person, request.into_inner()).await
+    }
+
+    async fn signal_job(
+        &self,
+        request: Request<wire::SignalJobRequest>,
+    ) -> Result<Response<wire::Done>, Status> {
+        let person = self.0.people.caller(&request).await?;
+        asking::signal_job(&self.0, &person, request.into_inner()).await
+    }
+
+    async fn message_job(
+        &self,
+        request: Request<wire::MessageJobRequest>,
+    ) -> Result<Response<wire::Done>, Status> {
+        let person = self.0.people.caller(&request).await?;
+        asking::message_job(&self.0, &person, request.into_inner()).await
+    }
+
+    async fn manage(
+        &self,
+        request: Request<wire::ManageRequest>,
+    ) -> Result<Response<wire::Done>, Status> {
+        let person = self.0.people.caller(&request).await?;
+        managing::manage(&self.0, &person, request.into_inner()).await
+    }
+
+    async fn shutdown(
+        &self,
+        request: Request<wire::ShutdownRequest>,
+    ) -> Result<Response<wire::Done>, Status> {
+        let person = self.0.people.caller(&request).await?;
+        managing::shutdown(&self.0, &person, request.into_inner()).await
+    }
+
+    type SelectJobsStream = selecting::IdStream;
+
+    async fn select_jobs(
+        &self,
+        request: Request<wire::SelectJobsRequest>,
+    ) -> Result<Response<Self::SelectJobsStream>, Status> {
+        let person = self.0.people.caller(&request).await?;
+        selecting::select_jobs(&self.0, &person, request.into_inner()).map(Response::new)
+    }
+
+    type PeekJobStream = asking::OutputStream;
+
+    async fn peek_job(
+        &self,
+        request: Request<wire::PeekJobRequest>,
+    ) -> Result<Response<Self::PeekJobStream>, Status> {
+        let person = self.0.people.caller(&request).await?;
+        let output = asking::peek_job(&self.0, &person, request.into_inner()).await?;
+        Ok(Response::new(output))
+    }
+
+    async fn ask_node(
+        &self,
+        request: Request<wire::AskNodeRequest>,
+    ) -> Result<Response<wire::AskNodeReply>, Status> {
+        let person = self.0.people.caller(&request).await?;
+        let reply = asking::ask_node(&self.0, &person, request.into_inner()).await?;
+        Ok(Response::new(reply))
     }
 }
