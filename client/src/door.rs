@@ -18,15 +18,27 @@ pub(crate) type Server = SchedulerClient<Channel>;
 
 const SOCKET_VARIABLE: &str = "CAPSTAN_SERVER_SOCKET";
 const SOCKET_DEFAULT: &str = "/run/capstan/server.sock";
+/// Where a whole installation under one folder has its socket, from the folder of its programs. Programs that clean the
+/// environment of the commands they run find the server by this.
+const SOCKET_BESIDE: &str = "../run/server.sock";
 /// Pause between two attempts of `-b`.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// One answer may be as large as this. The server sends listings in batches far below it.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// The socket that the environment names.
+/// The socket that the environment names, else the one of the installation that this program belongs to, else the
+/// host's.
 pub(crate) fn socket(env: &Environment) -> PathBuf {
-    let named = env.get(SOCKET_VARIABLE).filter(|path| !path.is_empty());
-    PathBuf::from(named.unwrap_or(SOCKET_DEFAULT))
+    match env.get(SOCKET_VARIABLE).filter(|path| !path.is_empty()) {
+        Some(named) => PathBuf::from(named),
+        None => beside_program().unwrap_or_else(|| PathBuf::from(SOCKET_DEFAULT)),
+    }
+}
+
+fn beside_program() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let socket = program.parent()?.join(SOCKET_BESIDE);
+    socket.exists().then_some(socket)
 }
 
 /// How long to keep trying: `-b SEC`, else `PBS_CLIENTRETRY`, else not at all.
