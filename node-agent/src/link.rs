@@ -198,7 +198,17 @@ impl<G: Gpus, E: AskEngine> Link<G, E> {
                         .order(Order::Forget(AttemptId(attempt)))
                         .await;
                 }
-                None => {
+                Some(
+                    server_message::Message::Ask(_)
+                    | server_message::Message::AnswerTaken(_)
+                    | server_message::Message::DropQuestion(_)
+                    | server_message::Message::Adjust(_)
+                    | server_message::Message::RunTask(_)
+                    | server_message::Message::StopTask(_)
+                    | server_message::Message::TaskReport(_)
+                    | server_message::Message::TaskTaken(_),
+                )
+                | None => {
                     tracing::warn!("the server ordered something that this version does not know")
                 }
             }
@@ -253,6 +263,7 @@ impl<G: Gpus, E: AskEngine> Link<G, E> {
                 cards: cards.collect(),
                 attempts: supervisor.usage(),
                 inventory: None,
+                host: None,
             }
         });
         // A driver that panics must not cost the node: a heartbeat without cards is still a sign of life.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use capstan_proto::wire;
 use capstan_types::{AttemptId, CardId};
+use tokio::sync::mpsc;
 
 /// A GPU as its driver describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,4 +121,55 @@ pub struct ContainersError {
     /// What the engine said.
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// What a task of `pbsdsh` says: bytes, then one last word (an exit status or a failure).
+pub type TaskWord = wire::task_report::Report;
+
+/// Words of a task that may wait to be taken, each of at most [`TASK_BYTES_MAX`]: this bound is the credit of a task on
+/// another node.
+pub const TASK_WORDS_MAX: usize = 8;
+
+/// Largest piece of a task's output in one word.
+pub const TASK_BYTES_MAX: usize = 32 << 10;
+
+/// A program of an attempt here wants a task run on another node of the same attempt.
+#[derive(Debug)]
+pub struct SisterTask {
+    /// What and where; the number of the task is the link's to give.
+    pub request: wire::TaskRequest,
+    /// Where its words go, the last one included; dropping the receiver ends the task.
+    pub words: mpsc::Sender<TaskWord>,
+}
+
+/// The way to the other nodes of an attempt, by the link to the server. A cheap handle.
+#[derive(Clone, Debug)]
+pub struct Sisters(mpsc::Sender<SisterTask>);
+
+impl Sisters {
+    /// Requests that may wait for the link.
+    const WAITING_MAX: usize = 64;
+
+    /// A handle, and where the link takes the requests.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<SisterTask>) {
+        let (sender, receiver) = mpsc::channel(Self::WAITING_MAX);
+        (Self(sender), receiver)
+    }
+
+    /// Has a task run on another node; what it says comes from the receiver, a word that it could not be run included.
+    /// A receiver that ends without a last word is a link that ended. Dropping the receiver ends the task.
+    pub async fn run(&self, request: wire::TaskRequest) -> mpsc::Receiver<TaskWord> {
+        let (words, heard) = mpsc::channel(TASK_WORDS_MAX);
+        // Without a link the words are dropped, which says it.
+        let _gone = self.0.send(SisterTask { request, words }).await;
+        heard
+    }
+}
+
+/// Tasks that run here for programs of an attempt on another node, as the server orders them.
+pub trait Tasks: Send + Sync + 'static {
+    /// Runs the task; returns at once. What it says goes to `words`, waiting for room: that is the credit. When nobody
+    /// listens any more (`words.closed()`), every process of the task is ended.
+    fn run_task(&self, task: wire::RunTask, words: mpsc::Sender<TaskWord>);
 }

@@ -189,7 +189,14 @@ impl Reader {
                     may_be_old |= !said.unclean_cards.is_empty();
                     self.report(node, reading::ended(said)).await
                 }
-                None => {
+                Some(
+                    Message::Answer(_)
+                    | Message::TaskRequest(_)
+                    | Message::TaskReport(_)
+                    | Message::TaskTaken(_)
+                    | Message::DropTask(_),
+                )
+                | None => {
                     tracing::warn!(%node, "the agent says what this version does not know");
                     Ok(())
                 }

@@ -243,6 +243,7 @@ pub(crate) fn heartbeat(heartbeat: wire::Heartbeat, at: Timestamp) -> Result<Hea
         cards,
         attempts,
         inventory,
+        host: _,
     } = heartbeat;
     if cards.len() > CARDS_MAX {
         return Err(field("cards", "too long"));
