@@ -47,6 +47,7 @@ pub(crate) fn job(id: JobId, name: &str, resources: &[(&str, &str)]) -> Job {
         run_count: 0,
         comment: None,
         array: None,
+        place: None,
     }
 }
 
@@ -75,6 +76,8 @@ pub(crate) fn run(shares: &[(&str, &[u16], &[u32])], started: u64, session: u32)
         placed: seconds(started),
         started: Some((seconds(started), session)),
         usage: Usage::default(),
+        is_suspended: false,
+        is_altered: false,
     }
 }
 

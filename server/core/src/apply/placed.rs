@@ -15,7 +15,8 @@ pub(super) fn placed(draft: &mut Draft, placements: &[Placement]) -> Result<(), 
     Ok(())
 }
 
-fn start(draft: &mut Draft, job: &Arc<Job>, shares: &[NodeShare]) -> Result<(), Rejection> {
+/// Makes an attempt of `job` on these nodes.
+pub(super) fn start(draft: &mut Draft, job: &Arc<Job>, shares: &[NodeShare]) -> Result<(), Rejection> {
     let now = draft.now;
     let run = Run {
         attempt: draft.take_attempt(),
@@ -23,6 +24,8 @@ fn start(draft: &mut Draft, job: &Arc<Job>, shares: &[NodeShare]) -> Result<(), 
         placed: now,
         started: None,
         usage: Usage::default(),
+        is_suspended: false,
+        is_altered: false,
     };
     let mut job = Job::clone(job);
     job.run_count = job.run_count.saturating_add(1);
@@ -48,7 +51,7 @@ fn still_startable(draft: &Draft, placement: &Placement) -> Option<Arc<Job>> {
     (is_startable && are_free).then_some(job)
 }
 
-fn has_room_in_array(draft: &Draft, job: &Job) -> bool {
+pub(super) fn has_room_in_array(draft: &Draft, job: &Job) -> bool {
     let limit = job.spec.array.as_ref().and_then(|array| array.slot_limit);
     let array = draft.state.job(capstan_types::JobId::array(job.id.seq));
     let running = array

@@ -65,6 +65,7 @@ fn accept(
         run_count: 0,
         comment: None,
         array,
+        place: None,
     };
     job.eligible = job.is_eligible(now).then_some(now);
     draft.put_payload(job.id, submission.payload.clone());
@@ -122,7 +123,8 @@ fn check_sizes(
 const SHAPES: [&str; 3] = ["nodes", "ncpus", "procs"];
 
 /// Adds the queue's defaults and makes of it all what placement reads. Asking for nothing is asking for a slot.
-fn fill_in(spec: &mut JobSpec, defaults: &ResourceList) -> Result<(), Rejection> {
+pub(super) fn fill_in(spec: &mut JobSpec, defaults: &ResourceList) -> Result<(), Rejection> {
+    spec.defaulted.clear();
     let asked =
         |resources: &ResourceList| SHAPES.iter().any(|shape| resources.get(shape).is_some());
     let has_shape = asked(&spec.resources);
@@ -138,10 +140,12 @@ fn fill_in(spec: &mut JobSpec, defaults: &ResourceList) -> Result<(), Rejection>
         let is_other_shape = has_shape && SHAPES.contains(&name);
         if resources.get(name).is_none() && !is_other_shape {
             put(&mut resources, name, value)?;
+            spec.defaulted.push(name.into());
         }
     }
     if !asked(&resources) {
         put(&mut resources, "nodes", "1")?;
+        spec.defaulted.push("nodes".into());
     }
     if !had_nodes {
         put_node_count(&mut resources)?;
@@ -188,7 +192,7 @@ fn parse(nodes: &str) -> Result<NodeSpec, Rejection> {
 }
 
 /// `resources_max`: a job that does not ask for a limited resource passes, as in Torque.
-fn check_queue_limits(spec: &JobSpec, queue: &Queue) -> Result<(), Rejection> {
+pub(super) fn check_queue_limits(spec: &JobSpec, queue: &Queue) -> Result<(), Rejection> {
     for (resource, limit) in queue.resources_max.iter() {
         let Some(asked) = spec.resources.get(resource) else {
             continue;
@@ -227,7 +231,7 @@ fn is_over(resource: &str, asked: &str, limit: &str) -> bool {
 
 /// The conditions that are not met yet. Torque refuses those that are met already and waits for ever for those that
 /// cannot be; people expect the opposite (recorded session H03).
-fn open_dependencies(
+pub(super) fn open_dependencies(
     draft: &Draft,
     depends: &[(Condition, JobId)],
 ) -> Result<Vec<(Condition, JobId)>, Rejection> {

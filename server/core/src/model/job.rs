@@ -43,6 +43,9 @@ pub struct Job {
     pub comment: Option<Box<str>>,
     /// For the array as a whole: its members that have no record of their own yet.
     pub array: Option<ArrayState>,
+    /// Its place in line (age, id), when `qorder` gave it another's; else its own.
+    #[serde(default)]
+    pub place: Option<(Timestamp, JobId)>,
 }
 
 /// What was asked for when the job was submitted.
@@ -54,6 +57,9 @@ pub struct JobSpec {
     pub owner: Owner,
     /// Everything of `-l`, with the queue's defaults filled in, as `Resource_List.*` shows it.
     pub resources: ResourceList,
+    /// Names of those resources that are the queue's defaults: another queue takes them away again.
+    #[serde(default)]
+    pub defaulted: Vec<Box<str>>,
     /// The nodes that it needs, made from `nodes=` or `ncpus=`; read by placement.
     pub nodes: Option<NodeSpec>,
     /// `procs=`: so many slots on any nodes, several of them on one node or not; `nodes` is `None` then.
@@ -130,6 +136,12 @@ pub struct Run {
     pub started: Option<(Timestamp, u32)>,
     /// Last known usage.
     pub usage: Usage,
+    /// Its processes are stopped (`qsig -s suspend`); what it holds it keeps.
+    #[serde(default)]
+    pub is_suspended: bool,
+    /// Its limits were altered since it was ordered: an agent that connects anew is told them again.
+    #[serde(default)]
+    pub is_altered: bool,
 }
 
 /// Why and how a running job was told to stop; decides what becomes of it when the attempt has ended.
@@ -190,6 +202,10 @@ pub enum JobEvent {
     Placed(Run),
     /// Its node says that the script runs: attempt, time, session id.
     Started(AttemptId, Timestamp, u32),
+    /// Its processes are stopped, or go on.
+    Suspended(AttemptId, bool),
+    /// Its limits were altered.
+    Altered(AttemptId),
     /// The attempt was told to stop.
     StopOrdered(StopOrder),
     /// Back to the queue: the attempt ended in a way that calls for another.
@@ -228,6 +244,20 @@ impl JobState {
             {
                 let started = Some((at, session));
                 Ok(Self::Exiting(Run { started, ..run }, order))
+            }
+            (Self::Running(run), E::Suspended(attempt, is_suspended)) if run.attempt == attempt => {
+                Ok(Self::Running(Run {
+                    is_suspended,
+                    ..run
+                }))
+            }
+            (Self::Starting(run), E::Altered(attempt)) if run.attempt == attempt => {
+                let is_altered = true;
+                Ok(Self::Starting(Run { is_altered, ..run }))
+            }
+            (Self::Running(run), E::Altered(attempt)) if run.attempt == attempt => {
+                let is_altered = true;
+                Ok(Self::Running(Run { is_altered, ..run }))
             }
             (Self::Starting(run) | Self::Running(run), E::StopOrdered(order)) => {
                 Ok(Self::Exiting(run, order))
@@ -284,6 +314,8 @@ impl JobEvent {
         match self {
             Self::Placed(_) => "placed",
             Self::Started(..) => "started",
+            Self::Suspended(..) => "suspended or resumed",
+            Self::Altered(_) => "altered while it runs",
             Self::StopOrdered(_) => "told to stop",
             Self::Requeued(_) => "requeued",
             Self::Ended(_) => "ended",
@@ -292,7 +324,7 @@ impl JobEvent {
 }
 
 impl Job {
-    /// The letter that PBS shows: T Q H W R E C.
+    /// The letter that PBS shows: T Q H W R S E C.
     #[must_use]
     pub fn letter(&self, now: Timestamp) -> char {
         match &self.state {
@@ -300,6 +332,7 @@ impl Job {
             JobState::Pending if !self.effective_holds().is_empty() => 'H',
             JobState::Pending if self.not_before.is_some_and(|time| time > now) => 'W',
             JobState::Pending => 'Q',
+            JobState::Running(run) if run.is_suspended => 'S',
             JobState::Starting(_) | JobState::Running(_) => 'R',
             JobState::Exiting(..) => 'E',
             JobState::Ended(_) => 'C',
@@ -338,6 +371,12 @@ impl Job {
     #[must_use]
     pub const fn is_array(&self) -> bool {
         matches!(self.id.part, JobPart::Array)
+    }
+
+    /// Its place in line among jobs of equal priority: first come, first served, unless `qorder` said otherwise.
+    #[must_use]
+    pub fn place(&self) -> (Timestamp, JobId) {
+        self.place.unwrap_or((self.queued, self.id))
     }
 
     /// Whether it is over.

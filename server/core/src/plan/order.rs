@@ -31,12 +31,8 @@ pub(super) fn line_up(state: &State, now: Timestamp) -> Line<'_> {
         match stands_aside(job, state.settings().map(AsRef::as_ref), now) {
             Err(reason) => aside.push((job.id, reason)),
             Ok(queue_priority) => {
-                let key = (
-                    Reverse(queue_priority),
-                    Reverse(job.priority),
-                    job.queued,
-                    id,
-                );
+                let (age, id) = job.place.unwrap_or((job.queued, id));
+                let key = (Reverse(queue_priority), Reverse(job.priority), age, id);
                 line.push((key, job));
             }
         }

@@ -55,6 +55,7 @@ pub(crate) fn job(seq: u64) -> Job {
         run_count: 0,
         comment: None,
         array: None,
+        place: None,
     }
 }
 

@@ -139,5 +139,6 @@ fn job(seq: u64) -> Job {
         run_count: 0,
         comment: None,
         array: None,
+        place: None,
     }
 }
