@@ -8,6 +8,7 @@ mod effect;
 mod event;
 mod model;
 mod plan;
+pub mod query;
 mod rejection;
 
 pub use apply::{Outcome, Reply, apply};

@@ -13,5 +13,6 @@ mod dependencies;
 mod life;
 mod nodes;
 mod placing;
+mod reaching;
 mod submitting;
 mod text;
