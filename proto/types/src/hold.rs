@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ParseError;
 
-/// Why a job may not be considered: a set of user, operator and system holds. Prints as Torque does, in the order
-/// `sou`, and `n` when there is none.
+/// Why a job may not be considered: a set of user, operator, system and slot holds. Prints as Torque does, in the order
+/// `soul`, and `n` when there is none.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -23,6 +23,8 @@ impl Holds {
     pub const OPERATOR: Self = Self(2);
     /// `s`: managers may; the server sets it for dependencies and array slots.
     pub const SYSTEM: Self = Self(4);
+    /// `l`: a member of an array beyond its slot limit; nobody sets or releases it but the server.
+    pub const SLOT: Self = Self(8);
 
     const LETTERS: [(u8, Self); 3] = [
         (b's', Self::SYSTEM),
@@ -78,11 +80,14 @@ impl Holds {
 
 impl fmt::Display for Holds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut letters = String::with_capacity(3);
+        let mut letters = String::with_capacity(4);
         for (letter, kind) in Self::LETTERS {
             if self.contains(kind) {
                 letters.push(char::from(letter));
             }
+        }
+        if self.contains(Self::SLOT) {
+            letters.push('l');
         }
         f.pad(if letters.is_empty() { "n" } else { &letters })
     }
@@ -114,5 +119,12 @@ mod tests {
         assert!(both.contains(Holds::USER) && !both.contains(Holds::OPERATOR));
         assert_eq!(both.without(Holds::USER), Holds::SYSTEM);
         assert!(both.without(both).is_empty());
+        let beyond = Holds::USER.with(Holds::SLOT);
+        assert_eq!(
+            beyond.to_string(),
+            "ul",
+            "as the recorded session C02 shows it"
+        );
+        assert!(Holds::parse("l").is_err(), "nobody may ask for it");
     }
 }

@@ -3,8 +3,10 @@
 
 mod array;
 mod depend;
+mod dialect;
 mod directive;
 mod env;
+mod gpu_mode;
 mod hold;
 mod ids;
 mod job_name;
@@ -17,13 +19,17 @@ mod pbse;
 mod reason;
 mod resource_names;
 mod resources;
+mod select;
 mod size;
+mod stage;
 mod time;
 
 pub use array::{ArrayRequest, IndexSet};
 pub use depend::{Condition, Dependencies, Dependency};
+pub use dialect::Dialect;
 pub use directive::{Directive, DirectiveError, directives, split_arguments};
 pub use env::Env;
+pub use gpu_mode::GpuMode;
 pub use hold::Holds;
 pub use ids::{AgentId, AttemptId, CardId, JobId, JobPart, JobReference};
 pub use job_name::{JOB_NAME_CHARS_MAX, STDIN_JOB_NAME, check_job_name, default_job_name};
@@ -36,5 +42,7 @@ pub use pbse::Pbse;
 pub use reason::Reason;
 pub use resource_names::{Resource, ResourceSetter, resource};
 pub use resources::{NoResourceValue, ResourceKind, ResourceList, resource_kind, split_resources};
+pub use select::{Arrangement, Place, Select, SelectPart, SelectTotals, Sharing};
 pub use size::Size;
+pub use stage::StagedFile;
 pub use time::{Seconds, Timestamp};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ErrorClass, ParseError};
+use crate::{ErrorClass, GpuMode, ParseError};
 
 /// A request for nodes, all of them or none. Prints as it was typed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,15 @@ pub struct Chunk {
     pub gpus: u32,
     /// Properties that each node must have, in order typed.
     pub properties: Vec<Box<str>>,
+    /// Memory on each node, bytes; 0 when this part does not say (`nodes=` has no word for it, `select=` has `mem=`).
+    #[serde(default)]
+    pub memory_bytes: u64,
+    /// The mode that its cards are to be in, when it says.
+    #[serde(default)]
+    pub gpu_mode: Option<GpuMode>,
+    /// `reseterr`: the counters of memory errors are to be reset before the job starts.
+    #[serde(default)]
+    pub resets_errors: bool,
 }
 
 /// What a part of a request begins with.
@@ -89,6 +98,30 @@ impl NodeSpec {
         })
     }
 
+    /// A request of these parts, printed as somebody would type it.
+    #[must_use]
+    pub fn of(chunks: Vec<Chunk>) -> Self {
+        let mut typed = String::new();
+        for chunk in &chunks {
+            let plus = if typed.is_empty() { "" } else { "+" };
+            let target = match &chunk.target {
+                ChunkTarget::Count(count) => count.to_string(),
+                ChunkTarget::Named(name) => name.to_string(),
+            };
+            typed.push_str(&format!("{plus}{target}:ppn={}", chunk.ppn));
+            if chunk.gpus > 0 {
+                typed.push_str(&format!(":gpus={}", chunk.gpus));
+            }
+            for property in &chunk.properties {
+                typed.extend([":", property]);
+            }
+        }
+        Self {
+            typed: typed.into(),
+            chunks,
+        }
+    }
+
     /// Nodes asked for, over all parts; at most [`Self::COUNT_MAX`].
     #[must_use]
     pub fn node_count(&self) -> u32 {
@@ -103,6 +136,18 @@ impl NodeSpec {
         self.chunks.iter().map(slots).sum()
     }
 
+    /// The job attribute `gpu_flags`: the number of the last mode asked for, 1000 more when error counters are to be
+    /// reset; `None` when no part asks for cards.
+    #[must_use]
+    pub fn gpu_flags(&self, default: GpuMode) -> Option<u32> {
+        let with_cards = || self.chunks.iter().filter(|chunk| chunk.gpus > 0);
+        with_cards().next()?;
+        let mode = with_cards().filter_map(|chunk| chunk.gpu_mode).last();
+        let resets = with_cards().any(|chunk| chunk.resets_errors);
+        let reset = if resets { GpuMode::RESET_ERRORS } else { 0 };
+        Some(mode.unwrap_or(default).number() + reset)
+    }
+
     /// Cards asked for, over all nodes.
     #[must_use]
     pub fn card_count(&self) -> u64 {
@@ -112,6 +157,20 @@ impl NodeSpec {
 }
 
 impl Chunk {
+    /// One node with one slot.
+    #[must_use]
+    pub const fn one() -> Self {
+        Self {
+            target: ChunkTarget::Count(1),
+            ppn: 1,
+            gpus: 0,
+            properties: Vec::new(),
+            memory_bytes: 0,
+            gpu_mode: None,
+            resets_errors: false,
+        }
+    }
+
     /// Nodes that this part asks for.
     #[must_use]
     pub const fn node_count(&self) -> u32 {
@@ -140,12 +199,7 @@ impl<'a> Reader<'a> {
     fn new(text: &'a str) -> Self {
         Self {
             text,
-            chunk: Chunk {
-                target: ChunkTarget::Count(1),
-                ppn: 1,
-                gpus: 0,
-                properties: Vec::new(),
-            },
+            chunk: Chunk::one(),
             has_gpus: false,
         }
     }
@@ -182,7 +236,12 @@ impl<'a> Reader<'a> {
                 let error = ParseError::new(self.text, at, "ppn=, gpus= or a property");
                 return Err(error.in_class(ErrorClass::InvalidSyntax));
             }
-            None if self.has_gpus && is_gpu_word(item) => {}
+            None if self.has_gpus && item.eq_ignore_ascii_case("reseterr") => {
+                self.chunk.resets_errors = true;
+            }
+            None if self.has_gpus && GpuMode::from_word(item).is_some() => {
+                self.chunk.gpu_mode = GpuMode::from_word(item);
+            }
             None if self.has_gpus && item.eq_ignore_ascii_case("prohibited") => {
                 let error = ParseError::new(self.text, at, "another GPU mode");
                 return Err(error.in_class(ErrorClass::ProhibitedGpuMode));
@@ -210,19 +269,6 @@ impl<'a> Reader<'a> {
             Ok(_) | Err(_) => Err(too_large(self.text, at, "a number up to 1000000")),
         }
     }
-}
-
-/// Compute modes and the ECC reset: what Torque's agent would set on the cards of the job.
-fn is_gpu_word(item: &str) -> bool {
-    const WORDS: [&str; 6] = [
-        "exclusive_thread",
-        "exclusive_process",
-        "exclusive",
-        "default",
-        "shared",
-        "reseterr",
-    ];
-    WORDS.iter().any(|word| item.eq_ignore_ascii_case(word))
 }
 
 fn too_large(text: &str, at: usize, expected: &'static str) -> ParseError {
@@ -367,6 +413,19 @@ mod tests {
         refuse("4294967295:ppn=4294967295", TooLarge, 0);
         refuse("1:ppn=99999999999999999999999", TooLarge, 6);
         refuse("999999+2", TooLarge, 7);
+    }
+
+    #[test]
+    fn gpu_words_are_remembered() {
+        let flags = |text: &str| {
+            let spec = NodeSpec::parse(text).unwrap();
+            spec.gpu_flags(GpuMode::ExclusiveThread)
+        };
+        assert_eq!(flags("1:ppn=2"), None);
+        assert_eq!(flags("1:gpus=1"), Some(1));
+        assert_eq!(flags("1:gpus=1:shared"), Some(0));
+        assert_eq!(flags("1:gpus=1:Exclusive_Process:reseterr"), Some(1003));
+        assert_eq!(flags("1:gpus=1:default+1:gpus=1:exclusive"), Some(1));
     }
 
     #[test]

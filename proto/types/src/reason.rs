@@ -120,6 +120,31 @@ impl Reason {
         }
     }
 
+    /// What `comment` says: nothing for what other attributes say (holds, times, dependencies), Torque's sentence alone
+    /// where its scheduler has one, because programs compare the whole, and ours where it has none.
+    #[must_use]
+    pub fn comment(&self) -> Option<String> {
+        match self {
+            Self::Held(_)
+            | Self::WaitingUntil(_)
+            | Self::DependsOn(_)
+            | Self::ArraySlotLimit(_) => None,
+            Self::BehindJob(_) => Some(self.to_string()),
+            Self::NotEnoughCards { .. }
+            | Self::NotEnoughSlots { .. }
+            | Self::NotEnoughSlotsInAll { .. }
+            | Self::NotEnoughMemory { .. }
+            | Self::NotEnoughNodes { .. }
+            | Self::NoNodeUp
+            | Self::NodesDown { .. }
+            | Self::NodeDown(_)
+            | Self::NodeOffline(_)
+            | Self::NoNodeLike(_)
+            | Self::CardsNotClean { .. }
+            | Self::QueueStopped(_) => Some(self.headline().to_owned()),
+        }
+    }
+
     fn detail(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotEnoughCards {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use capstan_types::{
     ArrayRequest, Dependency, Holds, IndexSet, JobId, JobReference, JoinPath, MailPoints, NodeSpec,
-    OutputStream, ParseError, PathVariables, ResourceList, Seconds, Size, check_job_name,
-    default_job_name, default_output_name, directives, expand_path, split_arguments,
-    split_resources,
+    OutputStream, ParseError, PathVariables, Place, ResourceList, Seconds, Select, Size,
+    StagedFile, check_job_name, default_job_name, default_output_name, directives, expand_path,
+    split_arguments, split_resources,
 };
 use proptest::prelude::*;
 
@@ -20,6 +20,10 @@ fn text() -> impl Strategy<Value = String> {
         "([0-9]{0,12}:){0,5}[0-9]{0,12}(\\.[0-9]{0,3})?",
         "([0-9]{1,11}|[a-z]{1,3})(:(ppn|gpus|mics|foo)=[0-9]{0,11}){0,3}(\\+[0-9]{0,11})?(#[a-z]{0,3})?",
         "[0-9]{0,11}(-[0-9]{0,11})?(, ?[0-9]{0,11})?(%[0-9x]{0,11})?",
+        "[0-9]{1,4}-[0-9]{1,9}(:[0-9]{0,3})?(%[0-9]{0,3})?",
+        "([0-9]{1,7}:)?(ncpus|ngpus|mem|mpiprocs|host|fast)=[0-9a-zA-Z]{0,4}(:(ncpus|ngpus|mem|vnode)=[0-9a-z]{0,7}){0,3}(\\+[0-9]{0,7})?",
+        "(pack|scatter|free|vscatter|excl|exclhost|shared|group=[a-z]{0,3})(:(pack|scatter|excl|shared|group=[a-z ]{0,3})){0,2}",
+        "[a-z./]{0,3}@[a-z.]{0,3}:[a-z/]{0,3}(, ?[a-z]{0,2}@[a-z]{0,2}:[a-z]{0,2}){0,2}",
     ]
 }
 
@@ -65,6 +69,10 @@ proptest! {
         stable(&text, Size::parse);
         stable(&text, Seconds::parse);
         stable(&text, ArrayRequest::parse);
+        stable(&text, ArrayRequest::parse_stepped);
+        stable(&text, Select::parse);
+        stable(&text, Place::parse);
+        sound(StagedFile::parse_list(&text));
         stable(&text, Holds::parse);
         stable(&text, MailPoints::parse);
         stable(&text, str::parse::<JobReference>);
@@ -101,7 +109,7 @@ proptest! {
             prop_assert!(spec.slot_count() >= u64::from(spec.node_count()));
         }
         if let Ok(request) = ArrayRequest::parse(&text) {
-            prop_assert!((1..=ArrayRequest::MEMBERS_MAX).contains(&request.indices.len()));
+            prop_assert!(!request.indices.is_empty());
             prop_assert_ne!(request.slot_limit, Some(0));
         }
         if let Ok(size) = Size::parse(&text) {
