@@ -2,6 +2,7 @@
 //! No I/O, no prost, no tokio: everything here is a value or a total parser.
 
 mod array;
+mod attribute;
 mod depend;
 mod dialect;
 mod directive;
@@ -25,6 +26,10 @@ mod stage;
 mod time;
 
 pub use array::{ArrayRequest, IndexSet};
+pub use attribute::{
+    AccessList, AttributeDefinition, AttributeEffect, AttributeError, AttributeKind, AttributeLine,
+    AttributeObject, AttributeSetter, AttributeValue, Attributes, SetOperator, parse_boolean,
+};
 pub use depend::{Condition, Dependencies, Dependency};
 pub use dialect::Dialect;
 pub use directive::{Directive, DirectiveError, directives, split_arguments};
