@@ -249,6 +249,31 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Bounds the memory of an attempt that runs, where its group is there and the kernel takes it: less than is in use
+    /// may be refused.
+    pub(super) fn limit_memory(&self, bytes: u64) {
+        let limit = bytes.to_string();
+        for folder in &self.folders {
+            let path = Path::new(&folder.path);
+            let files: &[&str] = match folder.controller.as_str() {
+                // The second may never be below the first, so one of the two orders works.
+                "memory" => &[
+                    "memory.limit_in_bytes",
+                    "memory.memsw.limit_in_bytes",
+                    "memory.limit_in_bytes",
+                ],
+                "" => &["memory.max"],
+                _ => &[],
+            };
+            for file in files.iter().map(|file| path.join(file)) {
+                // Only a file that is there: writing must not make one in a folder that is no group.
+                if file.exists() {
+                    let _refused = fs::write(file, &limit);
+                }
+            }
+        }
+    }
+
     /// Moves the calling process into the groups.
     ///
     /// # Errors

@@ -44,6 +44,34 @@ pub(super) struct StopOrder {
     pub(super) grace_secs: u32,
 }
 
+/// Limits that hold from now on; those that are `None` stay as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) walltime_secs: Option<u64>,
+    pub(super) cput_secs: Option<u64>,
+}
+
+/// What the table orders of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ShimOrder {
+    Stop(StopOrder),
+    Limits(Limits),
+}
+
+impl ShimOrder {
+    /// As the shim reads it.
+    fn line(self) -> String {
+        let number = |limit: Option<u64>| limit.map_or("-".to_owned(), |limit| limit.to_string());
+        match self {
+            Self::Stop(StopOrder { signal, grace_secs }) => format!("stop {signal} {grace_secs}\n"),
+            Self::Limits(Limits {
+                walltime_secs,
+                cput_secs,
+            }) => format!("limits {} {}\n", number(walltime_secs), number(cput_secs)),
+        }
+    }
+}
+
 /// What a keeper tells the table.
 #[derive(Debug)]
 pub(super) enum News {
@@ -75,15 +103,23 @@ impl<C, G> Clone for Keeping<C, G> {
 /// The keeper of one attempt.
 pub(super) struct Keeper<C, G> {
     pub(super) shared: Keeping<C, G>,
-    pub(super) orders: mpsc::Receiver<StopOrder>,
+    pub(super) orders: mpsc::Receiver<ShimOrder>,
 }
 
 impl<C: Containers, G: Gpus> Keeper<C, G> {
     /// Starts the attempt and follows it.
-    pub(super) async fn launch(mut self, spec: LaunchSpec) -> AttemptEnded {
-        if let Ok(order) = self.orders.try_recv() {
-            tracing::debug!(attempt = spec.attempt, "stopped before its start");
-            return live::ended(spec.attempt, Outcome::ExitStatus(256 + order.signal));
+    pub(super) async fn launch(mut self, mut spec: LaunchSpec) -> AttemptEnded {
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                ShimOrder::Stop(order) => {
+                    tracing::debug!(attempt = spec.attempt, "stopped before its start");
+                    return live::ended(spec.attempt, Outcome::ExitStatus(256 + order.signal));
+                }
+                ShimOrder::Limits(limits) => {
+                    spec.walltime_secs = limits.walltime_secs.or(spec.walltime_secs);
+                    spec.cput_secs = limits.cput_secs.or(spec.cput_secs);
+                }
+            }
         }
         let site = self.shared.site.clone();
         let live = self.shared.live.clone();
@@ -157,7 +193,7 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
                     Ok(None) | Err(_) => return,
                 },
                 Some(order) = self.orders.recv() => {
-                    let line = format!("stop {} {}\n", order.signal, order.grace_secs);
+                    let line = order.line();
                     if writing.write_all(line.as_bytes()).await.is_err() {
                         // It is ending by itself; what it writes down is the truth.
                         return;

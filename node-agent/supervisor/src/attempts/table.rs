@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::cgroup::Cgroup;
-use super::keeper::{Keeper, Keeping, News, StopOrder, forget};
+use super::keeper::{Keeper, Keeping, Limits, News, ShimOrder, StopOrder, forget};
 use super::ledger::{Found, LedgerError};
 use super::live::{self, LiveTable};
 use super::reconcile::{Action, Known, reconcile};
@@ -27,6 +27,8 @@ use crate::ports::{AttemptContext, Attempts, Containers, Gpus};
 const QUEUE_MAX: usize = 1024;
 /// Stop orders that may wait for one shim; the first one does the work.
 const STOPS_MAX: usize = 4;
+/// Changes of limits that may wait for one shim; places for stop orders are kept free.
+const LIMITS_MAX: usize = 12;
 /// Attempts that a node may have; the server places by slots, so this is only reached by a fault.
 const ATTEMPTS_MAX: usize = 65_536;
 /// How long the sweep waits for a container engine that does not answer, at most, between tries.
@@ -56,6 +58,17 @@ pub enum Order {
         signal: i32,
         /// Seconds until the last one.
         grace_secs: u32,
+    },
+    /// Other limits hold from now on; those that are `None` stay as they are.
+    Adjust {
+        /// Which.
+        attempt: AttemptId,
+        /// Seconds from its start.
+        walltime_secs: Option<u64>,
+        /// CPU seconds.
+        cput_secs: Option<u64>,
+        /// Bytes of memory, where a cgroup bounds it.
+        memory_bytes: Option<u64>,
     },
     /// Its end is on the server's disk.
     Forget(AttemptId),
@@ -157,7 +170,7 @@ struct Row {
     job_id: String,
     kill_delay_secs: u32,
     phase: Phase,
-    stops: mpsc::Sender<StopOrder>,
+    orders: mpsc::Sender<ShimOrder>,
 }
 
 struct Table<C, G> {
@@ -202,6 +215,18 @@ impl<C: Containers, G: Gpus> Table<C, G> {
                 signal,
                 grace_secs,
             } => self.stop(attempt, StopOrder { signal, grace_secs }),
+            Order::Adjust {
+                attempt,
+                walltime_secs,
+                cput_secs,
+                memory_bytes,
+            } => {
+                let limits = Limits {
+                    walltime_secs,
+                    cput_secs,
+                };
+                self.adjust(attempt, limits, memory_bytes);
+            }
             Order::Forget(attempt) => self.forget(attempt),
         }
     }
@@ -287,12 +312,12 @@ impl<C: Containers, G: Gpus> Table<C, G> {
     }
 
     fn row(&mut self, attempt: AttemptId, spec: &LaunchSpec) -> Keeper<C, G> {
-        let (stops, orders) = mpsc::channel(STOPS_MAX);
+        let (sender, orders) = mpsc::channel(STOPS_MAX + LIMITS_MAX);
         let row = Row {
             job_id: spec.job_id.clone(),
             kill_delay_secs: spec.kill_delay_secs,
             phase: Phase::Starting,
-            stops,
+            orders: sender,
         };
         self.rows.insert(attempt, row);
         Keeper {
@@ -340,9 +365,24 @@ impl<C: Containers, G: Gpus> Table<C, G> {
         match &row.phase {
             Phase::Starting | Phase::Running(_) => {
                 // Full or closed: it is being stopped, or has ended and is about to be reported.
-                let _enough = row.stops.try_send(order);
+                let _enough = row.orders.try_send(ShimOrder::Stop(order));
             }
             Phase::Ended(ended) => self.report(Message::Ended(ended.clone())),
+        }
+    }
+
+    fn adjust(&self, attempt: AttemptId, limits: Limits, memory_bytes: Option<u64>) {
+        let Some(row) = self.rows.get(&attempt) else {
+            return; // Nobody waits for it: what ended needs no limits.
+        };
+        tracing::info!(%attempt, ?limits, memory_bytes, "other limits");
+        let has_room = row.orders.capacity() > STOPS_MAX;
+        if !has_room || row.orders.try_send(ShimOrder::Limits(limits)).is_err() {
+            tracing::warn!(%attempt, "its shim does not take other limits");
+        }
+        let cgroup = Cgroup::at(&self.shared.site.cgroups.folders(attempt));
+        if let Some((cgroup, bytes)) = cgroup.zip(memory_bytes) {
+            tokio::task::spawn_blocking(move || cgroup.limit_memory(bytes));
         }
     }
 

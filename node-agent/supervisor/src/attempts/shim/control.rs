@@ -1,4 +1,5 @@
-//! The shim's side of its talk with the agent: one line in for an order, one line out when the script runs. Closing
+//! The shim's side of its talk with the agent: one line in for an order (to end, or new limits), one line out when the
+//! script runs. Closing
 //! is the news that it ended; the status file has the rest.
 
 use std::ffi::OsString;
@@ -18,11 +19,25 @@ const PEERS_MAX: usize = 4;
 /// Longest order.
 const LINE_BYTES_MAX: usize = 128;
 
+/// What an agent orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    Stop(Stop),
+    Limits(Limits),
+}
+
 /// An order to end the attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stop {
     pub(super) signal: i32,
     pub(super) grace: Duration,
+}
+
+/// Limits that hold from now on; those that are `None` stay as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) walltime_secs: Option<u64>,
+    pub(super) cput_secs: Option<u64>,
 }
 
 pub(super) struct Control {
@@ -95,7 +110,7 @@ impl Control {
     }
 
     /// Orders that have arrived.
-    pub(super) fn orders(&mut self) -> Vec<Stop> {
+    pub(super) fn orders(&mut self) -> Vec<Order> {
         while let Some((stream, _)) = self.listener.as_ref().and_then(|it| it.accept().ok()) {
             self.greet(stream);
         }
@@ -133,7 +148,7 @@ fn plain(error: io::Error) -> Errno {
 
 impl Peer {
     /// Reads what is there; false when the peer has gone or talks nonsense.
-    fn read(&mut self, orders: &mut Vec<Stop>) -> bool {
+    fn read(&mut self, orders: &mut Vec<Order>) -> bool {
         let mut bytes = [0; LINE_BYTES_MAX];
         loop {
             match self.stream.read(&mut bytes) {
@@ -145,17 +160,31 @@ impl Peer {
             }
             while let Some(end) = self.line.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.line.drain(..=end).collect();
-                orders.extend(
-                    String::from_utf8(line)
-                        .ok()
-                        .and_then(|line| parse_stop(&line)),
-                );
+                orders.extend(String::from_utf8(line).ok().and_then(|line| parse(&line)));
             }
             if self.line.len() > LINE_BYTES_MAX {
                 return false;
             }
         }
     }
+}
+
+fn parse(line: &str) -> Option<Order> {
+    let stop = parse_stop(line).map(Order::Stop);
+    stop.or_else(|| parse_limits(line).map(Order::Limits))
+}
+
+/// `limits 90 -`: walltime and CPU time in seconds, `-` for one that stays.
+fn parse_limits(line: &str) -> Option<Limits> {
+    let mut words = line.strip_prefix("limits ")?.split_ascii_whitespace();
+    let mut limit = || match words.next()? {
+        "-" => Some(None),
+        number => number.parse().ok().map(Some),
+    };
+    Some(Limits {
+        walltime_secs: limit()?,
+        cput_secs: limit()?,
+    })
 }
 
 fn parse_stop(line: &str) -> Option<Stop> {
@@ -168,6 +197,22 @@ fn parse_stop(line: &str) -> Option<Stop> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_that_is_not_named_stays() {
+        let check = |line, walltime_secs, cput_secs| {
+            let limits = Limits {
+                walltime_secs,
+                cput_secs,
+            };
+            assert_eq!(parse(line), Some(Order::Limits(limits)), "{line}");
+        };
+        check("limits 90 -\n", Some(90), None);
+        check("limits - 7\n", None, Some(7));
+        for bad in ["limits 90\n", "limits x -\n", "limits -1 -\n"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn only_whole_orders_count() {

@@ -25,7 +25,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::setsid;
 
-use self::control::{Control, Stop};
+use self::control::{Control, Limits, Order, Stop};
 use self::kill::Processes;
 use self::launch::Launched;
 pub(super) use self::launch::detach_streams;
@@ -177,6 +177,8 @@ struct Shim<'a> {
     files: files::Written,
     stderr: Option<File>,
     started: Instant,
+    walltime_secs: Option<u64>,
+    cput_secs: Option<u64>,
     ending: Option<Ending>,
 }
 
@@ -196,6 +198,8 @@ impl<'a> Shim<'a> {
             files,
             stderr,
             started: Instant::now(),
+            walltime_secs: entry.spec.walltime_secs,
+            cput_secs: entry.spec.cput_secs,
             ending: None,
         }
     }
@@ -204,8 +208,11 @@ impl<'a> Shim<'a> {
     fn attend(mut self, control: &mut Control) -> wire::AttemptEnded {
         while self.processes.reap().is_none() {
             self.wait(control);
-            for stop in control.orders() {
-                self.stop(stop);
+            for order in control.orders() {
+                match order {
+                    Order::Stop(stop) => self.stop(stop),
+                    Order::Limits(limits) => self.limit(limits),
+                }
             }
             self.check_limits();
             if self.processes.is_outside() && self.started.elapsed() >= CGROUP_AFTER {
@@ -250,11 +257,10 @@ impl<'a> Shim<'a> {
         if let Some(ending) = &self.ending {
             return Some(ending.kill_at);
         }
-        let spec = &self.entry.spec;
-        let walltime = spec.walltime_secs.map(Duration::from_secs);
+        let walltime = self.walltime_secs.map(Duration::from_secs);
         // A limit beyond what a clock can show is no limit.
         let walltime = walltime.and_then(|limit| self.started.checked_add(limit));
-        let cpu = spec.cput_secs.map(|_| Instant::now() + CPU_POLL);
+        let cpu = self.cput_secs.map(|_| Instant::now() + CPU_POLL);
         let is_outside = self.processes.is_outside();
         let cgroup = is_outside.then(|| self.started + CGROUP_AFTER);
         [walltime, cpu, cgroup].into_iter().flatten().min()
@@ -267,7 +273,7 @@ impl<'a> Shim<'a> {
         let spec = &self.entry.spec;
         let grace = Duration::from_secs(spec.kill_delay_secs.into());
         let elapsed = self.started.elapsed();
-        if let Some(limit) = spec.walltime_secs
+        if let Some(limit) = self.walltime_secs
             && elapsed >= Duration::from_secs(limit)
         {
             let used = elapsed.as_secs();
@@ -275,13 +281,22 @@ impl<'a> Shim<'a> {
             self.say(&format!("walltime {used} exceeded limit {limit}"));
             return;
         }
-        if let Some(limit) = spec.cput_secs {
+        if let Some(limit) = self.cput_secs {
             let used = self.processes.cpu_time().as_secs();
             if used > limit {
                 self.end(Cause::CpuTime, Signal::SIGTERM, grace);
                 self.say(&format!("cput {used} exceeded limit {limit}"));
             }
         }
+    }
+
+    fn limit(&mut self, limits: Limits) {
+        let Limits {
+            walltime_secs,
+            cput_secs,
+        } = limits;
+        self.walltime_secs = walltime_secs.or(self.walltime_secs);
+        self.cput_secs = cput_secs.or(self.cput_secs);
     }
 
     fn stop(&mut self, stop: Stop) {
