@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use capstan_core::{
-    Change, Ended, Holds, Job, JobSpec, JobState, NodeShare, Owner, Run, ShareCard, State, Usage,
+    Change, Ended, Holds, Job, JobSpec, JobState, NodeShare, Owner, Run, ShareCard, State, Ties,
+    Usage,
 };
 use capstan_types::{AttemptId, JobId, Timestamp};
 
@@ -38,6 +39,7 @@ pub(crate) fn job(id: JobId, name: &str, resources: &[(&str, &str)]) -> Job {
         priority: 0,
         holds: Holds::default(),
         waits_for: Vec::new(),
+        ties: Ties::default(),
         not_before: None,
         state: JobState::Pending,
         created: at,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use capstan_types::{AgentId, AttemptId, CardId, Condition, JobId, NodeName, QueueName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Holds, Inventory, JobSpec, Payload, Placement, Settings, Usage};
+use crate::{Holds, Inventory, JobSpec, Payload, Placement, Settings, Tie, Usage};
 
 /// Something that happened or is asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,8 +87,11 @@ pub struct Submission {
     pub holds: Holds,
     /// `-a`.
     pub not_before: Option<Timestamp>,
-    /// `-W depend`.
+    /// `-W depend`: jobs to wait for, in the order typed.
     pub depends: Vec<(Condition, JobId)>,
+    /// `-W depend`: all else in it, in the order typed.
+    #[serde(default)]
+    pub ties: Vec<Tie>,
 }
 
 /// A job to be deleted.

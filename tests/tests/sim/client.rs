@@ -94,6 +94,7 @@ fn submission(world: &mut World) -> Submission {
             .map(|parent| (condition, *parent))
             .into_iter()
             .collect(),
+        ties: Vec::new(),
     }
 }
 

@@ -56,6 +56,7 @@ fn accept(
             .clamp(*PRIORITY.start(), *PRIORITY.end()),
         holds: submission.holds,
         waits_for,
+        ties: crate::Ties::default(),
         not_before: submission.not_before.filter(|time| *time > now),
         state: JobState::Pending,
         created: now,
@@ -209,7 +210,7 @@ pub(super) fn check_queue_limits(spec: &JobSpec, queue: &Queue) -> Result<(), Re
     Ok(())
 }
 
-fn is_over(resource: &str, asked: &str, limit: &str) -> bool {
+pub(super) fn is_over(resource: &str, asked: &str, limit: &str) -> bool {
     let measure = |text: &str| match capstan_types::resource_kind(resource)? {
         ResourceKind::Time => Seconds::parse(text).ok().map(|span| span.0),
         ResourceKind::Size => Size::parse(text).ok().map(Size::bytes),

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use capstan_types::{
-    ArrayRequest, AttemptId, Condition, Holds, IndexSet, JobId, JobPart, JoinPath, NodeSpec,
-    QueueName, ResourceList, Timestamp, UserName,
+    ArrayRequest, AttemptId, Condition, Holds, IndexSet, JobId, JobPart, JoinPath, NodeSpec, Place,
+    QueueName, ResourceList, Select, StagedFile, Timestamp, UserName,
 };
 use serde::{Deserialize, Serialize};
 
-use super::NodeShare;
+use super::{NodeShare, Ties};
 
 /// A submitted job. Cheap to clone but for its few own fields: the specification is shared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,8 +23,11 @@ pub struct Job {
     pub priority: i32,
     /// Holds set by people and by the server, without the one that dependencies imply.
     pub holds: Holds,
-    /// Conditions not yet met; while there are any, the job has a dependency hold.
+    /// Conditions not yet met, in the order typed; while there are any, the job has a dependency hold.
     pub waits_for: Vec<(Condition, JobId)>,
+    /// What else it waits for of other jobs.
+    #[serde(default)]
+    pub ties: Ties,
     /// Not before this time (`-a`).
     pub not_before: Option<Timestamp>,
     /// Where it is in its life.
@@ -91,6 +94,24 @@ pub struct JobSpec {
     pub kill_delay_secs: Option<u32>,
     /// `-t`.
     pub array: Option<ArrayRequest>,
+    /// The chunks asked for with `select=`; `nodes` is the same in nodes.
+    #[serde(default)]
+    pub select: Option<Select>,
+    /// How chunks are placed (`place=`); `None` for a job without `select=`, each of whose nodes is another one.
+    #[serde(default)]
+    pub placing: Option<Place>,
+    /// `-D`: the root folder of its processes; empty for the node's own.
+    #[serde(default)]
+    pub root_folder: Box<str>,
+    /// `-T`: the kind of job, which chooses the site's `prologue.NAME` and `epilogue.NAME`; empty for none.
+    #[serde(default)]
+    pub job_type: Box<str>,
+    /// Files to be copied to the node before it starts.
+    #[serde(default)]
+    pub stagein: Vec<StagedFile>,
+    /// Files to be copied back when it has ended.
+    #[serde(default)]
+    pub stageout: Vec<StagedFile>,
     /// Attributes that are kept and shown but decide nothing (Mail_Points, Account_Name, submit_args …), in order.
     pub shown: Vec<(Box<str>, Box<str>)>,
 }
@@ -193,6 +214,22 @@ pub struct ArrayState {
     pub running: u32,
     /// Exit status of the first member that failed.
     pub worst_exit: Option<i32>,
+    /// What has become of members so far, for those that wait for some of them.
+    #[serde(default)]
+    pub fates: MemberFates,
+}
+
+/// How many members of an array have come how far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberFates {
+    /// Have started at least once.
+    pub started: u32,
+    /// Ended with exit status 0.
+    pub ok: u32,
+    /// Ended with another.
+    pub failed: u32,
+    /// Were deleted before they ever ran.
+    pub never_ran: u32,
 }
 
 /// What can happen to a job's state.
@@ -328,7 +365,9 @@ impl Job {
     #[must_use]
     pub fn letter(&self, now: Timestamp) -> char {
         match &self.state {
+            // An array runs while a member does, and is queued else, held or not: its members show their holds.
             JobState::Pending if self.array.as_ref().is_some_and(|array| array.running > 0) => 'R',
+            JobState::Pending if self.is_array() => 'Q',
             JobState::Pending if !self.effective_holds().is_empty() => 'H',
             JobState::Pending if self.not_before.is_some_and(|time| time > now) => 'W',
             JobState::Pending => 'Q',
@@ -342,10 +381,16 @@ impl Job {
     /// Its holds, with the system hold that unmet dependencies imply.
     #[must_use]
     pub fn effective_holds(&self) -> Holds {
-        match self.waits_for.is_empty() {
+        match self.waits_for.is_empty() && !self.ties.hold() {
             true => self.holds,
             false => self.holds.with(Holds::SYSTEM),
         }
+    }
+
+    /// All jobs that it waits for, some perhaps twice.
+    pub fn awaited(&self) -> impl Iterator<Item = JobId> {
+        let jobs = self.waits_for.iter().map(|(_, on)| *on);
+        jobs.chain(self.ties.awaited())
     }
 
     /// Whether placement may consider it now (its queue permitting).
@@ -356,15 +401,42 @@ impl Job {
             && self.not_before.is_none_or(|time| time <= now)
     }
 
-    /// The member `index` of this array as it is before it has a record of its own.
+    /// The member `index` of this array as it is before it has a record of its own: as the array is, and held as well
+    /// when it is beyond the limits of the array.
     #[must_use]
     pub fn as_member(&self, index: u32) -> Self {
+        let holds = match self.is_beyond_limits(index) {
+            true => self.holds.with(Holds::SLOT),
+            false => self.holds,
+        };
         Self {
             id: JobId::member(self.id.seq, index),
+            holds,
             run_count: 0,
             array: None,
             ..self.clone()
         }
+    }
+
+    /// Whether member `index`, which has no record yet, is beyond the array's slot limit or idle limit.
+    fn is_beyond_limits(&self, index: u32) -> bool {
+        let array = self.array.as_ref();
+        array.is_some_and(|array| array.waiting.below(index) >= self.members_free())
+    }
+
+    /// How many of the array's members without a record of their own are not held by its limits; the first ones are.
+    #[must_use]
+    pub fn members_free(&self) -> u64 {
+        let (Some(array), Some(request)) = (&self.array, &self.spec.array) else {
+            return 0;
+        };
+        let left = |limit: Option<u32>, taken: u32| {
+            limit.map_or(u64::MAX, |limit| u64::from(limit.saturating_sub(taken)))
+        };
+        let idle = array.live.saturating_sub(array.running);
+        left(request.slot_limit, array.live)
+            .min(left(request.idle_limit, idle))
+            .min(array.waiting.len())
     }
 
     /// Whether it is the array as a whole, which never runs itself.

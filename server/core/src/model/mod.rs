@@ -5,13 +5,15 @@ mod node;
 mod queue;
 mod settings;
 mod state;
+mod ties;
 
 pub use capstan_types::Holds;
 pub use job::{
-    ArrayState, Ended, IllegalTransition, Job, JobEvent, JobSpec, JobState, Owner, Run, StopOrder,
-    Usage,
+    ArrayState, Ended, IllegalTransition, Job, JobEvent, JobSpec, JobState, MemberFates, Owner,
+    Run, StopOrder, Usage,
 };
 pub use node::{Card, Inventory, Link, Node, NodeShare, ShareCard};
 pub use queue::Queue;
 pub use settings::Settings;
 pub use state::State;
+pub use ties::{MembersWait, Sync, Tie, Ties};

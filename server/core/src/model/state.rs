@@ -216,8 +216,10 @@ impl State {
 
     fn index(&mut self, job: Arc<Job>) {
         // What an ended job waited for is history.
-        for (_, on) in job.waits_for.iter().filter(|_| !job.has_ended()) {
-            self.dependants.insert((*on, job.id));
+        if !job.has_ended() {
+            for on in job.awaited() {
+                self.dependants.insert((on, job.id));
+            }
         }
         match &job.state {
             JobState::Pending => {
@@ -237,8 +239,8 @@ impl State {
     }
 
     fn unindex(&mut self, job: &Job) {
-        for (_, on) in &job.waits_for {
-            self.dependants.remove(&(*on, job.id));
+        for on in job.awaited() {
+            self.dependants.remove(&(on, job.id));
         }
         match &job.state {
             JobState::Pending => {
@@ -267,5 +269,5 @@ fn is_indexed_alike(old: &Job, new: &Job) -> bool {
             (None, _) | (_, None) => false,
         },
     };
-    is_same_state && old.waits_for == new.waits_for
+    is_same_state && old.waits_for == new.waits_for && old.ties == new.ties
 }

@@ -307,6 +307,7 @@ pub(crate) fn submission(resources: &str) -> Submission {
         holds: Holds::default(),
         not_before: None,
         depends: Vec::new(),
+        ties: Vec::new(),
     }
 }
 

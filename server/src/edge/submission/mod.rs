@@ -8,7 +8,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use capstan_core::{Holds, JobSpec, Owner, Payload, Submission};
+use capstan_core::{Holds, JobSpec, Owner, Payload, Submission, Tie};
 use capstan_proto::{Refusal, wire};
 use capstan_types::{
     Condition, Env, JobId, NodeSpec, Pbse, QueueName, STDIN_JOB_NAME, ServerName, Timestamp,
@@ -48,6 +48,7 @@ pub(crate) struct Draft<'a> {
     holds: Holds,
     not_before: Option<Timestamp>,
     depends: Vec<(Condition, JobId)>,
+    ties: Vec<Tie>,
 }
 
 /// Reads a submission.
@@ -83,6 +84,7 @@ pub(crate) fn read(
         holds: Holds::default(),
         not_before: None,
         depends: Vec::new(),
+        ties: Vec::new(),
     };
     for attribute in &attributes {
         draft.apply(attribute)?;
@@ -96,6 +98,7 @@ pub(crate) fn read(
         holds: draft.holds,
         not_before: draft.not_before,
         depends: draft.depends,
+        ties: draft.ties,
     })
 }
 

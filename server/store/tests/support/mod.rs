@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use capstan_core::{
     Change, Event, Holds, Job, JobSpec, JobState, Owner, Payload, State, Submission,
+    Ties,
 };
 use capstan_store::{DiskStore, OpenReport, Options, PayloadReader, Record, Store};
 use capstan_types::{Env, JobId, QueueName, Timestamp};
@@ -46,6 +47,7 @@ pub(crate) fn job(seq: u64) -> Job {
         priority: 0,
         holds: Holds::default(),
         waits_for: Vec::new(),
+        ties: Ties::default(),
         not_before: None,
         state: JobState::Pending,
         created: Timestamp(seq),
@@ -78,6 +80,7 @@ pub(crate) fn submitted(seq: u64) -> Record {
         holds: Holds::default(),
         not_before: None,
         depends: Vec::new(),
+        ties: Vec::new(),
     };
     Record {
         at: Timestamp(seq * 1000),

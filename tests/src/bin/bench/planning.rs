@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use capstan_core::{
-    Card, Change, Inventory, Job, JobSpec, JobState, Link, Node, Queue, Settings, State, plan,
+    Card, Change, Inventory, Job, JobSpec, JobState, Link, Node, Queue, Settings, State, Ties,
+    plan,
 };
 use capstan_types::{CardId, JobId, NodeSpec, Timestamp};
 
@@ -130,6 +131,7 @@ fn job(seq: u64) -> Job {
         priority: (seq % 3) as i32,
         holds: Default::default(),
         waits_for: Vec::new(),
+        ties: Ties::default(),
         not_before: None,
         state: JobState::Pending,
         created: Timestamp(seq),
