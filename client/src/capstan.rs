@@ -1,10 +1,12 @@
 //! The list of commands, and what needs no server: help and versions.
 
 use std::io::Write;
+use std::path::Path;
 
 use crate::command::{Call, Failure};
 use crate::getopt::Opt;
 use crate::output::screen::Screen;
+use crate::{complete, manual};
 
 /// The release of Torque whose commands these are to programs that ask.
 const TORQUE_VERSION: &str = "6.1.3.h5";
@@ -20,7 +22,7 @@ pub(crate) struct Command {
 }
 
 /// Every command.
-const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     Command {
         name: "qsub",
         summary: "Submit a script as a job",
@@ -30,6 +32,11 @@ const COMMANDS: &[Command] = &[
         name: "qstat",
         summary: "List jobs, queues or the server",
         options: crate::qstat::OPTIONS,
+    },
+    Command {
+        name: "qalter",
+        summary: "Change the attributes of jobs",
+        options: crate::qalter::OPTIONS,
     },
     Command {
         name: "qdel",
@@ -52,6 +59,11 @@ const COMMANDS: &[Command] = &[
         options: crate::pbsnodes::OPTIONS,
     },
     Command {
+        name: "tracejob",
+        summary: "Show what the logs say about a job",
+        options: crate::tracejob::OPTIONS,
+    },
+    Command {
         name: "startdocker",
         summary: "Run a program in a container of the job",
         options: &[],
@@ -69,7 +81,8 @@ pub(crate) fn command(name: &str) -> Option<&'static Command> {
 /// There is no such command.
 pub(crate) fn answer<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<Option<u8>, Failure> {
     let Some(command) = command(call.program) else {
-        return own(call, screen).map(Some);
+        let asks_server = call.args.first().is_some_and(|word| word == "complete");
+        return (!asks_server).then(|| own(call, screen)).transpose();
     };
     if call.asks_for("version") {
         version(screen)?;
@@ -77,7 +90,7 @@ pub(crate) fn answer<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<Op
         let about = format!("Version: {TORQUE_VERSION}\nCommit: {}", commit());
         screen.complain(&about);
     } else if call.asks_for("help") {
-        help_on(command, screen)?;
+        manual::help(command, screen)?;
     } else {
         return Ok(None);
     }
@@ -88,11 +101,19 @@ pub(crate) fn answer<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<Op
 fn own<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
     let mut words = call.args.iter().map(String::as_str);
     match (words.next(), words.next().and_then(command)) {
-        (Some("help" | "--help"), Some(command)) => help_on(command, screen)?,
+        (Some("help" | "--help"), Some(command)) => manual::help(command, screen)?,
         (None | Some("help" | "--help" | "-h"), None) => help(screen)?,
         (Some("version" | "--version"), _) => {
             writeln!(screen.out(), "capstan {}", env!("CARGO_PKG_VERSION"))?;
             version(screen)?;
+        }
+        (Some("man"), _) => {
+            let folder = call.args.get(1).map_or("man", String::as_str);
+            manual::write_pages(Path::new(folder), screen)?;
+        }
+        (Some("completion"), _) => {
+            let shell = call.args.get(1).map_or("", String::as_str);
+            complete::script(shell, screen)?;
         }
         (Some(word), _) => {
             let text =
@@ -128,28 +149,9 @@ fn help<W: Write>(screen: &mut Screen<W>) -> Result<(), Failure> {
     }
     writeln!(
         out,
-        "\nEach is called by its name or as 'capstan NAME'; 'capstan help NAME' lists its options."
+        "\nEach is called by its name or as 'capstan NAME'; 'capstan help NAME' lists its options.\n\
+         'capstan man FOLDER' writes the manual pages, 'capstan completion bash|zsh|fish' prints completions."
     )?;
-    Ok(())
-}
-
-fn help_on<W: Write>(command: &Command, screen: &mut Screen<W>) -> Result<(), Failure> {
-    let out = screen.out();
-    writeln!(out, "{}: {}\n", command.name, command.summary)?;
-    for option in command.options {
-        let dashes = if option.letter == '-' {
-            String::from("-")
-        } else {
-            String::new()
-        };
-        let name = format!(
-            "-{}{dashes} {}",
-            option.letter,
-            option.argument.unwrap_or("")
-        );
-        let name = name.replace("--- ", "--");
-        writeln!(out, "    {name:<30} {}", option.help)?;
-    }
     Ok(())
 }
 

@@ -3,16 +3,22 @@
 
 mod capstan;
 mod command;
+mod dialect;
+mod complete;
 mod door;
 mod getopt;
+mod manual;
 mod operand;
 mod output;
 mod pbsnodes;
+mod qalter;
 mod qdel;
 mod qhold;
 mod qstat;
 mod qsub;
 mod startdocker;
+mod torque_cfg;
+mod tracejob;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -74,6 +80,9 @@ fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
     let outcome = runtime.block_on(async {
         match call.program {
             "qsub" => qsub::run(call, screen).await,
+            "qalter" => qalter::run(call, screen).await,
+            "capstan" => complete::answer(call, screen).await.map(|()| 0),
+            "tracejob" => tracejob::run(call, screen),
             "qstat" => qstat::run(call, screen).await,
             "qdel" => qdel::run(call, screen).await,
             "pbsnodes" => pbsnodes::run(call, screen).await,
