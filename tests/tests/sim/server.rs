@@ -157,6 +157,7 @@ pub(crate) fn target(effect: &Effect) -> Option<&NodeName> {
     match effect {
         Effect::StartAttempt { node, .. }
         | Effect::StopAttempt { node, .. }
+        | Effect::AdjustAttempt { node, .. }
         | Effect::ForgetAttempt { node, .. }
         | Effect::WelcomeNode { node, .. } => Some(node),
         Effect::Account { .. } => None,

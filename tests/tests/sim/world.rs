@@ -220,7 +220,7 @@ impl World {
             } => Order::Stop(*attempt, *grace_secs),
             Effect::ForgetAttempt { attempt, .. } => Order::Forget(*attempt),
             Effect::WelcomeNode { attempts, .. } => Order::Welcome(attempts.clone()),
-            Effect::Account { .. } => return,
+            Effect::AdjustAttempt { .. } | Effect::Account { .. } => return,
         };
         self.tell(|| format!("to {node}: {effect:?}"));
         let is_repeated = self.rng.chance(5);
