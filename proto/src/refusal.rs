@@ -31,7 +31,8 @@ impl Refusal {
     /// attribute alone, where the error is about one, as in Torque.
     #[must_use]
     pub fn text(&self) -> String {
-        let names_attribute = [Pbse::Badatval, Pbse::Unkresc, Pbse::Attrro].contains(&self.error);
+        let attribute = [Pbse::Badatval, Pbse::Unkresc, Pbse::Attrro, Pbse::Modatrrun];
+        let names_attribute = attribute.contains(&self.error);
         match self.detail.as_str() {
             "" => self.error.text().to_owned(),
             detail if names_attribute => format!("{} {detail}", self.error.text()),

@@ -1,19 +1,27 @@
 //! One event at one time: what changes, what must be done, what is answered, or why not.
 //! Here is only who decides what; each noun has its own file.
 
+mod alter;
+mod array;
 mod attempt;
 mod authority;
 mod delete;
 mod dependants;
+mod dependencies;
 mod draft;
 mod hold;
+mod moving;
 mod node;
 mod placed;
 mod report;
+mod order;
 mod submit;
 mod tick;
+mod rerun;
+mod run;
 
 use std::sync::Arc;
+mod suspend;
 
 use capstan_types::{JobId, Timestamp};
 
@@ -44,6 +52,8 @@ pub enum Reply {
 /// Decides `event`. On a refusal the state is as before.
 ///
 /// # Errors
+    /// Done, but for some members of the array.
+    SomeUnchanged,
 /// When the event is refused.
 pub fn apply(state: &mut State, event: &Event, now: Timestamp) -> Result<Outcome, Rejection> {
     let mut draft = Draft::new(state, now);
@@ -66,6 +76,12 @@ fn decide(draft: &mut Draft, event: &Event) -> Result<(), Rejection> {
         Event::NodeDetached { node, agent } => node::detached(draft, node, agent),
         Event::NodeChanged { node, inventory } => node::changed(draft, node, inventory)?,
         Event::CardsUnclean { node, cards } => node::unclean(draft, node, cards)?,
+        Event::Alter(order) => alter::alter(draft, order)?,
+        Event::Move(order) => moving::relocate(draft, order)?,
+        Event::Rerun(order) => rerun::rerun(draft, order)?,
+        Event::Run(order) => run::run(draft, order)?,
+        Event::Swap(order) => order::swap(draft, order)?,
+        Event::Suspend(order) => suspend::suspend(draft, order)?,
         Event::Reported { node, report } => report::reported(draft, node, report)?,
         Event::Placed(placements) => placed::placed(draft, placements)?,
         Event::Tick => tick::tick(draft)?,

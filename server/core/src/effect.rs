@@ -25,6 +25,19 @@ pub enum Effect {
         /// Seconds between SIGTERM and SIGKILL.
         grace_secs: u32,
     },
+    /// Tell the node what limits hold for an attempt from now on; those that are `None` stay as they are.
+    AdjustAttempt {
+        /// Where.
+        node: NodeName,
+        /// Which.
+        attempt: AttemptId,
+        /// Seconds from its start.
+        walltime_secs: Option<u64>,
+        /// CPU seconds.
+        cput_secs: Option<u64>,
+        /// Bytes on that node.
+        memory_bytes: Option<u64>,
+    },
     /// The end of an attempt is stored: its agent may forget it.
     ForgetAttempt {
         /// Where.

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use capstan_types::{AgentId, AttemptId, CardId, Condition, JobId, NodeName, QueueName, Timestamp};
+use capstan_types::{
+    AgentId, AttemptId, CardId, Condition, IndexSet, JobId, NodeName, NodeSpec, QueueName,
+    Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{Holds, Inventory, JobSpec, Payload, Placement, Settings, Tie, Usage};
@@ -20,6 +23,18 @@ pub enum Event {
     Hold(HoldOrder),
     /// `qrls`.
     Release(HoldOrder),
+    /// `qalter`.
+    Alter(Box<AlterOrder>),
+    /// `qmove`.
+    Move(MoveOrder),
+    /// `qrerun`.
+    Rerun(RerunOrder),
+    /// `qrun`.
+    Run(RunOrder),
+    /// `qorder`.
+    Swap(SwapOrder),
+    /// `qsig -s suspend` and `resume`, once the agent has done it.
+    Suspend(SuspendOrder),
     /// `pbsnodes -o -c -N`.
     AlterNode(NodeOrder),
     /// An agent connected and said what it has and runs.
@@ -103,8 +118,130 @@ pub struct DeleteOrder {
     pub by: Caller,
     /// Seconds between SIGTERM and SIGKILL, when given.
     pub grace_secs: Option<u32>,
-    /// Do not wait for the node (managers).
+    /// Forget the job at once, whatever its node says (managers, and owners where `owner_purge` lets them).
     pub purge: bool,
+    /// `-m`: for the mail to the owner; empty for none.
+    #[serde(default)]
+    pub message: Box<str>,
+}
+
+/// A job to be altered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlterOrder {
+    /// The job, the array, or a member.
+    pub job: JobId,
+    /// Of an array only these members.
+    pub members: Option<IndexSet>,
+    /// Who asks.
+    pub by: Caller,
+    /// What is altered, in the order given.
+    pub altered: Vec<Altered>,
+    /// The new values, as if a job were submitted with nothing but them.
+    pub wish: Box<Submission>,
+    /// The new slot limit of an array, for [`Altered::SlotLimit`]; `None` lifts it.
+    pub slot_limit: Option<u32>,
+    /// The new comment, for [`Altered::Comment`].
+    pub comment: Box<str>,
+}
+
+/// What of a job can be altered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Altered {
+    /// `Job_Name`.
+    Name,
+    /// `Priority`.
+    Priority,
+    /// `Hold_Types`: exactly these from now on.
+    Holds,
+    /// `Execution_Time`.
+    NotBefore,
+    /// `depend`: exactly these from now on.
+    Depends,
+    /// `Resource_List.` with this behind it.
+    Resource(Box<str>),
+    /// `Output_Path`.
+    Stdout,
+    /// `Error_Path`.
+    Stderr,
+    /// `Join_Path`.
+    Join,
+    /// `Keep_Files`.
+    Keep,
+    /// `Rerunable`.
+    Rerunnable,
+    /// `Shell_Path_List`.
+    Shell,
+    /// `umask`.
+    Umask,
+    /// `job_arguments`.
+    Arguments,
+    /// `user_kill_delay`.
+    KillDelay,
+    /// `group_list`: shown, and the group it runs with.
+    Group,
+    /// `Variable_List`: the payload of the wish replaces the job's.
+    Variables,
+    /// `comment` (operators).
+    Comment,
+    /// How many members of the array may run at once.
+    SlotLimit,
+    /// Any other by its name, kept for show; without a value in the wish it is taken away.
+    Shown(Box<str>),
+}
+
+/// A job to be moved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MoveOrder {
+    /// The job or the array.
+    pub job: JobId,
+    /// Where to; `None` for the default queue.
+    pub queue: Option<QueueName>,
+    /// Who asks.
+    pub by: Caller,
+}
+
+/// A running job to be stopped and put back in its queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RerunOrder {
+    /// The job, the array, or a member.
+    pub job: JobId,
+    /// Also when its node does not answer: the attempt is then given up.
+    pub force: bool,
+    /// Who asks.
+    pub by: Caller,
+}
+
+/// A waiting job to be started now, whatever is in line before it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunOrder {
+    /// The job, the array, or a member.
+    pub job: JobId,
+    /// `-H`: asked for instead of what the job asks for.
+    pub hosts: Option<NodeSpec>,
+    /// Who asks.
+    pub by: Caller,
+}
+
+/// Two waiting jobs that change places.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SwapOrder {
+    /// One.
+    pub first: JobId,
+    /// The other.
+    pub second: JobId,
+    /// Who asks.
+    pub by: Caller,
+}
+
+/// A running job whose processes were stopped, or go on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SuspendOrder {
+    /// The job or the member.
+    pub job: JobId,
+    /// Stopped, or going on.
+    pub is_suspended: bool,
+    /// Who asks.
+    pub by: Caller,
 }
 
 /// Holds to be set or released.

@@ -15,9 +15,9 @@ pub use apply::{Outcome, Reply, apply};
 pub use change::{Change, Payload};
 pub use effect::{Account, Effect};
 pub use event::{
-    AttemptReport, Caller, DeleteOrder, Event, Hello, HoldOrder, NodeOrder, ReportedPhase,
-    Submission,
+    AlterOrder, Altered, AttemptReport, Caller, DeleteOrder, Event, Hello, HoldOrder, MoveOrder,
+    NodeOrder, ReportedPhase, RerunOrder, RunOrder, Submission, SuspendOrder, SwapOrder,
 };
 pub use model::*;
 pub use plan::{Placement, Plan, plan};
-pub use rejection::Rejection;
+pub use rejection::{OrderProblem, Rejection};

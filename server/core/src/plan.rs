@@ -13,10 +13,10 @@ mod keep;
 mod order;
 mod request;
 
-use capstan_types::{JobId, Reason, Timestamp};
+use capstan_types::{ChunkTarget, JobId, NodeSpec, Reason, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{NodeShare, State};
+use crate::{JobSpec, NodeShare, OrderProblem, Rejection, State};
 pub(crate) use feasible::feasible;
 
 /// A job to start, and what it gets; the script runs on the first share's node.
@@ -26,6 +26,34 @@ pub struct Placement {
     pub job: JobId,
     /// What it gets, per node.
     pub shares: Vec<NodeShare>,
+}
+
+/// What `spec` gets now, on `hosts` instead of what it asks for if given: whoever is in line before it is passed by.
+pub(crate) fn place_now(
+    state: &State,
+    spec: &JobSpec,
+    hosts: Option<&NodeSpec>,
+) -> Result<Vec<NodeShare>, Rejection> {
+    let mut cluster = cluster::Cluster::new(state);
+    let mut key = request::ShapeKey::of(spec);
+    if let Some(hosts) = hosts {
+        key.chunks = &hosts.chunks;
+        key.loose_slots = None;
+        let named = hosts.chunks.iter().find_map(|chunk| match &chunk.target {
+            ChunkTarget::Named(name) if !is_known(state, name) => Some(name.clone()),
+            ChunkTarget::Named(_) | ChunkTarget::Count(_) => None,
+        });
+        if let Some(name) = named {
+            return Err(Rejection::Order(OrderProblem::NoSuchHost(name)));
+        }
+    }
+    let shape = fit::Shape::new(key, 0, &cluster);
+    fit::fit(&mut cluster, &shape).ok_or_else(|| fit::shortage(&cluster, &shape))
+}
+
+fn is_known(state: &State, name: &str) -> bool {
+    let mut nodes = state.nodes();
+    nodes.any(|node| *node.name.as_str() == *name || node.has_property(name))
 }
 
 /// A decision over all waiting jobs. A value: nothing has happened yet.

@@ -81,3 +81,66 @@ pub enum Rejection {
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
 }
+    /// What a person ordered for a job cannot be.
+    #[error(transparent)]
+    Order(#[from] OrderProblem),
+
+/// Why a job is not altered, moved, started, stopped or put elsewhere in line.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum OrderProblem {
+    /// The job has been told to stop.
+    #[error("job {0} is exiting")]
+    Exiting(JobId),
+    /// The job has an attempt already.
+    #[error("job {0} has an attempt already")]
+    AlreadyRunning(JobId),
+    /// The job has an attempt, and this is for waiting jobs only; or has none, and this is for running ones.
+    #[error("job {0} is not in the state for this")]
+    WrongState(JobId),
+    /// This cannot be altered while a job runs: the attribute.
+    #[error("{0} cannot be altered while the job runs")]
+    FixedWhileRunning(Box<str>),
+    /// Only operators may let a running job have more of this resource.
+    #[error("only operators may raise {0} of a running job")]
+    MayNotRaise(Box<str>),
+    /// The job is there already.
+    #[error("job {0} is in queue {1} already")]
+    AlreadyInQueue(JobId, QueueName),
+    /// Only operators may have jobs run again.
+    #[error("only operators may rerun jobs")]
+    MayNotRerun,
+    /// Its owner said that it must not run twice.
+    #[error("job {0} may not be rerun")]
+    NotRerunnable(JobId),
+    /// There is no attempt to be stopped.
+    #[error("job {0} does not run")]
+    NotRunning(JobId),
+    /// Its queue starts no jobs.
+    #[error("queue {0} is not started")]
+    QueueStopped(QueueName),
+    /// As many members of the array run as its slot limit allows.
+    #[error("the array runs {running} members of {limit} at once already")]
+    SlotLimit {
+        /// The limit.
+        limit: u32,
+        /// How many run.
+        running: u32,
+    },
+    /// No node is called so, nor has this as a property.
+    #[error("no node is called {0}")]
+    NoSuchHost(Box<str>),
+    /// Too little is free now.
+    #[error("{wanted} nodes are wanted and {free} could take a share now")]
+    NothingFree {
+        /// Nodes wanted.
+        wanted: u32,
+        /// Nodes that could take a share of it now.
+        free: u32,
+    },
+    /// Variables belong to an array as a whole.
+    #[error("the variables of member {0} cannot be altered without those of its array")]
+    SharedVariables(JobId),
+    /// No member of the array could be altered.
+    #[error("no member of array {0} could be altered")]
+    MembersUnchanged(JobId),
+}

@@ -127,7 +127,9 @@ impl SchedulerService {
             Reply::Submitted(id) => Ok(wire::SubmitReply {
                 job_id: id.on(&snapshot.settings().server),
             }),
-            Reply::Done => Err(Status::internal("a submission was answered without an id")),
+            Reply::Done | Reply::SomeUnchanged => {
+                Err(Status::internal("a submission was answered without an id"))
+            }
         }
     }
 
@@ -245,6 +247,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         self.0
             .order(Event::Delete(order), &by)
             .instrument(span)
+            message: message.into(),
             .await
     }
 

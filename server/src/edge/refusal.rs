@@ -107,6 +107,7 @@ fn rejected(rejection: &Rejection, caller: &Caller) -> (Code, Pbse, String) {
         R::NodeNameTaken(_) => (Code::AlreadyExists, Pbse::Nodeexist, rejection.to_string()),
         R::StaleAttempt(_) => (Code::Aborted, Pbse::Badstate, rejection.to_string()),
         R::NotHeld(_) => (Code::FailedPrecondition, Pbse::StateSlotLimit, none()),
+        R::Order(problem) => super::orders::words(problem, None),
         R::Illegal(_) => (Code::Internal, Pbse::Internal, rejection.to_string()),
     }
 }

@@ -147,6 +147,22 @@ impl Dispatch {
                 tracing::info!(%node, %attempt, grace_secs, "stopping an attempt");
                 self.send(&node, stop(attempt, grace_secs));
             }
+            Effect::AdjustAttempt {
+                node,
+                attempt,
+                walltime_secs,
+                cput_secs,
+                memory_bytes,
+            } => {
+                tracing::info!(%node, %attempt, walltime_secs, cput_secs, memory_bytes, "adjusting an attempt");
+                let adjust = wire::AdjustAttempt {
+                    attempt: attempt.0,
+                    walltime_secs,
+                    cput_secs,
+                    memory_bytes,
+                };
+                self.send(&node, Message::Adjust(adjust));
+            }
             Effect::ForgetAttempt { node, attempt } => {
                 self.send(&node, Message::Forget(attempt.0));
             }

@@ -55,6 +55,11 @@ fn is_plan_wanted_after(event: &Event) -> bool {
         | Event::Delete(_)
         | Event::Hold(_)
         | Event::Release(_)
+        | Event::Alter(_)
+        | Event::Move(_)
+        | Event::Rerun(_)
+        | Event::Run(_)
+        | Event::Swap(_)
         | Event::AlterNode(_)
         | Event::NodeAttached(_)
         | Event::NodeDetached { .. }
@@ -70,6 +75,8 @@ fn is_plan_wanted_after(event: &Event) -> bool {
             | ReportedPhase::Lost { .. } => true,
         },
         // The plan that placed these has said why the others wait.
+        // What a job holds it keeps, moving or not.
+        Event::Suspend(_) => false,
         Event::Placed(_) => false,
     }
 }
@@ -83,6 +90,12 @@ pub(super) const fn name(event: &Event) -> &'static str {
         Event::Hold(_) => "hold",
         Event::Release(_) => "release",
         Event::AlterNode(_) => "alter_node",
+        Event::Alter(_) => "alter",
+        Event::Move(_) => "move",
+        Event::Rerun(_) => "rerun",
+        Event::Run(_) => "run",
+        Event::Swap(_) => "swap",
+        Event::Suspend(_) => "suspend",
         Event::NodeAttached(_) => "node_attached",
         Event::NodeDetached { .. } => "node_detached",
         Event::NodeChanged { .. } => "node_changed",

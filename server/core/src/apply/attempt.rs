@@ -127,7 +127,7 @@ pub(super) fn end(draft: &mut Draft, job: Job, remains: Remains) -> Result<(), R
 }
 
 /// Back to its old place in the queue.
-fn requeue(
+pub(super) fn requeue(
     draft: &mut Draft,
     job: &Arc<Job>,
     attempt: AttemptId,

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use capstan_types::{IndexSet, JobId, JobPart};
+use capstan_types::{JobId, JobPart};
 
+pub(super) use super::array::drop_waiting;
 use super::attempt::{self, EXIT_DELETED, Remains};
-use super::draft::{Draft, News};
+use super::draft::Draft;
 use crate::{Account, DeleteOrder, Effect, Ended, Job, JobEvent, JobState, Rejection, StopOrder};
 
 pub(super) fn delete(draft: &mut Draft, order: &DeleteOrder) -> Result<(), Rejection> {
@@ -13,14 +14,28 @@ pub(super) fn delete(draft: &mut Draft, order: &DeleteOrder) -> Result<(), Rejec
     draft.require_owner(&job, order.job, &order.by)?;
     if order.purge {
         draft.require_manager(&order.by)?;
-    }
-    if job.has_ended() {
+    } else if job.has_ended() {
         return Err(Rejection::AlreadyEnded(order.job));
     }
     match job.id.part {
-        JobPart::Array => delete_array(draft, &job, order),
-        JobPart::Whole | JobPart::Member(_) => delete_one(draft, &job, order),
+        JobPart::Array if job.has_ended() => {}
+        JobPart::Array => delete_array(draft, &job, order)?,
+        JobPart::Whole | JobPart::Member(_) => delete_one(draft, &job, order)?,
     }
+    if order.purge {
+        vanish(draft, job.id);
+    }
+    Ok(())
+}
+
+/// As in Torque nothing is left of a job that was purged, not even its history; those that waited for it have their
+/// news of its end.
+fn vanish(draft: &mut Draft, id: JobId) {
+    let gone: Vec<JobId> = match id.part {
+        JobPart::Array => draft.state.submission(id.seq).map(|job| job.id).collect(),
+        JobPart::Whole | JobPart::Member(_) => vec![id],
+    };
+    gone.into_iter().for_each(|job| draft.remove_job(job));
 }
 
 fn delete_one(draft: &mut Draft, job: &Arc<Job>, order: &DeleteOrder) -> Result<(), Rejection> {
@@ -81,23 +96,6 @@ pub(super) fn members(draft: &Draft, array: JobId) -> Vec<Arc<Job>> {
     let submission = draft.state.submission(array.seq);
     let live = submission.filter(|job| !job.is_array() && !job.has_ended());
     live.cloned().collect()
-}
-
-/// Takes the waiting members out of `array`; jobs that waited for one of them learn that it never ran.
-pub(super) fn drop_waiting(draft: &mut Draft, array: &mut Job) {
-    if let Some(members) = array.array.as_mut() {
-        let awaited = draft
-            .state
-            .dependants_of_members(array.id.seq)
-            .map(|(member, _)| member);
-        let vanishing = awaited.filter(|member| match member.part {
-            JobPart::Member(index) => members.waiting.contains(index),
-            JobPart::Whole | JobPart::Array => false,
-        });
-        let news: Vec<_> = vanishing.map(|member| (member, News::NeverRan)).collect();
-        draft.news.extend(news);
-        members.waiting = IndexSet::default();
-    }
 }
 
 fn end_pending(draft: &mut Draft, job: Job) -> Result<Arc<Job>, Rejection> {

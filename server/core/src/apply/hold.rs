@@ -9,7 +9,8 @@ use crate::{HoldOrder, Holds, Job, Rejection};
 pub(super) fn hold(draft: &mut Draft, order: &HoldOrder) -> Result<(), Rejection> {
     for job in targets(draft, order)? {
         let mut job = Job::clone(&job);
-        job.holds = job.holds.with(order.holds);
+        let holds = job.holds.with(order.holds);
+        set(&mut job, holds);
         job.eligible = job.eligible.filter(|_| job.state.run().is_some());
         draft.put(job)?;
     }
@@ -24,11 +25,8 @@ pub(super) fn release(draft: &mut Draft, order: &HoldOrder) -> Result<(), Reject
     }
     for job in targets.iter().filter(|job| is_held(job)) {
         let mut job = Job::clone(job);
-        if order.holds.contains(Holds::SYSTEM) && job.holds.contains(Holds::SYSTEM) {
-            // It said why the server held the job; whoever released it has dealt with it.
-            job.comment = None;
-        }
-        job.holds = job.holds.without(order.holds);
+        let holds = job.holds.without(order.holds);
+        set(&mut job, holds);
         if job.is_eligible(draft.now) {
             job.eligible = Some(draft.now);
         }
@@ -37,14 +35,19 @@ pub(super) fn release(draft: &mut Draft, order: &HoldOrder) -> Result<(), Reject
     Ok(())
 }
 
+/// Gives the job exactly these holds.
+pub(super) fn set(job: &mut Job, holds: Holds) {
+    if job.holds.contains(Holds::SYSTEM) && !holds.contains(Holds::SYSTEM) {
+        // It said why the server held the job; whoever released it has dealt with it.
+        job.comment = None;
+    }
+    job.holds = holds;
+}
+
 /// The job; for an array also its members that have a record of their own, for the others are as the array is.
 fn targets(draft: &Draft, order: &HoldOrder) -> Result<Vec<Arc<Job>>, Rejection> {
-    let job = draft.job(order.job)?;
-    draft.require_owner(&job, order.job, &order.by)?;
+    let job = draft.live_job(order.job, &order.by)?;
     draft.require_holds(order.holds, order.by.uid, &order.by.user)?;
-    if job.has_ended() {
-        return Err(Rejection::AlreadyEnded(order.job));
-    }
     let mut targets = if job.is_array() {
         members(draft, job.id)
     } else {

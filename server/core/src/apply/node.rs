@@ -8,7 +8,7 @@ use std::sync::Arc;
 use capstan_types::{AgentId, AttemptId, CardId, NodeName};
 
 use super::draft::Draft;
-use super::{attempt, report};
+use super::{alter, attempt, report};
 use crate::{
     Effect, Hello, Inventory, Job, JobState, Link, Node, NodeOrder, Rejection, ReportedPhase,
     Settings,
@@ -165,6 +165,7 @@ pub(super) fn changed(
     inventory: &Inventory,
 ) -> Result<(), Rejection> {
     let mut node = Node::clone(known(draft, name)?);
+            JobState::Running(run) if run.is_altered => alter::tell_limits(draft, &job),
     node.inventory = inventory.clone();
     node.unclean
         .retain(|card| inventory.cards.iter().any(|own| own.uuid == *card));
@@ -216,5 +217,5 @@ fn configure(node: &mut Node, settings: Option<&Settings>) {
     let slots = settings.and_then(|settings| settings.node_slots.get(&node.name).copied());
     let properties = settings.and_then(|settings| settings.node_properties.get(&node.name));
     node.slots = slots.unwrap_or(node.inventory.cores).max(1);
-    node.properties = properties.cloned().unwrap_or_default();
+    node.properties = own.map_or_else(Vec::new, |own| own.list("properties").to_vec());
 }

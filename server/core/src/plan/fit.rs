@@ -4,7 +4,7 @@
 use super::cluster::Cluster;
 use super::desk::Known;
 use super::request::{Each, Part, Request, ShapeKey, Target};
-use crate::NodeShare;
+use crate::{NodeShare, OrderProblem, Rejection};
 
 /// A request and what this plan knows of it.
 pub(super) struct Shape<'a> {
@@ -91,6 +91,29 @@ pub(super) fn fit(cluster: &mut Cluster<'_>, shape: &Shape<'_>) -> Option<Vec<No
         .into_iter()
         .map(|pick| cluster.lend(pick.place, pick.each));
     Some(shares.collect())
+}
+
+/// How much is wanted and how much is there, of a request that does not fit now.
+pub(super) fn shortage(cluster: &Cluster<'_>, shape: &Shape<'_>) -> Rejection {
+    let Request::Nodes(parts) = &shape.request else {
+        let slots = cluster.seats.iter().filter(|seat| seat.node.is_usable());
+        let free = slots
+            .map(|seat| seat.free.slots)
+            .fold(0, u32::saturating_add);
+        let wanted = shape.key.loose_slots.unwrap_or(1);
+        return Rejection::Order(OrderProblem::NothingFree { wanted, free });
+    };
+    let counts = parts.iter().map(|part| part.count);
+    let wanted = counts.fold(0, u32::saturating_add);
+    let seats = cluster.seats.iter().enumerate();
+    let could_take = seats.filter(|(place, seat)| {
+        let properties = cluster.classes[seat.class].properties;
+        let suits =
+            |part: &Part<'_>| part.means(*place, properties) && part.each.fits_in(seat.free);
+        seat.node.is_usable() && parts.iter().any(suits)
+    });
+    let free = u32::try_from(could_take.count()).unwrap_or(u32::MAX);
+    Rejection::Order(OrderProblem::NothingFree { wanted, free })
 }
 
 struct Pick {

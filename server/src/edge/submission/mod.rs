@@ -1,6 +1,7 @@
 //! From a request on the wire to a submission that the core can decide: every attribute read by its grammar, every
 //! refusal in Torque's words. Pure and total: any request gives a submission or a refusal.
 
+mod alteration;
 mod apply;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use capstan_types::{
 };
 
 use super::identity::{Membership, Person};
+pub(crate) use alteration::{Alteration, alteration};
 
 /// Most attributes of one request.
 const ATTRIBUTES_MAX: usize = 1000;
@@ -76,29 +78,15 @@ pub(crate) fn read(
     }
     let queue = queue(&destination, rules.server)?;
     let variables = variables_of(variables)?;
-    let mut draft = Draft {
-        caller,
-        rules,
-        spec: fresh_spec(caller),
-        priority: 0,
-        holds: Holds::default(),
-        not_before: None,
-        depends: Vec::new(),
-        ties: Vec::new(),
-    };
+    let mut draft = Draft::new(caller, rules);
     for attribute in &attributes {
         draft.apply(attribute)?;
     }
     draft.finish(&variables);
     Ok(Submission {
-        spec: draft.spec,
         payload: Arc::new(Payload { script, variables }),
         queue,
-        priority: draft.priority,
-        holds: draft.holds,
-        not_before: draft.not_before,
-        depends: draft.depends,
-        ties: draft.ties,
+        ..draft.into_submission()
     })
 }
 
@@ -126,7 +114,7 @@ fn fresh_spec(caller: &Person) -> JobSpec {
 }
 
 /// The queue in `queue`, `@server`, `queue@server`; none for the default.
-fn queue(destination: &str, ours: &ServerName) -> Result<Option<QueueName>, Refusal> {
+pub(crate) fn queue(destination: &str, ours: &ServerName) -> Result<Option<QueueName>, Refusal> {
     let (queue, server) = match destination.split_once('@') {
         Some((queue, server)) => (queue, Some(server)),
         None => (destination, None),
@@ -144,7 +132,7 @@ fn queue(destination: &str, ours: &ServerName) -> Result<Option<QueueName>, Refu
 }
 
 /// The variables in order; of two with one name the first counts.
-fn variables_of(variables: Vec<wire::Variable>) -> Result<Env, Refusal> {
+pub(crate) fn variables_of(variables: Vec<wire::Variable>) -> Result<Env, Refusal> {
     let refuse = |detail: String| Err(Refusal::new(Pbse::Ivalreq, detail));
     if variables.len() > VARIABLES_MAX {
         return refuse(format!("more than {VARIABLES_MAX} variables"));
@@ -170,7 +158,34 @@ fn variables_of(variables: Vec<wire::Variable>) -> Result<Env, Refusal> {
     Ok(kept.into_iter().collect())
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
+    fn new(caller: &'a Person, rules: &'a Rules<'a>) -> Self {
+        Self {
+            caller,
+            rules,
+            spec: fresh_spec(caller),
+            priority: 0,
+            holds: Holds::default(),
+            not_before: None,
+            depends: Vec::new(),
+            ties: Vec::new(),
+        }
+    }
+
+    /// Without script, variables and queue.
+    fn into_submission(self) -> Submission {
+        Submission {
+            spec: self.spec,
+            payload: Arc::default(),
+            queue: None,
+            priority: self.priority,
+            holds: self.holds,
+            not_before: self.not_before,
+            depends: self.depends,
+            ties: self.ties,
+        }
+    }
+
     /// Fills in what follows from the rest.
     fn finish(&mut self, variables: &Env) {
         let variable = |name: &str| variables.get(name).filter(|path| path.starts_with('/'));
