@@ -1,11 +1,13 @@
 //! The Capstan server: the engine that owns the state, the doors through which it is asked (a Unix socket for people,
-//! TCP for agents), and the accounting log. What is decided is `capstan-core`'s, how it is kept `capstan-store`'s.
+//! TCP for agents), logs and mail. What is decided is `capstan-core`'s, how it is kept `capstan-store`'s.
 
-mod accounting;
+mod clerk;
 mod clock;
 mod edge;
 mod engine;
 mod link;
+mod mail;
+mod records;
 pub mod settings;
 mod snapshot;
 mod sockets;
@@ -33,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server as Transport;
 use tonic::transport::server::TcpIncoming;
 
-use accounting::AccountingLog;
+use clerk::Clerk;
 use edge::{Door, SchedulerService, VARIABLES_BYTES_MAX};
 use engine::{Running, World};
 use link::{AgentLinkService, Links, MESSAGE_BYTES_MAX, PING_ANSWER_WITHIN, PING_EVERY};
@@ -137,9 +139,8 @@ impl Server {
         let telemetry = Arc::new(Telemetry::default());
         let engine_ended = CancellationToken::new();
         let core = settings.core.clone();
-        let log = settings.state_dir.join("accounting");
         let world = World {
-            accounting: AccountingLog::start(log, core.server.clone())?,
+            clerk: Clerk::start(&settings.state_dir, core.server.clone())?,
             telemetry: telemetry.clone(),
             latest: latest.clone(),
             heartbeat_secs: u32::try_from(settings.heartbeat.as_secs()).unwrap_or(u32::MAX),
@@ -154,14 +155,17 @@ impl Server {
             heartbeat: settings.heartbeat,
             stopping: stopping.clone(),
             connections: AtomicU64::new(1),
+            lines: Arc::default(),
+            payloads: payloads.clone(),
         };
-        let door = Door::new(
+        let mut door = Door::new(
             engine.handle.clone(),
             latest,
             telemetry,
             payloads,
             &settings,
         );
+        door.lines = links.lines.clone();
         let script_max = usize::try_from(core.script_bytes_max).unwrap_or(usize::MAX >> 1);
         let request_max = script_max + VARIABLES_BYTES_MAX + REQUEST_SLACK_BYTES;
         // Agents first: when the socket is there, everything is.

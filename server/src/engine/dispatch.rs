@@ -1,4 +1,4 @@
-//! What is done in the world once a group is stored: answers, orders to agents, lines of the accounting log.
+//! What is done in the world once a group is stored: answers, orders to agents, what is told of jobs.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::inbox::{Answer, Refused, Request};
 use super::links::{Link, Links, Sent};
-use crate::accounting::AccountingLog;
+use crate::clerk::Clerk;
 use crate::link::launch;
 use crate::telemetry::Telemetry;
 
@@ -27,7 +27,7 @@ const LAUNCH_BYTES_MAX: usize = (4 << 20) - 1024;
 pub(super) struct Dispatch {
     pub(super) links: Links,
     payloads: Arc<dyn PayloadReader>,
-    accounting: AccountingLog,
+    clerk: Clerk,
     telemetry: Arc<Telemetry>,
     heartbeat_secs: u32,
     followups: Vec<Event>,
@@ -55,14 +55,14 @@ pub(super) enum Answerer {
 impl Dispatch {
     pub(super) fn new(
         payloads: Arc<dyn PayloadReader>,
-        accounting: AccountingLog,
+        clerk: Clerk,
         telemetry: Arc<Telemetry>,
         heartbeat_secs: u32,
     ) -> Self {
         Self {
             links: Links::default(),
             payloads,
-            accounting,
+            clerk,
             telemetry,
             heartbeat_secs,
             followups: Vec::new(),
@@ -186,7 +186,7 @@ impl Dispatch {
                 if let (Account::Ended, JobState::Ended(ended)) = (&record, &job.state) {
                     tracing::info!(job = %job.id, exit_status = ended.exit_status, "job ended");
                 }
-                self.accounting.write(at, job, record);
+                self.clerk.tell(at, job, record, state.settings());
             }
         }
     }
@@ -283,6 +283,7 @@ const fn has_ended(report: &AttemptReport) -> bool {
         ReportedPhase::Starting | ReportedPhase::Running { .. } | ReportedPhase::Using(_) => false,
         ReportedPhase::Exited { .. }
         | ReportedPhase::Unstartable { .. }
-        | ReportedPhase::Lost { .. } => true,
+        | ReportedPhase::Lost { .. }
+        | ReportedPhase::StageInFailed { .. } => true,
     }
 }

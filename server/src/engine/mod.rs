@@ -17,7 +17,7 @@ use capstan_store::{Store, StoreError};
 use capstan_types::{JobId, Reason, Timestamp};
 use tokio_util::sync::DropGuard;
 
-use crate::accounting::AccountingLog;
+use crate::clerk::Clerk;
 use crate::clock::Clock;
 use crate::snapshot::{Latest, Snapshot};
 use crate::telemetry::Telemetry;
@@ -45,7 +45,7 @@ const TICK_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the engine needs from the world.
 pub(crate) struct World {
-    pub(crate) accounting: AccountingLog,
+    pub(crate) clerk: Clerk,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) latest: Arc<Latest>,
     pub(crate) heartbeat_secs: u32,
@@ -71,7 +71,7 @@ pub(crate) fn start(
 ) -> anyhow::Result<Running> {
     let (handle, inbox) = EngineHandle::new();
     let World {
-        accounting,
+        clerk,
         telemetry,
         latest,
         heartbeat_secs,
@@ -79,12 +79,7 @@ pub(crate) fn start(
     } = world;
     let mut engine = Engine {
         clock: Clock::starting_at(Timestamp::default()),
-        dispatch: Dispatch::new(
-            store.payload_reader(),
-            accounting,
-            telemetry,
-            heartbeat_secs,
-        ),
+        dispatch: Dispatch::new(store.payload_reader(), clerk, telemetry, heartbeat_secs),
         state,
         store,
         latest,

@@ -4,16 +4,11 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
-use capstan_core::{Account, Ended, Job, JobState, Run};
+use capstan_core::{Account, Ended, Job, JobState, Run, Usage};
 use capstan_types::{Seconds, ServerName, Timestamp};
 
 use crate::view::words::{exec_host, job_name, local};
 use crate::view::{last_run, start_time};
-
-/// `20261122`: the file of the day of `at`.
-pub(super) fn file_name(at: Timestamp) -> String {
-    local(at).strftime("%Y%m%d").to_string()
-}
 
 /// Appends the line, with its end.
 pub(super) fn append(
@@ -109,15 +104,19 @@ fn ended(text: &mut String, job: &Job) {
         put(text, format_args!(" Exit_status={status}"));
     }
     let usage = run.as_ref().map(|run| run.usage).unwrap_or_default();
-    let walltime = Seconds(usage.walltime_secs);
-    put(
-        text,
-        format_args!(
-            " resources_used.cput={} resources_used.vmem={}kb resources_used.walltime={walltime} \
-             resources_used.mem={}kb resources_used.energy_used=0",
-            usage.cput_secs, usage.vmem_kb, usage.mem_kb
-        ),
-    );
+    put(text, format_args!(" {}", used(&usage)));
+}
+
+/// What an attempt used, as the logs have it; CPU time is a number of seconds there.
+pub(super) fn used(usage: &Usage) -> String {
+    format!(
+        "resources_used.cput={} resources_used.vmem={}kb resources_used.walltime={} resources_used.mem={}kb \
+         resources_used.energy_used=0",
+        usage.cput_secs,
+        usage.vmem_kb,
+        Seconds(usage.walltime_secs),
+        usage.mem_kb
+    )
 }
 
 fn slots(run: &Run) -> usize {
@@ -135,11 +134,10 @@ fn put(text: &mut String, what: fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use capstan_core::Usage;
     use capstan_types::JobId;
 
     use super::*;
-    use crate::testing::{BEGIN, ended as ended_job, job, run, seconds};
+    use crate::testing::{ended as ended_job, job, run, seconds};
 
     /// The line behind its local time.
     fn line(job: &Job, record: &Account) -> String {
@@ -212,11 +210,5 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
-    }
-
-    #[test]
-    fn a_file_holds_a_day() {
-        let name = file_name(Timestamp(BEGIN * 1000));
-        assert!(["20261121", "20261122"].contains(&&*name), "{name}");
     }
 }

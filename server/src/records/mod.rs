@@ -1,7 +1,8 @@
-//! The accounting log: PBS's text format, a file a day by local time, because tools read it. Written by a thread of
-//! its own, in the order of the effects; the engine never waits for it.
+//! What is written for people and tools to read: the accounting log and the server log, in PBS's text formats, a file
+//! a day by local time. Written by a thread of its own, in the order of the effects; the engine never waits for it.
 
-mod record;
+mod accounting;
+mod log;
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -15,6 +16,9 @@ use anyhow::Context;
 use capstan_core::{Account, Job};
 use capstan_types::{ServerName, Timestamp};
 
+use crate::view::words::local;
+pub(crate) use log::{LogClass, LogEvent};
+
 /// Most records that wait for the disk. Over it, records are lost, which is said in the log: a cluster that stands
 /// still for its accounting would be worse.
 const QUEUE_MAX: usize = 65_536;
@@ -23,77 +27,117 @@ const BACKLOG_BYTES_MAX: usize = 16 << 20;
 /// After so long a disk that took nothing is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-struct Entry {
-    at: Timestamp,
-    job: Arc<Job>,
-    record: Account,
+/// Folder of the accounting log, under the server's state folder.
+const ACCOUNTING: &str = "accounting";
+/// Folder of the server log.
+const LOG: &str = "server_logs";
+
+/// Something to be written.
+#[derive(Clone)]
+enum Entry {
+    /// Of a job, in both logs; in the server log only what `log_events` has.
+    Job {
+        at: Timestamp,
+        job: Arc<Job>,
+        record: Account,
+        log_events: u32,
+    },
+    /// In the server log.
+    Line(Line),
 }
 
-/// The way to the accounting log. Dropping it ends the thread once all is written.
+/// A line of the server log.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) at: Timestamp,
+    pub(crate) event: LogEvent,
+    pub(crate) class: LogClass,
+    /// What it is about: a job's id, a queue's name …
+    pub(crate) object: String,
+    pub(crate) text: String,
+}
+
+/// The way to the logs. Dropping it ends the thread once all is written.
 #[derive(Debug)]
-pub(crate) struct AccountingLog {
+pub(crate) struct Records {
     sender: Option<SyncSender<Entry>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} of {}", self.record, self.job.id)
+        match self {
+            Self::Job { job, record, .. } => write!(f, "{record:?} of {}", job.id),
+            Self::Line(line) => write!(f, "{line:?}"),
+        }
     }
 }
 
-impl AccountingLog {
-    /// Starts the log in `folder`, which is made when it is not there.
+impl Records {
+    /// Starts the logs in folders of `folder`, which are made when they are not there.
     ///
     /// # Errors
-    /// When the folder cannot be made, or there is no thread to be had.
-    pub(crate) fn start(folder: PathBuf, server: ServerName) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(&folder)
-            .with_context(|| format!("making the accounting folder {}", folder.display()))?;
+    /// When a folder cannot be made, or there is no thread to be had.
+    pub(crate) fn start(folder: &Path, server: ServerName) -> anyhow::Result<Self> {
+        let mut books = [ACCOUNTING, LOG].map(|name| Book::of(folder.join(name)));
+        for book in &books {
+            std::fs::create_dir_all(&book.folder)
+                .with_context(|| format!("making the folder {}", book.folder.display()))?;
+        }
         let (sender, receiver) = sync_channel(QUEUE_MAX);
-        let thread = std::thread::Builder::new().name("accounting".to_owned());
-        let thread = thread.spawn(move || write_all(&receiver, &folder, &server));
+        let thread = std::thread::Builder::new().name("records".to_owned());
+        let thread = thread.spawn(move || write_all(&receiver, &mut books, &server));
         Ok(Self {
             sender: Some(sender),
-            thread: Some(thread.context("starting the accounting thread")?),
+            thread: Some(thread.context("starting the thread of the logs")?),
         })
     }
 
-    /// Has a record written.
-    pub(crate) fn write(&self, at: Timestamp, job: Arc<Job>, record: Account) {
-        let entry = Entry { at, job, record };
+    /// Has a record of a job written; `log_events` says which events the server log takes.
+    pub(crate) fn write(&self, at: Timestamp, job: Arc<Job>, record: Account, log_events: u32) {
+        self.send(Entry::Job {
+            at,
+            job,
+            record,
+            log_events,
+        });
+    }
+
+    /// Has a line written in the server log, if `log_events` has its event.
+    pub(crate) fn say(&self, line: Line, log_events: u32) {
+        if line.event.is_in(log_events) {
+            self.send(Entry::Line(line));
+        }
+    }
+
+    fn send(&self, entry: Entry) {
         let Some(sender) = &self.sender else { return };
         match sender.try_send(entry) {
             Ok(()) => {}
             Err(TrySendError::Full(entry)) => {
-                tracing::error!(
-                    ?entry,
-                    "accounting record lost: {QUEUE_MAX} wait for the disk"
-                );
+                tracing::error!(?entry, "record lost: {QUEUE_MAX} wait for the disk");
             }
             Err(TrySendError::Disconnected(entry)) => {
-                tracing::error!(?entry, "accounting record lost: the log has ended");
+                tracing::error!(?entry, "record lost: the logs have ended");
             }
         }
     }
 }
 
-impl Drop for AccountingLog {
+impl Drop for Records {
     fn drop(&mut self) {
         self.sender.take();
         let ended = self.thread.take().map(std::thread::JoinHandle::join);
         if let Some(Err(_)) = ended {
-            tracing::error!("the accounting thread panicked");
+            tracing::error!("the thread of the logs panicked");
         }
     }
 }
 
-fn write_all(receiver: &Receiver<Entry>, folder: &Path, server: &ServerName) {
-    let mut day = Day::default();
-    let mut text = String::new();
+fn write_all(receiver: &Receiver<Entry>, books: &mut [Book; 2], server: &ServerName) {
     loop {
         // What could not be written is tried again, with or without more to write.
-        let first = match text.is_empty() {
+        let first = match books.iter().all(|book| book.text.is_empty()) {
             true => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
             false => receiver.recv_timeout(RETRY_AFTER),
         };
@@ -103,17 +147,68 @@ fn write_all(receiver: &Receiver<Entry>, folder: &Path, server: &ServerName) {
             Err(RecvTimeoutError::Disconnected) => break,
         };
         while let Some(entry) = next {
-            let name = record::file_name(entry.at);
-            if name != day.name {
-                day.append(folder, &mut text);
-                day = Day::named(name);
-            }
-            record::append(&mut text, &entry.job, &entry.record, entry.at, server);
+            note(&entry, books, server);
             next = receiver.try_recv().ok();
         }
-        day.append(folder, &mut text);
+        books.iter_mut().for_each(Book::append);
     }
-    day.append(folder, &mut text);
+    books.iter_mut().for_each(Book::append);
+}
+
+fn note(entry: &Entry, [accounts, log]: &mut [Book; 2], server: &ServerName) {
+    match entry {
+        Entry::Job {
+            at,
+            job,
+            record,
+            log_events,
+        } => {
+            let text = accounts.page(*at);
+            accounting::append(text, job, record, *at, server);
+            if let Some(line) = log::of_job(job, record, *at, server)
+                && line.event.is_in(*log_events)
+            {
+                log::append(log.page(*at), &line);
+            }
+        }
+        Entry::Line(line) => log::append(log.page(line.at), line),
+    }
+}
+
+/// One of the logs.
+struct Book {
+    folder: PathBuf,
+    day: Day,
+    text: String,
+}
+
+impl Book {
+    fn of(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            day: Day::default(),
+            text: String::new(),
+        }
+    }
+
+    /// What will be appended to the file of the day of `at`.
+    fn page(&mut self, at: Timestamp) -> &mut String {
+        let name = file_name(at);
+        if name != self.day.name {
+            self.append();
+            self.day = Day::named(name);
+        }
+        &mut self.text
+    }
+
+    fn append(&mut self) {
+        self.day.append(&self.folder, &mut self.text);
+    }
+}
+
+/// `20261122`: the file of the day of `at`.
+fn file_name(at: Timestamp) -> String {
+    local(at).strftime("%Y%m%d").to_string()
 }
 
 /// The file of one day.
@@ -136,7 +231,7 @@ impl Day {
                 Ok(bytes) => written += bytes,
                 Err(error) => {
                     let file = folder.join(&self.name);
-                    tracing::error!(%error, file = %file.display(), "accounting records wait");
+                    tracing::error!(%error, file = %file.display(), "records wait");
                     self.file = None;
                     break;
                 }
@@ -146,7 +241,7 @@ impl Day {
         let rest = text.as_bytes()[written..].to_vec();
         *text = String::from_utf8_lossy(&rest).into_owned();
         if text.len() > BACKLOG_BYTES_MAX {
-            tracing::error!(lines = text.lines().count(), "accounting records lost");
+            tracing::error!(lines = text.lines().count(), "records lost");
             text.clear();
         }
     }
@@ -196,20 +291,27 @@ mod tests {
     }
 
     #[test]
+    fn a_file_holds_a_day() {
+        let name = file_name(seconds(0));
+        assert!(["20261121", "20261122"].contains(&&*name), "{name}");
+    }
+
+    #[test]
     fn all_records_are_on_the_disk_when_the_log_has_ended() {
         let folder = tempfile::tempdir().unwrap();
-        let log = AccountingLog::start(folder.path().to_owned(), "hn1".into()).unwrap();
+        let log = Records::start(folder.path(), "hn1".into()).unwrap();
         for seq in 0..1000 {
             let job = Arc::new(job(capstan_types::JobId::whole(seq), "a", &[]));
-            log.write(seconds(0), job, Account::Queued);
+            log.write(seconds(0), job, Account::Queued, 511);
         }
         drop(log);
-        let file = std::fs::read_dir(folder.path())
-            .unwrap()
-            .next()
-            .unwrap()
-            .unwrap();
-        let text = std::fs::read_to_string(file.path()).unwrap();
+        let text = |name: &str| {
+            let mut files = std::fs::read_dir(folder.path().join(name)).unwrap();
+            let file = files.next().unwrap().unwrap();
+            std::fs::read_to_string(file.path()).unwrap()
+        };
+        assert_eq!(text(LOG).lines().count(), 1000);
+        let text = text(ACCOUNTING);
         assert_eq!(text.lines().count(), 1000);
         assert!(
             text.lines().last().unwrap().contains(";Q;999.hn1;"),
