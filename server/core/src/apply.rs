@@ -3,6 +3,7 @@
 
 mod alter;
 mod array;
+mod asked;
 mod attempt;
 mod authority;
 mod delete;
@@ -12,16 +13,15 @@ mod draft;
 mod hold;
 mod moving;
 mod node;
+mod order;
 mod placed;
 mod report;
 mod order;
 mod submit;
+mod suspend;
 mod tick;
-mod rerun;
-mod run;
 
 use std::sync::Arc;
-mod suspend;
 
 use capstan_types::{JobId, Timestamp};
 
@@ -47,13 +47,13 @@ pub enum Reply {
     Done,
     /// The id of the new job.
     Submitted(JobId),
+    /// Done, but for some members of the array.
+    SomeUnchanged,
 }
 
 /// Decides `event`. On a refusal the state is as before.
 ///
 /// # Errors
-    /// Done, but for some members of the array.
-    SomeUnchanged,
 /// When the event is refused.
 pub fn apply(state: &mut State, event: &Event, now: Timestamp) -> Result<Outcome, Rejection> {
     let mut draft = Draft::new(state, now);
@@ -71,17 +71,17 @@ fn decide(draft: &mut Draft, event: &Event) -> Result<(), Rejection> {
         Event::Delete(order) => delete::delete(draft, order)?,
         Event::Hold(order) => hold::hold(draft, order)?,
         Event::Release(order) => hold::release(draft, order)?,
-        Event::AlterNode(order) => node::alter(draft, order)?,
-        Event::NodeAttached(hello) => node::attached(draft, hello)?,
-        Event::NodeDetached { node, agent } => node::detached(draft, node, agent),
-        Event::NodeChanged { node, inventory } => node::changed(draft, node, inventory)?,
-        Event::CardsUnclean { node, cards } => node::unclean(draft, node, cards)?,
         Event::Alter(order) => alter::alter(draft, order)?,
         Event::Move(order) => moving::relocate(draft, order)?,
         Event::Rerun(order) => rerun::rerun(draft, order)?,
         Event::Run(order) => run::run(draft, order)?,
         Event::Swap(order) => order::swap(draft, order)?,
         Event::Suspend(order) => suspend::suspend(draft, order)?,
+        Event::AlterNode(order) => node::alter(draft, order)?,
+        Event::NodeAttached(hello) => node::attached(draft, hello)?,
+        Event::NodeDetached { node, agent } => node::detached(draft, node, agent),
+        Event::NodeChanged { node, inventory } => node::changed(draft, node, inventory)?,
+        Event::CardsUnclean { node, cards } => node::unclean(draft, node, cards)?,
         Event::Reported { node, report } => report::reported(draft, node, report)?,
         Event::Placed(placements) => placed::placed(draft, placements)?,
         Event::Tick => tick::tick(draft)?,

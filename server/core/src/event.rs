@@ -37,6 +37,7 @@ pub enum Event {
     Suspend(SuspendOrder),
     /// `pbsnodes -o -c -N`.
     AlterNode(NodeOrder),
+    /// `qmgr` create, delete, set and unset.
     /// An agent connected and said what it has and runs.
     NodeAttached(Box<Hello>),
     /// An agent's connection is gone.
@@ -327,6 +328,12 @@ pub enum ReportedPhase {
         /// When it was noticed.
         at: Timestamp,
         /// How.
+        reason: Box<str>,
+    },
+    /// The script never ran because a file could not be copied to the node.
+        /// When.
+        at: Timestamp,
+        /// Why, for the user.
         reason: Box<str>,
     },
 }

@@ -13,6 +13,20 @@ pub enum Rejection {
     /// No such queue.
     #[error("unknown queue {0}")]
     UnknownQueue(QueueName),
+    /// The job names no queue, and there is no default.
+    #[error("there is no default queue")]
+    /// The queue does not take this job.
+    #[error("queue {queue} does not take a job of {owner}: {why}")]
+        /// The queue.
+        queue: QueueName,
+        /// Whose job it is: `user@host`.
+        owner: Box<str>,
+        /// Why not.
+    },
+    /// None of the destinations of a routing queue takes this job.
+    #[error("no destination of queue {0} takes the job")]
+    /// What a manager ordered cannot be.
+    #[error(transparent)]
     /// The queue takes no jobs.
     #[error("queue {0} is not enabled")]
     QueueDisabled(QueueName),
@@ -47,6 +61,14 @@ pub enum Rejection {
         /// The limit.
         max: u64,
     },
+    /// The array asks for more members at once than the setting allows.
+    #[error("at most {max} members of an array may run at once, not {limit}")]
+    SlotLimitTooHigh {
+        /// Asked for.
+        limit: u32,
+        /// The limit.
+        max: u32,
+    },
     /// The bound on live jobs is reached.
     #[error("there are {0} live jobs already, which is the limit")]
     TooManyJobs(u64),
@@ -77,13 +99,13 @@ pub enum Rejection {
     /// Nothing to do: the job has none of the holds to release.
     #[error("job {0} has no such hold")]
     NotHeld(JobId),
+    /// What a person ordered for a job cannot be.
+    #[error(transparent)]
+    Order(#[from] OrderProblem),
     /// Our own mistake.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
 }
-    /// What a person ordered for a job cannot be.
-    #[error(transparent)]
-    Order(#[from] OrderProblem),
 
 /// Why a job is not altered, moved, started, stopped or put elsewhere in line.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -74,9 +74,9 @@ fn is_plan_wanted_after(event: &Event) -> bool {
             | ReportedPhase::Unstartable { .. }
             | ReportedPhase::Lost { .. } => true,
         },
-        // The plan that placed these has said why the others wait.
         // What a job holds it keeps, moving or not.
         Event::Suspend(_) => false,
+        // The plan that placed these has said why the others wait.
         Event::Placed(_) => false,
     }
 }
@@ -89,13 +89,13 @@ pub(super) const fn name(event: &Event) -> &'static str {
         Event::Delete(_) => "delete",
         Event::Hold(_) => "hold",
         Event::Release(_) => "release",
-        Event::AlterNode(_) => "alter_node",
         Event::Alter(_) => "alter",
         Event::Move(_) => "move",
         Event::Rerun(_) => "rerun",
         Event::Run(_) => "run",
         Event::Swap(_) => "swap",
         Event::Suspend(_) => "suspend",
+        Event::AlterNode(_) => "alter_node",
         Event::NodeAttached(_) => "node_attached",
         Event::NodeDetached { .. } => "node_detached",
         Event::NodeChanged { .. } => "node_changed",

@@ -20,6 +20,8 @@ pub(super) const EXIT_DELETED: i32 = 271;
 /// A job whose attempts get lost so many times is held: something in it may be what kills the nodes.
 pub(super) const LOST_ATTEMPTS_MAX: u32 = 20;
 
+/// A job whose files could not be copied to its node is tried again after so long, as Torque does.
+
 /// What is left of an attempt that is over.
 pub(super) struct Remains {
     pub(super) exit_status: Option<i32>,

@@ -134,6 +134,7 @@ fn restart_and_stop(draft: &mut Draft, hello: &Hello) {
                 attempt,
                 grace_secs: order.grace_secs,
             }),
+            JobState::Running(run) if run.is_altered => alter::tell_limits(draft, &job),
             JobState::Pending | JobState::Running(_) | JobState::Ended(_) => {}
         }
     }
@@ -165,7 +166,6 @@ pub(super) fn changed(
     inventory: &Inventory,
 ) -> Result<(), Rejection> {
     let mut node = Node::clone(known(draft, name)?);
-            JobState::Running(run) if run.is_altered => alter::tell_limits(draft, &job),
     node.inventory = inventory.clone();
     node.unclean
         .retain(|card| inventory.cards.iter().any(|own| own.uuid == *card));
