@@ -51,6 +51,8 @@ pub(crate) struct Parsed {
     pub(crate) items: Vec<Item>,
     /// What is no option, in order.
     pub(crate) operands: Vec<String>,
+    /// How many of the operands stand in front of a `--`; `None` without one.
+    pub(crate) before_dashes: Option<usize>,
 }
 
 impl Parsed {
@@ -82,6 +84,7 @@ pub(crate) fn parse(program: &str, options: &[Opt], args: &[String]) -> Parsed {
     let mut rest = args.iter();
     while let Some(argument) = rest.next() {
         if argument == "--" {
+            parsed.before_dashes = Some(parsed.operands.len());
             parsed.operands.extend(rest.cloned());
             break;
         }

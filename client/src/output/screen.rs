@@ -60,7 +60,11 @@ impl<W: Write> Screen<W> {
         written
     }
 
-    fn flush(&mut self) -> Result<(), Failure> {
+    /// Writes what there is so far.
+    ///
+    /// # Errors
+    /// As for [`Screen::pass_on`].
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         let written = self
             .stdout
             .write_all(&self.buffer)

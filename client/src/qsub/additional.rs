@@ -3,56 +3,67 @@
 use capstan_types::JobReference;
 
 use crate::command::Failure;
+use crate::dialect::Dialect;
 
-use super::draft::Draft;
-use super::lists::{at_list, split_commas, unquoted};
+use super::checks;
+use super::draft::{Draft, Reading};
 use super::options::{illegal, misuse};
 
 /// Names behind a comma that begin a new attribute. Any other `name=` behind a comma belongs to the value before it:
-/// dependencies, stage lists and extension strings have commas of their own.
+/// dependencies and extension strings have commas of their own. (Torque takes the whole argument for one value.)
 const NAMES: &[&str] = &[
+    "block",
     "depend",
     "fault_tolerant",
     "group_list",
     "interactive",
     "job_array_request",
     "job_radix",
+    "sandbox",
     "stagein",
     "stageout",
     "umask",
     "x",
 ];
+/// Longest number of `job_radix`, digits.
+const RADIX_DIGITS_MAX: usize = 4;
 
 /// Applies the argument of one `-W`.
 ///
 /// # Errors
 /// A value that Torque's qsub refuses.
-pub(crate) fn apply(draft: &mut Draft, text: &str) -> Result<(), Failure> {
+pub(crate) fn apply(draft: &mut Draft, text: &str, reading: &Reading<'_>) -> Result<(), Failure> {
     let text = text.trim_start();
     if text.is_empty() {
         return Err(illegal('W'));
     }
     for (name, value) in pairs(text) {
-        attribute(draft, &name, unquoted(&value))?;
+        attribute(draft, &name, &value, reading)?;
     }
     Ok(())
 }
 
-/// The attributes in one argument; text without a `name=` in front is the extension string `x`.
+/// The attributes in one argument, without its quotes. Text without a name or a value is the extension string `x`; a
+/// stage list goes on to the end, whatever its words look like.
 fn pairs(text: &str) -> Vec<(String, String)> {
+    let text = text.replace(['"', '\''], "");
+    let pair = |part: &str| {
+        let (name, value) = part.split_once('=')?;
+        let (name, value) = (name.trim(), value.trim_start());
+        let is_name = !name.is_empty() && !name.contains(char::is_whitespace);
+        (is_name && !value.is_empty()).then(|| (name.to_owned(), value.to_owned()))
+    };
     let mut pairs: Vec<(String, String)> = Vec::new();
-    for part in split_commas(text) {
-        let pair = part
-            .split_once('=')
-            .map(|(name, value)| (name.trim(), value.trim()));
-        match (pair, pairs.last_mut()) {
-            (Some((name, value)), None) if !name.is_empty() => {
-                pairs.push((name.to_owned(), value.to_owned()))
+    for part in text.split(',') {
+        let is_staging = pairs
+            .last()
+            .is_some_and(|(name, _)| name == "stagein" || name == "stageout");
+        match (pair(part), pairs.last_mut()) {
+            (Some(pair), None) => pairs.push(pair),
+            (Some(pair), Some(_)) if !is_staging && NAMES.contains(&pair.0.as_str()) => {
+                pairs.push(pair);
             }
-            (Some((name, value)), Some(_)) if NAMES.contains(&name) => {
-                pairs.push((name.to_owned(), value.to_owned()))
-            }
-            (_, None) => pairs.push(("x".to_owned(), part.to_owned())),
+            (None, None) => pairs.push(("x".to_owned(), part.to_owned())),
             (_, Some((_, value))) => {
                 value.push(',');
                 value.push_str(part);
@@ -62,7 +73,12 @@ fn pairs(text: &str) -> Vec<(String, String)> {
     pairs
 }
 
-fn attribute(draft: &mut Draft, name: &str, value: &str) -> Result<(), Failure> {
+fn attribute(
+    draft: &mut Draft,
+    name: &str,
+    value: &str,
+    reading: &Reading<'_>,
+) -> Result<(), Failure> {
     match name {
         "depend" => {
             if !is_dependency_list(value) {
@@ -72,37 +88,56 @@ fn attribute(draft: &mut Draft, name: &str, value: &str) -> Result<(), Failure> 
             }
             draft.set(name, value);
         }
-        "umask" => draft.set(name, umask(value)?),
+        "umask" => {
+            draft.is_ambiguous |= !value.starts_with('0');
+            draft.set(name, umask(value, reading.dialect)?);
+        }
         "stagein" | "stageout" => {
-            if !value.split(',').all(is_stage_pair) {
-                return Err(misuse(&format!("qsub: illegal -W value for {name}")));
-            }
-            append(draft, name, ',', value);
+            let refuse = || misuse(&format!("qsub: illegal -W value for {name}"));
+            append(
+                draft,
+                name,
+                ',',
+                checks::stage_list(value).ok_or_else(refuse)?,
+            );
         }
         "group_list" => {
-            if at_list(value).is_none_or(|list| !list.is_one_per_host) {
-                return Err(misuse("qsub: illegal -W value grouplist"));
-            }
-            draft.set(name, value);
+            let refuse = || misuse("qsub: illegal -W value grouplist");
+            draft.set(name, checks::one_per_host(value).ok_or_else(refuse)?);
         }
         "interactive" => match value {
             "true" => draft.is_interactive = true,
             _ => return Err(illegal('W')),
         },
-        "job_radix" => match value.parse::<u32>() {
-            Ok(radix) if radix >= 2 => draft.set(name, value),
-            Ok(_) => return Err(misuse("qsub: illegal -W. job_radix must be >= 2")),
-            Err(_) => return Err(misuse("qsub: illegal -W value for job_radix")),
-        },
+        "job_radix" => {
+            let is_number = value.bytes().all(|b| b.is_ascii_digit());
+            match value.parse::<u32>().ok() {
+                Some(radix) if is_number && value.len() <= RADIX_DIGITS_MAX => match radix >= 2 {
+                    true => draft.set(name, value),
+                    false => return Err(misuse("qsub: illegal -W. job_radix must be >= 2")),
+                },
+                _ => return Err(misuse("qsub: illegal -W value for job_radix")),
+            }
+        }
         "fault_tolerant" => match value.chars().next() {
             Some('1' | 'T' | 't' | 'Y' | 'y') => draft.set(name, "True"),
             Some('0' | 'F' | 'f' | 'N' | 'n') => draft.set(name, "False"),
             _ => {
-                return Err(misuse(&format!(
-                    "qsub: invalid fault_tolerant value: {value}"
-                )));
+                let text = format!("qsub: invalid fault_tolerant value: {value}");
+                return Err(misuse(&text));
             }
         },
+        "block" => match value {
+            "true" => draft.waits = true,
+            "false" => draft.waits = false,
+            _ => return Err(illegal('W')),
+        },
+        // The home folder is where jobs start; a folder per job is not made here.
+        "sandbox" if value.eq_ignore_ascii_case("home") => {}
+        "sandbox" => {
+            let text = format!("qsub: -W sandbox={value} is not supported: only sandbox=HOME is");
+            return Err(Failure::new(2, text));
+        }
         "x" => append(draft, name, ';', value),
         name => draft.set(name, value),
     }
@@ -117,28 +152,17 @@ fn append(draft: &mut Draft, name: &str, separator: char, value: &str) {
     draft.set(name, joined);
 }
 
-/// `local@host:remote`.
-fn is_stage_pair(text: &str) -> bool {
-    let parts = text
-        .split_once('@')
-        .and_then(|(local, rest)| Some((local, rest.split_once(':')?)));
-    parts.is_some_and(|(local, (host, remote))| {
-        !local.is_empty() && !host.is_empty() && !remote.is_empty()
-    })
-}
-
-/// A leading zero means octal; travels as a decimal number, as Torque stores it.
-fn umask(text: &str) -> Result<String, Failure> {
+/// A leading zero means octal, in PBS Pro's dialect every number is; travels as a decimal number, as Torque stores it.
+fn umask(text: &str, dialect: Dialect) -> Result<String, Failure> {
     let digits = text.strip_prefix('0').unwrap_or(text);
     if digits.len() > 3 {
         return Err(misuse(&format!(
             "qsub: Invalid umask value, too many digits: {text}"
         )));
     }
-    if !text.starts_with('0') {
-        return Ok(text.to_owned());
-    }
+    let is_octal = text.starts_with('0') || dialect == Dialect::PbsPro;
     match digits {
+        digits if !is_octal => Ok(digits.to_owned()),
         "" => Ok("0".to_owned()),
         digits => Ok(u32::from_str_radix(digits, 8)
             .map_err(|_| illegal('W'))?
@@ -147,7 +171,7 @@ fn umask(text: &str) -> Result<String, Failure> {
 }
 
 /// Whether the form is right: known types, job ids behind them. An empty list of ids is the server's to refuse.
-fn is_dependency_list(text: &str) -> bool {
+pub(crate) fn is_dependency_list(text: &str) -> bool {
     text.split(',').all(|dependency| {
         let mut parts = dependency.trim().split(':');
         let kind = parts.next().unwrap_or("");
@@ -183,10 +207,16 @@ fn is_array(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::Environment;
 
     fn check(text: &str, expected: Result<&str, &str>) {
         let mut draft = Draft::default();
-        let seen = apply(&mut draft, text).map(|()| {
+        let env = Environment::default();
+        let reading = Reading {
+            env: &env,
+            dialect: Dialect::Torque,
+        };
+        let seen = apply(&mut draft, text, &reading).map(|()| {
             let shown: Vec<_> = draft
                 .attributes
                 .iter()
@@ -226,6 +256,16 @@ mod tests {
         check("foo=bar", Ok("foo=bar"));
         check("group_list=physics", Ok("group_list=physics"));
         check("stagein=a@hn1:/tmp/b", Ok("stagein=a@hn1:/tmp/b"));
+        check(
+            "stagein=a@hn1:/b,stageout=c@hn1:/d",
+            Ok("stagein=a@hn1:/b,stageout=c@hn1:/d"),
+        );
+        check("depend=", Ok("x=depend="));
+        check("x=a,b=c,umask=1", Ok("x=a,b=c umask=1"));
+        check("Priority=7", Ok("Priority=7"));
+        check("job_array_request=0-3", Ok("job_array_request=0-3"));
+        check("two words=x", Ok("x=two words=x"));
+        check("sandbox=HOME", Ok(""));
     }
 
     #[test]
@@ -246,6 +286,17 @@ mod tests {
         check(
             "job_radix=1",
             Err("[qsub: illegal -W. job_radix must be >= 2]"),
+        );
+        check("job_radix=x", Err("[qsub: illegal -W value for job_radix]"));
+        check("group_list=a,b", Err("[qsub: illegal -W value grouplist]"));
+        check("interactive=yes", Err("[qsub: illegal -W value]"));
+        check(
+            "fault_tolerant=maybe",
+            Err("[qsub: invalid fault_tolerant value: maybe]"),
+        );
+        check(
+            "sandbox=PRIVATE",
+            Err("qsub: -W sandbox=PRIVATE is not supported: only sandbox=HOME is"),
         );
         check(" ", Err("[qsub: illegal -W value]"));
     }

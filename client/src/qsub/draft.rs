@@ -1,13 +1,27 @@
-//! What the options say so far. Options are applied weak to strong (directives, then the command line): the later of
-//! two wins, and `-l` is merged by resource. Checks what Torque's qsub checks; everything else is the server's to judge.
+//! What the options say so far. Options are applied weak to strong (the site's file, directives, the command line, what a
+//! filter adds): the later of two wins, and `-l` is merged by resource. Checks what Torque's qsub checks when it reads an
+//! option; what can be judged of the whole only is checked in `whole.rs`, everything else is the server's to judge.
 
 use crate::command::{Environment, Failure};
+use crate::dialect::{self, Dialect};
 use crate::getopt::Item;
+use crate::torque_cfg::SiteFile;
 
 use super::additional;
+use super::checks;
 use super::date;
-use super::lists::{at_list, exported_variables, resource_requests};
+use super::lists::{exported_variables, resource_requests};
 use super::options::{illegal, misuse};
+use super::tasks;
+
+/// What options are read with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading<'a> {
+    /// The caller's variables.
+    pub(crate) env: &'a Environment,
+    /// The tongue in which contradictory options are understood.
+    pub(crate) dialect: Dialect,
+}
 
 /// A submission in the making.
 #[derive(Debug, Default)]
@@ -20,7 +34,7 @@ pub(crate) struct Draft {
     pub(crate) exports: Vec<(String, String)>,
     /// `-V`.
     pub(crate) exports_all: bool,
-    /// `-q`, checked for its form only.
+    /// `-q`, as typed.
     pub(crate) destination: String,
     /// `-d`, as typed.
     pub(crate) initial_folder: Option<String>,
@@ -34,15 +48,45 @@ pub(crate) struct Draft {
     pub(crate) stderr: Option<String>,
     /// `-b`, as typed.
     pub(crate) retry: Option<String>,
+    /// `-L`, each as typed.
+    pub(crate) tasks: Vec<String>,
+    /// `-J` with an id.
+    pub(crate) proxy_job: Option<String>,
+    /// `-J` with a range, as `-t` writes it.
+    array: Option<String>,
     /// `-z`.
     pub(crate) is_silent: bool,
     /// `-I` or `-W interactive=true`.
     pub(crate) is_interactive: bool,
+    /// `-x`.
+    pub(crate) runs_script: bool,
     /// `-X`.
     pub(crate) forwards_x11: bool,
+    /// `-W block=true`.
+    pub(crate) waits: bool,
+    /// Something was typed that the dialects understand differently.
+    pub(crate) is_ambiguous: bool,
 }
 
 impl Draft {
+    /// A draft in which only the site has spoken.
+    pub(crate) fn of_site(site: &SiteFile) -> Self {
+        let mut draft = Self::default();
+        if let Some(words) = site.get("DEFAULTCKPT") {
+            draft.set("Checkpoint", words);
+        }
+        if site.is("RERUNNABLEBYDEFAULT", "false") {
+            draft.set("Rerunable", "False");
+        }
+        if ["FAULTTOLERANTBYDEFAULT", "FAULT_TOLERANT_BY_DEFAULT"]
+            .iter()
+            .any(|key| site.is(key, "true"))
+        {
+            draft.set("fault_tolerant", "True");
+        }
+        draft
+    }
+
     /// Sets an attribute; the later value of a name replaces the earlier one in its place.
     pub(crate) fn set(&mut self, name: &str, value: impl Into<String>) {
         set(&mut self.attributes, name, value.into());
@@ -54,129 +98,191 @@ impl Draft {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Applies options in order. `-C` and `-x` depend on more than their value and are not looked at here.
+    /// Whether a resource is asked for.
+    pub(crate) fn asks(&self, name: &str) -> bool {
+        self.resources.iter().any(|(key, _)| key == name)
+    }
+
+    /// Applies options in order. `-C` counts before the script is read and is not looked at here.
     ///
     /// # Errors
     /// The first option that cannot be right.
-    pub(crate) fn apply(&mut self, items: &[Item], env: &Environment) -> Result<(), Failure> {
+    pub(crate) fn apply(&mut self, items: &[Item], reading: &Reading<'_>) -> Result<(), Failure> {
         for item in items {
             match item {
-                Item::Flag(letter) => self.flag(*letter, env)?,
-                Item::Value(letter, value) => self.value(*letter, value, env)?,
+                Item::Flag(letter) => self.flag(*letter, reading)?,
+                Item::Value(letter, value) => self.value(*letter, value, reading)?,
                 Item::Problem(problem) => {
                     let Failure { status, text } = misuse("exiting");
                     return Err(Failure::new(status, format!("{problem}\n{text}")));
                 }
             }
         }
-        if self.get("proxy_job").is_some() && self.get("proxy_user").is_none() {
-            return Err(misuse(
+        match self.get("proxy_user") {
+            None if self.proxy_job.is_some() => Err(misuse(
                 "The -J option can only be used in conjunction with -P",
-            ));
+            )),
+            None => {
+                if let Some(array) = self.array.take() {
+                    self.set("job_array_request", array);
+                }
+                Ok(())
+            }
+            Some(_) => Ok(()),
         }
-        Ok(())
     }
 
-    fn flag(&mut self, letter: char, env: &Environment) -> Result<(), Failure> {
+    fn flag(&mut self, letter: char, reading: &Reading<'_>) -> Result<(), Failure> {
         match letter {
             'E' | 'n' => self.set("node_exclusive", "True"),
-            'f' => self.set("fault_tolerant", "True"),
+            'f' => {
+                self.is_ambiguous = true;
+                if reading.dialect == Dialect::Torque {
+                    self.set("fault_tolerant", "True");
+                }
+            }
             'h' => self.set("Hold_Types", "u"),
             'I' => self.is_interactive = true,
             'V' => self.exports_all = true,
-            'X' => match env.get("DISPLAY") {
+            'X' => match reading.env.get("DISPLAY") {
                 Some(_) => self.forwards_x11 = true,
                 None => return Err(misuse("qsub: DISPLAY not set")),
             },
             'x' if !self.is_interactive => {
                 return Err(misuse("qsub: '-x' invalid on non-interactive job"));
             }
+            'x' => self.runs_script = true,
             'z' => self.is_silent = true,
             _ => {}
         }
         Ok(())
     }
 
-    fn value(&mut self, letter: char, value: &str, env: &Environment) -> Result<(), Failure> {
+    fn value(&mut self, letter: char, value: &str, reading: &Reading<'_>) -> Result<(), Failure> {
         match letter {
-            'a' => {
-                let now = jiff::Zoned::now();
-                let at = date::execution_time(value, &now).ok_or(illegal('a'))?;
-                self.set("Execution_Time", at.to_string());
-            }
-            'c' => self.set("Checkpoint", checkpoint(value).ok_or(illegal('c'))?),
+            'b' => self.retry = Some(value.to_owned()),
             'd' => self.initial_folder = Some(folder('d', value)?),
             'D' => self.root_folder = Some(folder('D', value)?),
             'e' => self.stderr = Some(value.to_owned()),
-            'i' => self.set("idle_slot_limit", whole(value, 1).ok_or(illegal('i'))?),
-            'j' => self.set(
-                "Join_Path",
-                one_of(value, &["oe", "eo", "n"]).ok_or(illegal('j'))?,
-            ),
-            'k' => self.set(
-                "Keep_Files",
-                one_of(value, &["o", "e", "oe", "eo", "n"]).ok_or(illegal('k'))?,
-            ),
-            'K' => self.set("user_kill_delay", whole(value, 1).ok_or(illegal('K'))?),
+            'J' => self.array_or_job(value, reading),
+            'k' => self.keep(value)?,
             'l' => {
                 for (name, value) in resource_requests(value)? {
+                    // A clock rate is a whole node's.
+                    if name == "cpuclock" {
+                        self.set("node_exclusive", "True");
+                    }
                     set(&mut self.resources, &name, value);
                 }
             }
-            'm' => self.set("Mail_Points", mail_points(value).ok_or(illegal('m'))?),
-            'M' => self.set(
-                "Mail_Users",
-                at_list(value).map(|_| value).ok_or(illegal('M'))?,
-            ),
-            'N' => self.set("Job_Name", job_name(value).ok_or(illegal('N'))?),
+            'L' => {
+                tasks::check(value, self.tasks.is_empty())?;
+                self.tasks.push(value.to_owned());
+            }
             'o' => self.stdout = Some(value.to_owned()),
-            'p' => self.set("Priority", priority(value).ok_or(illegal('p'))?.to_string()),
-            'P' => self.proxy(value)?,
-            'q' => self.destination = destination(value)?,
-            'r' => match value {
-                "y" => self.set("Rerunable", "True"),
-                "n" => self.set("Rerunable", "False"),
-                _ => return Err(misuse("qsub: illegal -r value (y/n)")),
-            },
-            'S' => {
-                let shells = at_list(value).filter(|list| list.is_one_per_host && list.is_absolute);
-                self.set(
-                    "Shell_Path_List",
-                    shells.map(|_| value).ok_or(illegal('S'))?,
-                );
+            'P' => self.proxy(value, reading)?,
+            'q' => self.destination = value.to_owned(),
+            'v' => {
+                self.is_ambiguous |= value.contains(['"', '\'']);
+                self.exports = exported_variables(value, reading)?;
             }
-            'u' => {
-                let users = at_list(value).filter(|list| list.is_one_per_host);
-                self.set("User_List", users.map(|_| value).ok_or(illegal('u'))?);
-            }
-            'v' => self.exports = exported_variables(value, env)?,
             'w' => self.work_folder = Some(folder('w', value)?),
-            'W' => additional::apply(self, value)?,
-            'b' => self.retry = Some(value.to_owned()),
+            'W' => additional::apply(self, value, reading)?,
             '-' => return Err(misuse("a single - is not a valid option")),
-            _ => self.plain(letter, value),
+            letter => self.attribute(letter, value)?,
         }
         Ok(())
     }
 
-    /// Options whose value is an attribute's, whatever it is.
-    fn plain(&mut self, letter: char, value: &str) {
-        const PLAIN: &[(char, &str)] = &[
-            ('A', "Account_Name"),
-            ('F', "job_arguments"),
-            ('J', "proxy_job"),
-            ('L', "L_Request"),
-            ('t', "job_array_request"),
-            ('T', "jobtype"),
-        ];
-        if let Some((_, name)) = PLAIN.iter().find(|(option, _)| *option == letter) {
-            self.set(name, value);
+    /// Options that set one attribute from one value.
+    fn attribute(&mut self, letter: char, value: &str) -> Result<(), Failure> {
+        let no = || illegal(letter);
+        let (name, value) = match letter {
+            'a' => {
+                let now = jiff::Zoned::now();
+                let at = date::execution_time(value, &now).ok_or_else(no)?;
+                return Ok(self.set("Execution_Time", at.to_string()));
+            }
+            'A' => ("Account_Name", value),
+            'c' => ("Checkpoint", checks::checkpoint(value).ok_or_else(no)?),
+            'F' => ("job_arguments", value),
+            'i' => {
+                let illegal = || misuse(&format!("qsub: illegal -i value '{value}'"));
+                let limit = checks::begins_positive(value).ok_or_else(illegal)?;
+                ("idle_slot_limit", limit)
+            }
+            'j' => {
+                let join = checks::one_of(value, &["oe", "eo", "n"]);
+                ("Join_Path", join.ok_or_else(no)?)
+            }
+            'K' => {
+                let delay = checks::begins_positive(value);
+                ("user_kill_delay", delay.ok_or_else(no)?)
+            }
+            'm' => ("Mail_Points", checks::mail_points(value).ok_or_else(no)?),
+            'M' => ("Mail_Users", checks::users(value).ok_or_else(no)?),
+            'N' => ("Job_Name", checks::job_name(value).ok_or_else(no)?),
+            'p' => {
+                let priority = checks::priority(value).ok_or_else(no)?;
+                return Ok(self.set("Priority", priority.to_string()));
+            }
+            'r' => {
+                let word = match value {
+                    "y" => "True",
+                    "n" => "False",
+                    _ => return Err(misuse("qsub: illegal -r value (y/n)")),
+                };
+                ("Rerunable", word)
+            }
+            'R' => {
+                let streams = checks::one_of(value, &["o", "e", "oe", "eo"]);
+                ("Remove_Files", streams.ok_or_else(no)?)
+            }
+            'S' => ("Shell_Path_List", checks::shells(value).ok_or_else(no)?),
+            't' => ("job_array_request", value),
+            'T' => ("jobtype", value),
+            'u' => ("User_List", checks::one_per_host(value).ok_or_else(no)?),
+            _ => return Ok(()),
+        };
+        self.set(name, value);
+        Ok(())
+    }
+
+    /// `-k`; with the `d` of PBS Pro the files are written where they belong at once, which they are here always.
+    fn keep(&mut self, value: &str) -> Result<(), Failure> {
+        let keeps = checks::one_of(value, &["o", "e", "oe", "eo", "n"]);
+        let writes_directly = checks::one_of(value, &["d", "od", "ed", "oed", "eod"]);
+        match (keeps, writes_directly) {
+            (Some(letters), _) => self.set("Keep_Files", letters),
+            (None, Some(_)) => self.set("Keep_Files", "n"),
+            (None, None) => return Err(illegal('k')),
+        }
+        Ok(())
+    }
+
+    fn array_or_job(&mut self, value: &str, reading: &Reading<'_>) {
+        match dialect::array_range(value) {
+            Some(range) => {
+                self.is_ambiguous |= self.get("proxy_user").is_some();
+                match reading.dialect {
+                    Dialect::PbsPro => self.set("job_array_request", range),
+                    Dialect::Torque => self.array = Some(range),
+                }
+            }
+            None => self.proxy_job = Some(value.to_owned()),
         }
     }
 
-    fn proxy(&mut self, value: &str) -> Result<(), Failure> {
+    fn proxy(&mut self, value: &str, reading: &Reading<'_>) -> Result<(), Failure> {
+        self.is_ambiguous = true;
+        if reading.dialect == Dialect::PbsPro {
+            if self.get("Account_Name").is_none() {
+                self.set("Account_Name", value);
+            }
+            return Ok(());
+        }
         let (user, group) = value.split_once(':').unwrap_or((value, ""));
-        if user.is_empty() {
+        if value.is_empty() {
             return Err(misuse("qsub: -P requires a user name"));
         }
         self.set("proxy_user", user);
@@ -194,72 +300,9 @@ fn set(list: &mut Vec<(String, String)>, name: &str, value: String) {
     }
 }
 
-/// A name for a job: up to 256 printable characters without blanks.
-pub(crate) fn job_name(text: &str) -> Option<&str> {
-    const CHARACTERS_MAX: usize = 256;
-    let is_printable = |c: char| !c.is_whitespace() && !c.is_control();
-    let is_name = !text.is_empty()
-        && text.chars().all(is_printable)
-        && text.chars().count() <= CHARACTERS_MAX;
-    is_name.then_some(text)
-}
-
-fn one_of<'a>(text: &'a str, words: &[&str]) -> Option<&'a str> {
-    words.contains(&text).then_some(text)
-}
-
-/// A whole number of at least `min`, as typed.
-fn whole(text: &str, min: u32) -> Option<&str> {
-    let is_number = text.bytes().all(|b| b.is_ascii_digit());
-    let number: u32 = text.parse().ok().filter(|_| is_number)?;
-    (number >= min).then_some(text)
-}
-
-fn priority(text: &str) -> Option<i32> {
-    let text = text.trim_start();
-    let priority = text.parse().ok()?;
-    (-1024..=1023).contains(&priority).then_some(priority)
-}
-
 fn folder(option: char, text: &str) -> Result<String, Failure> {
     match text {
         "" => Err(illegal(option)),
         folder => Ok(folder.to_owned()),
-    }
-}
-
-fn mail_points(text: &str) -> Option<&str> {
-    let text = text.trim_start();
-    let is_known = !text.is_empty() && text.bytes().all(|b| b"abef".contains(&b));
-    (is_known || text == "n" || text == "p").then_some(text)
-}
-
-/// `none`, `shutdown`, `interval=5`, `c=10` … in a list.
-fn checkpoint(text: &str) -> Option<&str> {
-    const WORDS: &[&str] = &[
-        "n", "c", "s", "u", "none", "shutdown", "periodic", "enabled", "interval", "depth", "dir",
-    ];
-    let text = text.trim_start();
-    let is_known = |item: &str| WORDS.contains(&item.split('=').next().unwrap_or("").trim_end());
-    (!text.is_empty() && text.split(',').all(is_known)).then_some(text)
-}
-
-/// `queue`, `@server`, `queue@server` or nothing.
-fn destination(text: &str) -> Result<String, Failure> {
-    let name = text.trim_start();
-    let (queue, server) = match name.split_once('@') {
-        Some((queue, server)) => (queue, Some(server)),
-        None => (name, None),
-    };
-    let is_malformed = queue.contains(char::is_whitespace)
-        || server.is_some_and(|server| {
-            server.is_empty() || server.contains(|c: char| c.is_whitespace() || c == '@')
-        });
-    match is_malformed {
-        true => Err(Failure::new(
-            2,
-            format!("qsub: illegally formed destination: {text}"),
-        )),
-        false => Ok(name.to_owned()),
     }
 }

@@ -1,7 +1,9 @@
 //! The comma lists of `qsub`: resources, exported variables, users and shells per host.
 
-use crate::command::{Environment, Failure};
+use crate::command::Failure;
+use crate::dialect::Dialect;
 
+use super::draft::Reading;
 use super::options::misuse;
 
 /// What is true of a list `name[@host][,…]`.
@@ -17,14 +19,17 @@ pub(crate) struct AtList {
 pub(crate) fn at_list(text: &str) -> Option<AtList> {
     let mut hosts = Vec::new();
     let mut is_absolute = true;
-    for item in text.split(',') {
-        let (name, host) = item.split_once('@').unwrap_or((item, ""));
-        let name = name.trim_start();
-        let has_host = item.contains('@');
-        if name.is_empty()
-            || name.contains(char::is_whitespace)
-            || (has_host && host.trim().is_empty())
-        {
+    let is_name = |text: &str| {
+        let is_odd = |c: char| c.is_whitespace() || c.is_control() || c == '#' || c == '@';
+        !text.is_empty() && !text.contains(is_odd)
+    };
+    for item in text.split(',').map(str::trim) {
+        let (name, host) = match item.split_once('@') {
+            Some((name, host)) if is_name(host) => (name, host),
+            Some(_) => return None,
+            None => (item, ""),
+        };
+        if !is_name(name) {
             return None;
         }
         is_absolute &= name.starts_with('/');
@@ -42,47 +47,69 @@ pub(crate) fn at_list(text: &str) -> Option<AtList> {
 /// Reads the argument of `-l`: names and values in order, blanks around them dropped, quotes keep commas together.
 ///
 /// # Errors
-/// A part that is no `name=value`; a combination that Torque refuses in one argument.
+/// A part that is no `name=value`; a combination that Torque refuses in one argument; a comma too many.
 pub(crate) fn resource_requests(text: &str) -> Result<Vec<(String, String)>, Failure> {
+    let illegal = || misuse("qsub: illegal -l value");
     if text.contains(",procs=") && text.contains("nodes=") {
-        return Err(misuse("qsub: illegal -l value"));
+        return Err(illegal());
     }
     let mut found = Vec::new();
-    for part in split_commas(text) {
-        let pair = part
-            .split_once('=')
-            .map(|(name, value)| (name.trim(), value.trim()));
-        let Some((name, value)) = pair.filter(|(name, _)| !name.is_empty()) else {
-            let text = format!("Cannot find an attr=value pair in comma separated value '{part}'");
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let end = rest.find(['=', ',']).unwrap_or(rest.len());
+        let name = rest[..end].trim_end();
+        if name.is_empty() {
+            return Err(illegal());
+        }
+        let Some(value) = rest[end..].strip_prefix('=') else {
+            let text = format!("Cannot find an attr=value pair in comma separated value '{rest}'");
             return Err(Failure::new(1, text));
         };
-        found.push((name.to_owned(), unquoted(value).to_owned()));
+        let value = split_commas(value).first().copied().unwrap_or("");
+        found.push((name.to_owned(), unquoted(value.trim()).to_owned()));
+        rest = &rest[end + 1 + value.len()..];
+        if let Some(behind) = rest.strip_prefix(',') {
+            rest = behind.trim_start();
+            if rest.is_empty() {
+                return Err(illegal());
+            }
+        }
     }
     Ok(found)
 }
 
-/// Reads the argument of `-v`: `NAME=value` up to the next comma, `NAME` with the value that the caller has; one that
-/// the caller has not is left out. (Torque makes a variable called `name` of it.)
+/// Reads the argument of `-v`: `NAME=value` up to the next comma, `NAME` with the value that the caller has, empty when
+/// the caller has none. `NAME=` in front of a comma is `NAME`, at the end it is an empty value, as in Torque. (Torque
+/// makes a variable called `name` of a last one that the caller has not, and eats the letter behind any other.) In PBS
+/// Pro's dialect quotes keep commas together.
 ///
 /// # Errors
 /// An element without a name.
 pub(crate) fn exported_variables(
     text: &str,
-    env: &Environment,
+    reading: &Reading<'_>,
 ) -> Result<Vec<(String, String)>, Failure> {
+    let elements = match reading.dialect {
+        Dialect::Torque => split_escaped(text),
+        Dialect::PbsPro => split_commas(text).into_iter().map(str::to_owned).collect(),
+    };
     let mut exports: Vec<(String, String)> = Vec::new();
-    for element in split_escaped(text) {
+    let count = elements.len();
+    for (at, element) in elements.into_iter().enumerate() {
         let (name, value) = match element.split_once('=') {
-            Some((name, value)) => (name, Some(value).filter(|value| !value.is_empty())),
+            Some((name, "")) if at + 1 < count => (name, None),
+            Some((name, value)) => (name, Some(value)),
+            // `-v A,` asks for A and nothing more.
+            None if element.is_empty() && at > 0 && at + 1 == count => continue,
             None => (element.as_str(), None),
         };
         if name.is_empty() {
             return Err(Failure::new(3, "invalid -v syntax"));
         }
-        // `NAME=` takes the caller's value, as in Torque; without one the variable is empty.
-        let inherited = || env.get(name).or(element.contains('=').then_some(""));
-        let Some(value) = value.or_else(inherited) else {
-            continue;
+        let value = value.or_else(|| reading.env.get(name)).unwrap_or("");
+        let value = match reading.dialect {
+            Dialect::Torque => value,
+            Dialect::PbsPro => unquoted(value),
         };
         match exports.iter_mut().find(|(key, _)| key == name) {
             Some(entry) => entry.1 = value.to_owned(),
@@ -139,6 +166,7 @@ pub(crate) fn unquoted(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::Environment;
 
     #[test]
     fn resources_are_split_at_commas_and_blanks_around_names_are_dropped() {
@@ -165,7 +193,20 @@ mod tests {
     fn a_resource_without_a_value_is_refused_in_the_words_of_torque() {
         let text = "Cannot find an attr=value pair in comma separated value 'walltime'";
         assert_eq!(resource_requests("walltime"), Err(Failure::new(1, text)));
-        assert_eq!(resource_requests("nodes=1,procs=2").unwrap_err().status, 2);
+        let rest = "Cannot find an attr=value pair in comma separated value 'walltime,mem=1gb'";
+        let refused = resource_requests("nodes=1, walltime,mem=1gb");
+        assert_eq!(refused, Err(Failure::new(1, rest)));
+        for bad in ["nodes=1,procs=2", "nodes=1,", ",nodes=1", "=1", " ,"] {
+            let refused = resource_requests(bad).unwrap_err();
+            assert_eq!(
+                (
+                    refused.status,
+                    refused.text.starts_with("[qsub: illegal -l value]")
+                ),
+                (2, true),
+                "{bad}"
+            );
+        }
     }
 
     #[test]
@@ -174,22 +215,32 @@ mod tests {
             ("A".into(), "from env, with comma".into()),
             ("B".into(), "b".into()),
         ]);
-        let check = |text: &str, expected: &str| {
-            let exports = exported_variables(text, &env).unwrap();
+        let reading = |dialect| Reading { env: &env, dialect };
+        let check_in = |dialect, text: &str, expected: &str| {
+            let exports = exported_variables(text, &reading(dialect)).unwrap();
             let shown: Vec<_> = exports.iter().map(|(n, v)| format!("{n}={v}")).collect();
             assert_eq!(shown.join(";"), expected, "{text}");
         };
+        let check = |text: &str, expected: &str| check_in(Dialect::Torque, text, expected);
         check("A,X=1", "A=from env, with comma;X=1");
-        check("UNSET,B", "B=b");
+        check("UNSET,B", "UNSET=;B=b");
+        check("B,UNSET", "B=b;UNSET=");
         check("B=,C=", "B=b;C=");
+        check("A,B=", "A=from env, with comma;B=");
+        check("B,", "B=b");
+        check("D='x,y'", "D='x;y'=");
+        check_in(Dialect::PbsPro, "D='x,y',B", "D=x,y;B=b");
         check("D=x,B", "D=x;B=b");
         check(r"D=x\,y", "D=x,y");
         check("D=1,D=2", "D=2");
         assert_eq!(
-            exported_variables("=1", &env),
+            exported_variables("=1", &reading(Dialect::Torque)),
             Err(Failure::new(3, "invalid -v syntax"))
         );
-        assert_eq!(exported_variables("A,,B", &env).unwrap_err().status, 3);
+        for bad in ["A,,B", ",A", ""] {
+            let refused = exported_variables(bad, &reading(Dialect::Torque));
+            assert_eq!(refused.unwrap_err().status, 3, "{bad}");
+        }
     }
 
     #[test]
@@ -205,5 +256,9 @@ mod tests {
         check("@", None);
         check("", None);
         check("bob@", None);
+        check("bob@a@b", None);
+        check("bob,", None);
+        check("#x", None);
+        check(" bob , carol ", Some((false, false)));
     }
 }

@@ -40,10 +40,14 @@ pub(crate) const OPTIONS: &[Opt] = &[
     ),
     Opt::flag('I', "Run the job interactively"),
     Opt::value('j', "oe|eo|n", "Join stdout and stderr in one file"),
-    Opt::value('J', "JOB", "Job for which a proxy job is submitted"),
+    Opt::value(
+        'J',
+        "X-Y[:Z]",
+        "Submit an array of jobs; with -P an id for the job",
+    ),
     Opt::value(
         'k',
-        "o|e|oe|n",
+        "o|e|oe|n[d]",
         "Keep output in the home folder under its default name",
     ),
     Opt::value('K', "SECONDS", "Time between SIGTERM and SIGKILL"),
@@ -62,6 +66,11 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::value('P', "USER[:GROUP]", "Submit for another user"),
     Opt::value('q', "[QUEUE][@SERVER]", "Submit to this queue"),
     Opt::value('r', "y|n", "Whether the job may be run again"),
+    Opt::value(
+        'R',
+        "o|e|oe",
+        "Remove these output files when the job has ended",
+    ),
     Opt::value('S', "PATH[@HOST][,...]", "Shell that reads the script"),
     Opt::value('t', "INDICES[%SLOTS]", "Submit an array of jobs"),
     Opt::value('T', "NAME", "Kind of prologue and epilogue"),

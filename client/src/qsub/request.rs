@@ -3,10 +3,13 @@
 use capstan_proto::wire::{Attribute, SubmitRequest, Variable};
 
 use crate::command::{Environment, Failure};
+use crate::torque_cfg::SiteFile;
 
 use super::draft::Draft;
-use super::options::{illegal, misuse};
+use super::options::illegal;
+use super::paths::{Origin, join, output_path};
 use super::script::Script;
+use super::whole::Surroundings;
 
 /// From where a job is submitted.
 #[derive(Clone, Debug)]
@@ -18,53 +21,21 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// The host as the site wants it known: `QSUBHOST` in its place, `HOST_NAME_SUFFIX` behind it.
+    pub(crate) fn named_by(mut self, site: &SiteFile) -> Self {
+        if let Some(host) = site.get("QSUBHOST") {
+            host.clone_into(&mut self.host);
+        }
+        if let Some(suffix) = site.get("HOST_NAME_SUFFIX") {
+            self.host.push_str(suffix);
+        }
+        self
+    }
+
     /// `path` seen from the current folder.
     pub(crate) fn absolute(&self, path: &str) -> String {
         join(&self.folder, path)
     }
-}
-
-/// Checks what can only be judged when all options are known.
-///
-/// # Errors
-/// Mixes of resources that Torque refuses, an idle limit without an array, an interactive job.
-pub(crate) fn check_whole(draft: &Draft, has_terminal: bool) -> Result<(), Failure> {
-    let asks = |name: &str| draft.resources.iter().any(|(key, _)| key == name);
-    let mixed = [("nodes", "size"), ("nodes", "ncpus"), ("size", "ncpus")];
-    if mixed.iter().any(|(one, other)| asks(one) && asks(other)) {
-        return Err(Failure::new(
-            4,
-            "qsub: Jobs may not mix -l nodes with -l size or -l ncpus",
-        ));
-    }
-    let is_array = draft.get("job_array_request").is_some();
-    if draft.get("idle_slot_limit").is_some() && !is_array {
-        let text = "qsub: the idle array slot limit (-i) can only be applied to array jobs (-t)";
-        return Err(Failure::new(4, text));
-    }
-    if draft.is_interactive && is_array {
-        return Err(Failure::new(
-            2,
-            "qsub: interactive job can not be job array.",
-        ));
-    }
-    if draft.is_interactive && !has_terminal {
-        let text = "qsub:\tstandard input and output must be a terminal for \n\tinteractive job submission";
-        return Err(Failure::new(1, text));
-    }
-    if draft.is_interactive {
-        return Err(Failure::new(
-            1,
-            "qsub: interactive jobs (-I) are not supported yet: submit a script instead",
-        ));
-    }
-    if draft.forwards_x11 {
-        return Err(Failure::new(
-            1,
-            "qsub: X11 forwarding (-X) is not supported yet: submit without it",
-        ));
-    }
-    Ok(())
 }
 
 /// Makes the request. `args` is the command line as typed.
@@ -74,10 +45,10 @@ pub(crate) fn check_whole(draft: &Draft, has_terminal: bool) -> Result<(), Failu
 pub(crate) fn build(
     mut draft: Draft,
     script: Script,
-    place: &Place,
-    env: &Environment,
+    around: &Surroundings<'_>,
     args: &[String],
 ) -> Result<SubmitRequest, Failure> {
+    let place = around.place;
     if draft.get("Job_Name").is_none() {
         let name = script.name()?.to_owned();
         draft.set("Job_Name", name);
@@ -96,19 +67,32 @@ pub(crate) fn build(
     };
     let origin = Origin {
         host: &place.host,
-        work_folder: &work_folder,
-        home: env.get("HOME"),
+        folder: &work_folder,
+        home: around.env.get("HOME"),
     };
     output_paths(&mut draft, &origin)?;
+    if around.site.get("QSUBSENDGROUPLIST").is_some()
+        && draft.get("group_list").is_none()
+        && let Some(group) = login_group()
+    {
+        draft.set("group_list", group);
+    }
     draft.set("submit_args", args.join(" "));
     draft.set("submit_host", place.host.clone());
     draft.set("init_work_dir", work_folder.clone());
+    if !draft.tasks.is_empty() {
+        let tasks = draft.tasks.join(" -L ");
+        draft.set("L_Request", tasks);
+    }
+    if let Some(job) = draft.proxy_job.take() {
+        draft.set("job_id", job);
+    }
 
     let folders = Folders {
         initial: initial_folder,
         work: work_folder,
     };
-    let variables = variables(&mut draft, folders, &place.host, env);
+    let variables = variables(&mut draft, folders, around);
     let attribute = |name: String, resource: String, value: String| Attribute {
         name,
         resource,
@@ -126,8 +110,13 @@ pub(crate) fn build(
         script: script.bytes,
         attributes: plain.chain(resources).collect(),
         variables,
-        destination: draft.destination,
+        destination: draft.destination.trim_start().to_owned(),
     })
+}
+
+fn login_group() -> Option<String> {
+    let group = nix::unistd::Group::from_gid(nix::unistd::getgid());
+    group.ok().flatten().map(|group| group.name)
 }
 
 struct Folders {
@@ -157,66 +146,10 @@ fn output_paths(draft: &mut Draft, origin: &Origin<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `[host:]path`; without a host this one, and the path seen from the work folder.
-fn output_path(typed: &str, origin: &Origin<'_>) -> Option<String> {
-    let typed = typed.trim();
-    let is_host = |text: &str| {
-        text.bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
-    };
-    match typed.split_once(':') {
-        Some(("", _)) | Some((_, "")) => None,
-        Some((host, _)) if is_host(host) => Some(typed.to_owned()),
-        _ if typed.is_empty() => None,
-        _ => Some(format!(
-            "{}:{}",
-            origin.host,
-            join(origin.work_folder, &origin.expanded(typed))
-        )),
-    }
-}
-
-/// Where output paths begin.
-struct Origin<'a> {
-    host: &'a str,
-    work_folder: &'a str,
-    home: Option<&'a str>,
-}
-
-impl Origin<'_> {
-    /// A path that begins with a variable known to be a folder, with the folder in its place. Torque would take
-    /// `$HOME/x` for a relative path and write to `/work/folder//home/alice/x`. Other variables are the node's.
-    fn expanded(&self, path: &str) -> String {
-        let folders = [
-            ("HOME", self.home),
-            ("PBS_O_HOME", self.home),
-            ("PBS_O_WORKDIR", Some(self.work_folder)),
-        ];
-        let rest = |name: &str| {
-            let rest = path.strip_prefix(&format!("${name}"));
-            let rest = rest.or_else(|| path.strip_prefix(&format!("${{{name}}}")));
-            rest.filter(|rest| rest.starts_with('/'))
-        };
-        let found = folders
-            .iter()
-            .find_map(|(name, folder)| Some((rest(name)?, (*folder)?)));
-        match found {
-            Some((rest, folder)) => format!("{}{rest}", folder.trim_end_matches('/')),
-            None => path.to_owned(),
-        }
-    }
-}
-
-fn join(folder: &str, path: &str) -> String {
-    match path.starts_with('/') {
-        true => path.to_owned(),
-        false => format!("{}/{path}", folder.trim_end_matches('/')),
-    }
-}
-
 /// `Variable_List`: what the client knows, `-v`, `-V`, then the place of submission. The server adds `PBS_O_QUEUE` in
 /// front and `PBS_O_SERVER` behind. The first of two with one name counts.
-fn variables(draft: &mut Draft, folders: Folders, host: &str, env: &Environment) -> Vec<Variable> {
+fn variables(draft: &mut Draft, folders: Folders, around: &Surroundings<'_>) -> Vec<Variable> {
+    let env: &Environment = around.env;
     const FROM_ENVIRONMENT: &[&str] = &["LOGNAME", "PATH", "MAIL", "SHELL", "TZ", "LANG"];
     let named = |name: &str, value: &str| Variable {
         name: name.to_owned(),
@@ -268,36 +201,10 @@ fn variables(draft: &mut Draft, folders: Folders, host: &str, env: &Environment)
         name: "PBS_O_WORKDIR".to_owned(),
         value: folders.work,
     });
-    list.push(named("PBS_O_HOST", host));
+    list.push(named("PBS_O_HOST", &around.place.host));
+    if around.site.get("QSUBSENDUID").is_some() {
+        let uid = nix::unistd::getuid().to_string();
+        list.push(named("PBS_O_UID", &uid));
+    }
     list
-}
-
-/// Checks the folders of `-d` and `-w`, which must exist here.
-///
-/// # Errors
-/// One of them is no folder.
-pub(crate) fn check_folders(
-    draft: &Draft,
-    place: &Place,
-    is_folder: impl Fn(&str) -> bool,
-) -> Result<(), Failure> {
-    let is_missing = |folder: &&String| !is_folder(&place.absolute(folder));
-    if draft
-        .initial_folder
-        .as_ref()
-        .is_some_and(|folder| is_missing(&folder))
-    {
-        return Err(misuse("qsub: illegal -d value"));
-    }
-    match draft.work_folder.as_ref().filter(is_missing) {
-        Some(folder) => {
-            let what =
-                format!("qsub: Requested working directory '{folder}' is not a valid directory");
-            Err(Failure::new(
-                3,
-                format!("{what}\nPlease specify a valid working directory."),
-            ))
-        }
-        None => Ok(()),
-    }
 }

@@ -6,14 +6,15 @@ use std::path::Path;
 
 use capstan_types::directives;
 
-use crate::command::{Environment, Failure};
+use crate::command::Failure;
 use crate::getopt;
 
-use super::draft::{Draft, job_name};
+use super::checks::job_name;
+use super::draft::{Draft, Reading};
 use super::options::{OPTIONS, misuse};
 
 /// How much is read at most. The server's own limit is far lower; this one keeps `qsub < /dev/zero` from eating the host.
-const BYTES_MAX: u64 = 64 << 20;
+pub(crate) const BYTES_MAX: u64 = 64 << 20;
 /// How far a script is looked at to tell text from a program.
 const BYTES_LOOKED_AT: usize = 50;
 
@@ -27,27 +28,41 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// Reads the script named by the operand; `-` or none is stdin.
+    /// Reads the script named by the operand; `-` or none is stdin, which may be anything.
     ///
     /// # Errors
     /// It is missing, no file, not readable, no text, or too large.
     pub(crate) fn load(operand: Option<&str>) -> Result<Self, Failure> {
         match operand {
-            None | Some("" | "-") => {
-                let bytes = without_carriage_returns(read(std::io::stdin().lock())?);
-                Self::checked(bytes, "STDIN")
-            }
+            None | Some("" | "-") => Ok(Self {
+                bytes: without_carriage_returns(read(std::io::stdin().lock())?),
+                default_name: "STDIN".to_owned(),
+            }),
             Some(path) => {
                 let bytes = read_file(path)?;
-                if bytes.windows(2).any(|pair| pair == b"\r\n") {
-                    return Err(Failure::new(
-                        1,
-                        "qsub:  script is written in DOS/Windows text format",
-                    ));
-                }
                 let name = path.rsplit('/').next().unwrap_or(path);
                 Self::checked(bytes, name)
             }
+        }
+    }
+
+    /// No script: an interactive job without one.
+    pub(crate) fn none() -> Self {
+        Self {
+            bytes: Vec::new(),
+            default_name: "STDIN".to_owned(),
+        }
+    }
+
+    /// The script that runs a command: `qsub -- COMMAND ARGUMENT…`. It is named after the command.
+    pub(crate) fn of_command(words: &[String]) -> Self {
+        let quoted = |word: &String| format!("'{}'", word.replace('\'', "'\\''"));
+        let line: Vec<String> = words.iter().map(quoted).collect();
+        let command = words.first().map_or("", String::as_str);
+        let name = command.rsplit('/').next().unwrap_or(command);
+        Self {
+            bytes: format!("exec {}\n", line.join(" ")).into_bytes(),
+            default_name: name.to_owned(),
         }
     }
 
@@ -56,6 +71,12 @@ impl Script {
             |byte: &u8| !byte.is_ascii_control() || byte.is_ascii_whitespace() || *byte == 0x0b;
         if !bytes.iter().take(BYTES_LOOKED_AT).all(is_text) {
             return Err(Failure::new(1, "qsub:  file must be an ascii script"));
+        }
+        if bytes.windows(2).any(|pair| pair == b"\r\n") {
+            return Err(Failure::new(
+                1,
+                "qsub:  script is written in DOS/Windows text format",
+            ));
         }
         Ok(Self {
             bytes,
@@ -71,23 +92,19 @@ impl Script {
         &self,
         prefix: &str,
         draft: &mut Draft,
-        env: &Environment,
+        reading: &Reading<'_>,
     ) -> Result<(), Failure> {
         if prefix.is_empty() {
             return Ok(());
         }
         let found = directives(&self.bytes, prefix).map_err(|bad| {
-            Failure::new(
-                1,
-                format!(
-                    "qsub: unmatched quote in line {} of the script: {}",
-                    bad.line, bad.error
-                ),
-            )
+            let at = bad.error.text.get(bad.error.at..);
+            let quote = at.and_then(|rest| rest.chars().next()).unwrap_or('"');
+            Failure::new(1, format!("qsub: unmatched {quote}"))
         })?;
         for directive in found {
             let parsed = getopt::parse("qsub", OPTIONS, &with_glued_equals(directive.arguments));
-            draft.apply(&parsed.items, env)?;
+            draft.apply(&parsed.items, reading)?;
         }
         Ok(())
     }
@@ -169,6 +186,8 @@ fn with_glued_equals(arguments: Vec<String>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::Environment;
+    use crate::dialect::Dialect;
 
     #[test]
     fn a_lone_equals_sign_joins_its_neighbours() {
@@ -200,6 +219,37 @@ mod tests {
     }
 
     #[test]
+    fn a_script_of_dos_is_refused_when_it_is_a_file() {
+        let refused = Script::checked(b"true\r\n".to_vec(), "dos.sh").unwrap_err();
+        let text = "qsub:  script is written in DOS/Windows text format";
+        assert_eq!(refused, Failure::new(1, text));
+    }
+
+    #[test]
+    fn a_command_becomes_a_script_that_runs_it() {
+        let words = ["/bin/echo", "it's", "a b", "$x"].map(str::to_owned);
+        let script = Script::of_command(&words);
+        assert_eq!(
+            String::from_utf8(script.bytes).unwrap(),
+            "exec '/bin/echo' 'it'\\''s' 'a b' '$x'\n"
+        );
+        assert_eq!(script.default_name, "echo");
+    }
+
+    #[test]
+    fn an_unmatched_quote_ends_it() {
+        let script = Script::checked(b"#PBS -N \"open\n".to_vec(), "x.sh").unwrap();
+        let env = Environment::default();
+        let reading = Reading {
+            env: &env,
+            dialect: Dialect::Torque,
+        };
+        let mut draft = Draft::default();
+        let refused = script.apply_directives("#PBS", &mut draft, &reading);
+        assert_eq!(refused, Err(Failure::new(1, "qsub: unmatched \"")));
+    }
+
+    #[test]
     fn directives_are_weaker_than_what_is_applied_later() {
         let script = Script::checked(
             b"#!/bin/sh\n#PBS\t-N\ttabbed\n#PBS -l nodes=1:ppn=2,walltime=60\ntrue\n".to_vec(),
@@ -207,13 +257,17 @@ mod tests {
         );
         let mut draft = Draft::default();
         let env = Environment::default();
+        let reading = Reading {
+            env: &env,
+            dialect: Dialect::Torque,
+        };
         script
             .unwrap()
-            .apply_directives("#PBS", &mut draft, &env)
+            .apply_directives("#PBS", &mut draft, &reading)
             .unwrap();
         let args = ["-l", "walltime=30", "-N", "typed"].map(str::to_owned);
         draft
-            .apply(&getopt::parse("qsub", OPTIONS, &args).items, &env)
+            .apply(&getopt::parse("qsub", OPTIONS, &args).items, &reading)
             .unwrap();
         assert_eq!(draft.get("Job_Name"), Some("typed"));
         let resources: Vec<_> = draft

@@ -1,7 +1,6 @@
 //! From a command line to a request, and what is refused on the way: texts and exit statuses are the recorded ones.
 
 use super::*;
-use crate::getopt;
 use proptest::prelude::*;
 
 fn environment() -> Environment {
@@ -28,21 +27,57 @@ fn place() -> Place {
     }
 }
 
-/// What becomes of `qsub ARGS` with this script in the operand's place.
-fn submit(script: &[u8], args: &[&str]) -> Result<capstan_proto::wire::SubmitRequest, Failure> {
-    let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+/// What becomes of `qsub ARGS` with this script in the operand's place, where the site says this.
+fn submit_at(
+    site: &str,
+    script: &[u8],
+    args: &[&str],
+) -> Result<capstan_proto::wire::SubmitRequest, Failure> {
     let env = environment();
-    let parsed = getopt::parse("qsub", OPTIONS, &args);
-    let mut draft = Draft::default();
-    let script = Script {
-        bytes: script.to_vec(),
-        default_name: "job.sh".to_owned(),
+    let dialect = Dialect::from_environment(&env).unwrap_or_default();
+    submit_in(&env, dialect, site, script, args)
+}
+
+fn submit_in(
+    env: &Environment,
+    dialect: Dialect,
+    site: &str,
+    script: &[u8],
+    args: &[&str],
+) -> Result<capstan_proto::wire::SubmitRequest, Failure> {
+    let call = Call {
+        program: "qsub",
+        args: args.iter().map(|&arg| arg.to_owned()).collect(),
+        env: env.clone(),
     };
-    script.apply_directives(parsed.value('C').unwrap_or("#PBS"), &mut draft, &env)?;
-    draft.apply(&parsed.items, &env)?;
-    request::check_whole(&draft, false)?;
-    request::check_folders(&draft, &place(), |folder| !folder.contains("nosuch"))?;
-    request::build(draft, script, &place(), &env, &args)
+    let parsed = call.parse(OPTIONS);
+    let site = SiteFile::parse(site);
+    let submission = Submission {
+        parsed: &parsed,
+        call: &call,
+        site: &site,
+        script: Script {
+            bytes: script.to_vec(),
+            default_name: "job.sh".to_owned(),
+        },
+        is_command: false,
+        added: Vec::new(),
+    };
+    let draft = submission.draft(dialect)?;
+    let place = place().named_by(&site);
+    let around = Surroundings {
+        place: &place,
+        env,
+        site: &site,
+        has_terminal: false,
+    };
+    whole::initial_folder(&draft, &place, &site)?;
+    whole::check(&draft, &around)?;
+    request::build(draft, submission.script, &around, &call.args)
+}
+
+fn submit(script: &[u8], args: &[&str]) -> Result<capstan_proto::wire::SubmitRequest, Failure> {
+    submit_at("", script, args)
 }
 
 fn attribute(request: &capstan_proto::wire::SubmitRequest, name: &str) -> String {
@@ -121,11 +156,8 @@ fn output_paths_become_absolute_and_name_the_host() {
     check(&["-o", "other:rel"], "Output_Path", "other:rel");
     check(&["-o", "/a:b"], "Output_Path", "hn1:/a:b");
     check(&["-w", "/tmp", "-e", "x"], "Error_Path", "hn1:/tmp/x");
-    check(
-        &["-d", "sub", "-e", "x"],
-        "Error_Path",
-        "hn1:/home/alice/sub/x",
-    );
+    check(&["-d", "/usr", "-e", "x"], "Error_Path", "hn1:/usr/x");
+    check(&["-e", "/tmp"], "Error_Path", "hn1:/tmp/");
     check(&["-j", "oe", "-o", "x"], "Error_Path", "hn1:/home/alice/x");
     check(&[], "Output_Path", "");
     check(&["-o", "$HOME/x"], "Output_Path", "hn1:/home/alice/x");
@@ -217,6 +249,10 @@ fn bad_values_are_refused_in_the_words_of_torque() {
         ('K', "x"),
         ('K', "0"),
         ('o', ""),
+        ('o', "a b"),
+        ('R', "x"),
+        ('l', "nodes=1,procs=2"),
+        ('l', "nodes=1,"),
     ] {
         check_refused(
             &[&format!("-{option}"), value],
@@ -225,6 +261,8 @@ fn bad_values_are_refused_in_the_words_of_torque() {
         );
     }
     check_refused(&["-r", "x"], 2, "[qsub: illegal -r value (y/n)]");
+    check_refused(&["-i", "x"], 2, "[qsub: illegal -i value 'x']");
+    check_refused(&["-P", "root"], 1, "qsub can not be run as root");
     check_refused(&["-x"], 2, "[qsub: '-x' invalid on non-interactive job]");
     check_refused(&["-X"], 2, "[qsub: DISPLAY not set]");
     check_refused(
@@ -250,6 +288,25 @@ fn bad_values_are_refused_in_the_words_of_torque() {
         &["-l", "nodes=1,ncpus=2"],
         4,
         "qsub: Jobs may not mix -l nodes with -l size or -l ncpus",
+    );
+    for (args, name) in [
+        (["-l", "nodes=1", "-l", "mppwidth=2"], "nodes"),
+        (["-l", "size=1", "-l", "mppwidth=2"], "size"),
+        (["-l", "ncpus=1", "-l", "mppwidth=2"], "ncpus"),
+    ] {
+        let text =
+            format!("qsub: Specifying -l {name} is incompatible with specifying -l mppwidth");
+        check_refused(&args, 4, &text);
+    }
+    check_refused(
+        &["-L", "tasks=1", "-l", "nodes=1"],
+        4,
+        "qsub: resource requests cannot combine -L with -l nodes, size, or mppwidth",
+    );
+    check_refused(
+        &["-L", "tasks=1", "-l", "mem=1gb"],
+        4,
+        "qsub: resource requests cannot combine -L with -l memory, gres, geometry, opsys, reqattr, hostlist, or proc count requests",
     );
     check_refused(
         &["-i", "3"],
@@ -289,6 +346,78 @@ usage: qsub [-a date_time] [-A account_string] [-b secs]
 }
 
 #[test]
+fn the_site_sets_defaults_that_options_override() {
+    let site = "DEFAULTCKPT periodic\nRERUNNABLEBYDEFAULT false\nFAULTTOLERANTBYDEFAULT true\nQSUBHOST login\n\
+        HOST_NAME_SUFFIX .example.org\nVALIDATEPATH false\nQSUBSENDUID true\n";
+    let request = submit_at(site, b"true\n", &["-o", "x", "-d", "/nosuchdir"]).unwrap();
+    let value = |name: &str| attribute(&request, name);
+    assert_eq!(value("Checkpoint"), "periodic");
+    assert_eq!(value("Rerunable"), "False");
+    assert_eq!(value("fault_tolerant"), "True");
+    assert_eq!(value("submit_host"), "login.example.org");
+    assert_eq!(value("Output_Path"), "login.example.org:/nosuchdir/x");
+    let uid = nix::unistd::getuid().to_string();
+    let sent = request.variables.iter().find(|v| v.name == "PBS_O_UID");
+    assert_eq!(sent.map(|v| v.value.as_str()), Some(uid.as_str()));
+    let request = submit_at(site, b"true\n", &["-c", "n", "-r", "y"]).unwrap();
+    assert_eq!(attribute(&request, "Checkpoint"), "n");
+    assert_eq!(attribute(&request, "Rerunable"), "True");
+}
+
+#[test]
+fn what_only_pbs_pro_knows_is_always_understood() {
+    check(&["-J", "0-9:3"], "job_array_request", "0,3,6,9");
+    check(&["-J", "1-4"], "job_array_request", "1-4");
+    check(&["-k", "oed"], "Keep_Files", "n");
+    check(&["-R", "oe"], "Remove_Files", "oe");
+    let select = "select=2:ncpus=8:ngpus=4:mem=32gb,place=scatter:excl";
+    check(
+        &[
+            "-l",
+            "select=2:ncpus=8:ngpus=4:mem=32gb",
+            "-l",
+            "place=scatter:excl",
+        ],
+        "Resource_List",
+        select,
+    );
+    check(&["-W", "block=true"], "block", "");
+}
+
+#[test]
+fn contradictions_are_settled_by_the_dialect() {
+    let env = environment();
+    let said = |dialect, args: &[&str], name: &str| {
+        attribute(
+            &submit_in(&env, dialect, "", b"true\n", args).unwrap(),
+            name,
+        )
+    };
+    use Dialect::{PbsPro, Torque};
+    assert_eq!(said(Torque, &["-P", "bob"], "proxy_user"), "bob");
+    assert_eq!(said(PbsPro, &["-P", "physics"], "Account_Name"), "physics");
+    assert_eq!(said(Torque, &["-W", "umask=33"], "umask"), "33");
+    assert_eq!(said(PbsPro, &["-W", "umask=33"], "umask"), "27");
+    assert_eq!(said(Torque, &["-f"], "fault_tolerant"), "True");
+    assert_eq!(said(PbsPro, &["-f"], "fault_tolerant"), "");
+    assert_eq!(
+        said(Torque, &["-P", "bob", "-J", "1-2"], "job_array_request"),
+        ""
+    );
+
+    let mut env = environment();
+    env.0.push(("PBS_DPREFIX".to_owned(), "#XX".to_owned()));
+    let name = |dialect, args: &[&str]| {
+        let script = b"#PBS -N pbsname\n#XX -N xxname\ntrue\n";
+        let request = submit_in(&env, dialect, "", script, args).unwrap();
+        attribute(&request, "Job_Name")
+    };
+    assert_eq!(name(Torque, &[]), "pbsname");
+    assert_eq!(name(PbsPro, &[]), "xxname");
+    assert_eq!(name(PbsPro, &["-C", "#PBS"]), "pbsname");
+}
+
+#[test]
 fn root_is_refused_in_the_words_of_torque() {
     let no = Refusal::new(Pbse::Baduser, "root user root not allowed");
     let root = refused(&no, "", true);
@@ -298,6 +427,27 @@ fn root_is_refused_in_the_words_of_torque() {
 }
 
 proptest! {
+    #[test]
+    fn any_bytes_as_a_script_are_read(script in proptest::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(matches!(submit(&script, &[]), Ok(_) | Err(_)));
+        let mut directive = b"#PBS ".to_vec();
+        directive.extend(script);
+        prop_assert!(matches!(submit(&directive, &[]), Ok(_) | Err(_)));
+    }
+
+    #[test]
+    fn what_is_printed_as_a_directive_is_read_as_it_was(words in proptest::collection::vec("[ -~]{0,12}", 1..6)) {
+        let quoted = |word: &String| match word.contains('\'') {
+            // Quotes do not nest: an apostrophe leaves them for a moment.
+            true => format!("'{}'", word.replace('\'', "'\\''")),
+            false => format!("'{word}'"),
+        };
+        let line = words.iter().map(quoted).collect::<Vec<_>>().join(" ");
+        let script = format!("#PBS {line}\ntrue\n");
+        let read = capstan_types::directives(script.as_bytes(), "#PBS").unwrap();
+        prop_assert_eq!(&read[0].arguments, &words);
+    }
+
     #[test]
     fn any_arguments_and_any_script_are_read(
         args in proptest::collection::vec("(-[a-zA-Z-]{0,3})?[\\PC]{0,12}", 0..6),
@@ -309,7 +459,7 @@ proptest! {
     }
 
     #[test]
-    fn any_argument_of_a_known_option_is_read(option in "[aAcdDeFiIjJkKlLmMNopPqrStTuvwW]", value in "[ -~]{0,20}") {
+    fn any_argument_of_a_known_option_is_read(option in "[aAcdDeFiIjJkKlLmMNopPqrRStTuvwWxX]", value in "[ -~]{0,20}") {
         let option = format!("-{option}");
         prop_assert!(matches!(submit(b"true\n", &[&option, &value]), Ok(_) | Err(_)));
     }
