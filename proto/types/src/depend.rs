@@ -43,6 +43,18 @@ impl Condition {
         }
     }
 
+    /// As in `depend = afterokarray:123[].server`.
+    #[must_use]
+    pub const fn name_of_array(self) -> &'static str {
+        self.of_array().0
+    }
+
+    /// As the array waited for shows it: `depend = beforeokarray:124.server`.
+    #[must_use]
+    pub const fn mirrored_of_array(self) -> &'static str {
+        self.of_array().1
+    }
+
     const fn of_array(self) -> (&'static str, &'static str) {
         match self {
             Self::After => ("afterstartarray", "beforestartarray"),

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use capstan_types::{AttemptId, JobId, JobPart, NodeName, Timestamp};
 
-use super::{Outcome, Reply};
+use super::{Outcome, Reply, array};
 use crate::{
-    Account, Change, Effect, Ended, Job, JobEvent, JobState, Node, Payload, Rejection, Settings,
-    State,
+    Account, Change, Effect, Ended, Holds, Job, JobEvent, JobState, Node, Payload, Rejection,
+    Settings, State,
 };
 
 pub(super) struct Draft {
@@ -38,6 +38,8 @@ pub(super) enum News {
     NeverRan,
     /// The server deleted it before it ever ran, because it could not.
     Aborted,
+    /// Of an array: what has become of its members is counted anew.
+    Counted,
 }
 
 impl Draft {
@@ -102,7 +104,11 @@ impl Draft {
     }
 
     pub(super) fn take_seq(&mut self) -> u64 {
-        let seq = self.state.next_seq();
+        let mut seq = self.state.next_seq();
+        // A manager may have set the number back to where jobs are still known.
+        while self.state.submission(seq).next().is_some() {
+            seq += 1;
+        }
         self.state.absorb(&Change::SetNextSeq(seq + 1));
         self.next_seq = Some(seq + 1);
         seq
@@ -113,6 +119,16 @@ impl Draft {
         self.state.absorb(&Change::SetNextAttempt(attempt.0 + 1));
         self.next_attempt = Some(attempt.0 + 1);
         attempt
+    }
+
+    pub(super) fn remove_node(&mut self, name: &NodeName) {
+        self.nodes.insert(name.clone());
+        self.state.absorb(&Change::RemoveNode(name.clone()));
+    }
+
+    pub(super) fn set_next_seq(&mut self, next: u64) {
+        self.state.absorb(&Change::SetNextSeq(next));
+        self.next_seq = Some(next);
     }
 
     pub(super) fn remove_job(&mut self, id: JobId) {
@@ -134,6 +150,9 @@ impl Draft {
     /// Keeps `job`, and its array's account of its members.
     pub(super) fn put(&mut self, mut job: Job) -> Result<Arc<Job>, Rejection> {
         job.changed = self.now;
+        if !matches!(job.state, JobState::Pending) {
+            job.holds = job.holds.without(Holds::SLOT);
+        }
         let id = job.id;
         let before = self.state.job(id).cloned();
         let after = Arc::new(job);
@@ -143,9 +162,16 @@ impl Draft {
             self.news.push((id, fate(&after, ended)));
         }
         if let JobPart::Member(index) = id.part {
-            self.count_member(index, before.as_ref(), &after)?;
+            array::count_member(self, index, before.as_ref(), &after)?;
         }
         Ok(after)
+    }
+
+    /// Keeps a member whose state and array do not change by it.
+    pub(super) fn put_alone(&mut self, mut job: Job) {
+        job.changed = self.now;
+        self.jobs.insert(job.id);
+        self.state.absorb(&Change::PutJob(Arc::new(job)));
     }
 
     pub(super) fn account(&mut self, job: &Arc<Job>, record: Account) {
@@ -171,36 +197,6 @@ impl Draft {
         };
         self.advance(array, JobEvent::Ended(ended))?;
         Ok(())
-    }
-
-    fn count_member(
-        &mut self,
-        index: u32,
-        before: Option<&Arc<Job>>,
-        after: &Job,
-    ) -> Result<(), Rejection> {
-        let Some(array) = self.state.job(JobId::array(after.id.seq)) else {
-            return Ok(());
-        };
-        let mut array = Job::clone(array);
-        let Some(members) = array.array.as_mut() else {
-            return Ok(());
-        };
-        members.waiting.remove(index);
-        let is_live = |job: &Arc<Job>| u32::from(!job.has_ended());
-        let is_running = |job: &Arc<Job>| u32::from(job.state.run().is_some());
-        let count = |sum: u32, new: u32, old: u32| (sum + new).saturating_sub(old);
-        let (was_live, was_running) = (before.map_or(0, is_live), before.map_or(0, is_running));
-        members.live = count(members.live, u32::from(!after.has_ended()), was_live);
-        let is_running = u32::from(after.state.run().is_some());
-        members.running = count(members.running, is_running, was_running);
-        if let JobState::Ended(ended) = &after.state {
-            let failed = ended.exit_status.filter(|status| *status != 0);
-            members.worst_exit = members.worst_exit.or(failed);
-        }
-        let is_placed_anew = after.run_count > before.map_or(0, |job| job.run_count);
-        array.run_count += u32::from(is_placed_anew);
-        self.end_array_if_done(array)
     }
 }
 

@@ -1,15 +1,14 @@
 //! `qsub`: what a job gets from its queue, what the limits say, whether any nodes could ever run it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use capstan_types::{
-    Condition, JobId, NodeSpec, QueueName, ResourceKind, ResourceList, Seconds, Size,
-};
+use capstan_types::{JobId, NodeSpec, QueueName, ResourceKind, Seconds, Size};
 
 use super::Reply;
-use super::dependants::verdict;
-use super::draft::{Draft, News};
+use super::asked;
+pub(super) use super::asked::fill_in;
+use super::dependencies::{self, Bonds};
+use super::draft::Draft;
 use crate::plan::feasible;
 use crate::{Account, ArrayState, Job, JobSpec, JobState, Queue, Rejection, Settings, Submission};
 
@@ -25,17 +24,21 @@ pub(super) fn submit(draft: &mut Draft, submission: &Submission) -> Result<(), R
     draft.require_holds(submission.holds, owner.uid, &owner.user)?;
 
     let mut spec = submission.spec.clone();
-    fill_in(&mut spec, &queue.resources_default)?;
+    limit_slots(&mut spec, &settings)?;
+    fill_in(&mut spec, queue.resources_default())?;
     check_queue_limits(&spec, queue)?;
-    feasible(&draft.state, &spec).map_err(Rejection::NeverFits)?;
-    let waits_for = open_dependencies(draft, &submission.depends)?;
-    accept(draft, submission, (spec, queue.name.clone(), waits_for))
+    if asked::is_checked(&spec) {
+        feasible(&draft.state, &spec).map_err(Rejection::NeverFits)?;
+    }
+    let bonds = dependencies::read(draft, None, &submission.depends, &submission.ties)?;
+    accept(draft, submission, (spec, queue.name.clone()), &bonds)
 }
 
 fn accept(
     draft: &mut Draft,
     submission: &Submission,
-    (spec, queue, waits_for): (JobSpec, QueueName, Vec<(Condition, JobId)>),
+    (spec, queue): (JobSpec, QueueName),
+    bonds: &Bonds,
 ) -> Result<(), Rejection> {
     let now = draft.now;
     let seq = draft.take_seq();
@@ -55,8 +58,8 @@ fn accept(
             .priority
             .clamp(*PRIORITY.start(), *PRIORITY.end()),
         holds: submission.holds,
-        waits_for,
-        ties: crate::Ties::default(),
+        waits_for: bonds.waits_for.clone(),
+        ties: bonds.ties.clone(),
         not_before: submission.not_before.filter(|time| *time > now),
         state: JobState::Pending,
         created: now,
@@ -73,7 +76,7 @@ fn accept(
     let job = draft.put(job)?;
     draft.account(&job, Account::Queued);
     draft.reply = Reply::Submitted(job.id);
-    Ok(())
+    dependencies::bind_others(draft, job.id, bonds)
 }
 
 fn wished_queue(submission: &Submission) -> QueueName {
@@ -84,13 +87,15 @@ fn wished_queue(submission: &Submission) -> QueueName {
 }
 
 fn find_queue<'a>(settings: &'a Settings, submission: &Submission) -> Result<&'a Queue, Rejection> {
-    let name = submission.queue.as_ref().unwrap_or(&settings.default_queue);
+    let name = submission.queue.clone();
+    let name = name.or_else(|| settings.default_queue());
+    let name = name.ok_or(Rejection::NoDefaultQueue)?;
     let queue = settings
         .queues
-        .get(name)
+        .get(&name)
         .ok_or_else(|| Rejection::UnknownQueue(name.clone()))?;
-    if !queue.is_enabled {
-        return Err(Rejection::QueueDisabled(name.clone()));
+    if !queue.is_enabled() {
+        return Err(Rejection::QueueDisabled(name));
     }
     Ok(queue)
 }
@@ -108,7 +113,7 @@ fn check_sizes(
         return Err(Rejection::ScriptTooLarge { bytes, max });
     }
     if let Some(array) = &submission.spec.array {
-        let (members, max) = (array.indices.len(), settings.array_members_max);
+        let (members, max) = (array.indices.len(), settings.max_job_array_size());
         if members > max || members == 0 {
             return Err(Rejection::ArrayTooLarge { members, max });
         }
@@ -120,81 +125,24 @@ fn check_sizes(
     Ok(())
 }
 
-/// The three ways to say how much of which nodes; a default for one is not added where another was asked for.
-const SHAPES: [&str; 3] = ["nodes", "ncpus", "procs"];
-
-/// Adds the queue's defaults and makes of it all what placement reads. Asking for nothing is asking for a slot.
-pub(super) fn fill_in(spec: &mut JobSpec, defaults: &ResourceList) -> Result<(), Rejection> {
-    spec.defaulted.clear();
-    let asked =
-        |resources: &ResourceList| SHAPES.iter().any(|shape| resources.get(shape).is_some());
-    let has_shape = asked(&spec.resources);
-    let had_nodes = spec.resources.get("nodes").is_some();
-    let mut resources = ResourceList::default();
-    for (name, value) in spec.resources.iter().filter(|(name, _)| *name != "nodect") {
-        put(&mut resources, name, value)?;
-        if name == "nodes" {
-            put_node_count(&mut resources)?;
-        }
-    }
-    for (name, value) in defaults.iter().filter(|(name, _)| *name != "nodect") {
-        let is_other_shape = has_shape && SHAPES.contains(&name);
-        if resources.get(name).is_none() && !is_other_shape {
-            put(&mut resources, name, value)?;
-            spec.defaulted.push(name.into());
-        }
-    }
-    if !asked(&resources) {
-        put(&mut resources, "nodes", "1")?;
-        spec.defaulted.push("nodes".into());
-    }
-    if !had_nodes {
-        put_node_count(&mut resources)?;
-    }
-    spec.loose_slots = None;
-    spec.nodes = match (
-        resources.get("nodes"),
-        resources.count("ncpus"),
-        resources.count("procs"),
-    ) {
-        (Some(nodes), _, _) => Some(parse(nodes)?),
-        (None, None, Some(procs)) => {
-            spec.loose_slots = Some(procs.max(1));
-            None
-        }
-        (None, Some(ncpus), _) => Some(parse(&format!("1:ppn={}", ncpus.max(1)))?),
-        (None, None, None) => Some(parse("1")?),
+/// `max_slot_limit`: an array may not name a higher limit, and gets this one when it names none.
+fn limit_slots(spec: &mut JobSpec, settings: &Settings) -> Result<(), Rejection> {
+    let (Some(max), Some(request)) = (settings.max_slot_limit(), spec.array.as_mut()) else {
+        return Ok(());
     };
-    spec.memory_bytes = resources
-        .size("mem")
-        .map(Size::bytes)
-        .filter(|bytes| *bytes > 0);
-    spec.resources = resources;
-    Ok(())
-}
-
-/// `nodect`, as Torque derives it: the nodes of `nodes=`, else 1.
-fn put_node_count(resources: &mut ResourceList) -> Result<(), Rejection> {
-    let count = match resources.get("nodes") {
-        Some(nodes) => parse(nodes)?.node_count(),
-        None => 1,
-    };
-    put(resources, "nodect", &count.to_string())
-}
-
-/// Values were checked where they came in; one that is refused here all the same can never be met.
-fn put(resources: &mut ResourceList, name: &str, value: &str) -> Result<(), Rejection> {
-    let set = resources.set(name, value);
-    set.map_err(|error| Rejection::NeverFits(format!("{name}: {error}").into()))
-}
-
-fn parse(nodes: &str) -> Result<NodeSpec, Rejection> {
-    NodeSpec::parse(nodes).map_err(|error| Rejection::NeverFits(format!("nodes: {error}").into()))
+    match request.slot_limit {
+        Some(limit) if limit > max => Err(Rejection::SlotLimitTooHigh { limit, max }),
+        Some(_) => Ok(()),
+        None => {
+            request.slot_limit = Some(max);
+            Ok(())
+        }
+    }
 }
 
 /// `resources_max`: a job that does not ask for a limited resource passes, as in Torque.
 pub(super) fn check_queue_limits(spec: &JobSpec, queue: &Queue) -> Result<(), Rejection> {
-    for (resource, limit) in queue.resources_max.iter() {
+    for (resource, limit) in queue.resources_max().iter() {
         let Some(asked) = spec.resources.get(resource) else {
             continue;
         };
@@ -228,25 +176,4 @@ pub(super) fn is_over(resource: &str, asked: &str, limit: &str) -> bool {
         (Some(asked), Some(limit)) => asked > limit,
         (None, _) | (_, None) => false,
     }
-}
-
-/// The conditions that are not met yet. Torque refuses those that are met already and waits for ever for those that
-/// cannot be; people expect the opposite (recorded session H03).
-pub(super) fn open_dependencies(
-    draft: &Draft,
-    depends: &[(Condition, JobId)],
-) -> Result<Vec<(Condition, JobId)>, Rejection> {
-    let mut open = Vec::new();
-    for &(condition, on) in depends.iter().collect::<BTreeSet<_>>() {
-        let bad = Rejection::BadDependency(condition, on);
-        let Some(parent) = draft.state.resolve(on) else {
-            return Err(bad);
-        };
-        match News::of(&parent).and_then(|news| verdict(condition, news)) {
-            Some(true) => {}
-            Some(false) => return Err(bad),
-            None => open.push((condition, on)),
-        }
-    }
-    Ok(open)
 }

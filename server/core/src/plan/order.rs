@@ -46,19 +46,23 @@ pub(super) fn line_up(state: &State, now: Timestamp) -> Line<'_> {
 }
 
 /// The priority of its queue, or why the job is not in line.
-fn stands_aside(job: &Job, settings: Option<&Settings>, now: Timestamp) -> Result<i32, Reason> {
+fn stands_aside(job: &Job, settings: Option<&Settings>, now: Timestamp) -> Result<i64, Reason> {
     if !job.holds.is_empty() {
         return Err(Reason::Held(job.effective_holds()));
     }
     if let Some((_, on)) = job.waits_for.first() {
         return Err(Reason::DependsOn(*on));
     }
+    if job.ties.hold() {
+        let awaited = job.ties.awaited().next();
+        return Err(awaited.map_or(Reason::Held(job.effective_holds()), Reason::DependsOn));
+    }
     if let Some(time) = job.not_before.filter(|time| *time > now) {
         return Err(Reason::WaitingUntil(time));
     }
     // A queue that is gone from the settings starts nothing, and its jobs say so.
     match settings.and_then(|settings| settings.queues.get(&job.queue)) {
-        Some(queue) if queue.is_started => Ok(queue.priority),
+        Some(queue) if queue.is_started() => Ok(queue.priority()),
         Some(_) | None => Err(Reason::QueueStopped(job.queue.clone())),
     }
 }

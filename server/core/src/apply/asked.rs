@@ -1,0 +1,199 @@
+//! What a job asks for when its queue's defaults are added, as `Resource_List.*` shows it and as placement reads it.
+//!
+//! Order as recorded (sessions B08, C02, D01): what was typed, `nodect` if nodes were typed, defaults, `nodect` if nodes
+//! came with them. A job that asks for nothing shows nothing, and gets a slot.
+
+use capstan_types::{
+    Arrangement, Chunk, NodeSpec, ParseError, Place, ResourceList, Select, SelectTotals, Size,
+};
+
+use crate::{JobSpec, Rejection};
+
+/// The ways to say how much of which nodes; a default for one is not added where another was asked for.
+const SHAPES: [&str; 5] = ["nodes", "ncpus", "procs", "size", "select"];
+
+/// What follows from the rest and is never asked for.
+const DERIVED: [&str; 2] = ["nodect", "procct"];
+
+/// Adds the queue's defaults and makes of it all what placement reads.
+pub(super) fn fill_in(spec: &mut JobSpec, defaults: &ResourceList) -> Result<(), Rejection> {
+    spec.defaulted.clear();
+    let asked =
+        |resources: &ResourceList| SHAPES.iter().any(|shape| resources.get(shape).is_some());
+    let has_shape = asked(&spec.resources);
+    let mut resources = ResourceList::default();
+    for (name, value) in spec
+        .resources
+        .iter()
+        .filter(|(name, _)| !DERIVED.contains(name))
+    {
+        put(&mut resources, name, value)?;
+    }
+    let has_nodes = resources.get("nodes").is_some();
+    if has_nodes {
+        put_node_count(&mut resources)?;
+    }
+    for (name, value) in defaults.iter().filter(|(name, _)| !DERIVED.contains(name)) {
+        let is_other_shape = has_shape && SHAPES.contains(&name);
+        if resources.get(name).is_none() && !is_other_shape {
+            put(&mut resources, name, value)?;
+            spec.defaulted.push(name.into());
+        }
+    }
+    if !has_nodes && resources.get("nodes").is_some() {
+        put_node_count(&mut resources)?;
+    }
+    spec.resources = resources;
+    shape(spec)
+}
+
+/// Makes what placement reads.
+fn shape(spec: &mut JobSpec) -> Result<(), Rejection> {
+    let resources = &spec.resources;
+    spec.loose_slots = None;
+    spec.memory_bytes = resources
+        .size("mem")
+        .map(Size::bytes)
+        .filter(|bytes| *bytes > 0);
+    if let Some(select) = &spec.select {
+        spec.nodes = Some(select.as_nodes());
+        // Each chunk says for itself how much memory it wants.
+        spec.memory_bytes = None;
+        let select = select.clone();
+        return show_chunks(spec, &select);
+    }
+    let cards = loose_cards(resources);
+    let slots = resources.count("ncpus").or(resources.count("procs"));
+    let nodes = match (resources.get("nodes"), resources.count("procs"), slots) {
+        (Some(nodes), _, _) => parse(nodes)?,
+        (None, Some(procs), _) if cards == 0 => {
+            spec.loose_slots = Some(procs.max(1));
+            spec.nodes = None;
+            return Ok(());
+        }
+        (None, _, Some(slots)) => on_host(resources, slots)?,
+        (None, _, None) => on_host(resources, 1)?,
+    };
+    let has_own_cards = nodes.chunks.iter().any(|chunk| chunk.gpus > 0);
+    spec.nodes = Some(match cards {
+        0 => nodes,
+        _ if has_own_cards => nodes,
+        gpus => {
+            let chunks = nodes.chunks.into_iter();
+            NodeSpec::of(chunks.map(|chunk| Chunk { gpus, ..chunk }).collect())
+        }
+    });
+    Ok(())
+}
+
+/// `ncpus=` and the like are slots of one node: of the one named by `host=`, if it is.
+fn on_host(resources: &ResourceList, slots: u32) -> Result<NodeSpec, Rejection> {
+    let target = resources.get("host").unwrap_or("1");
+    parse(&format!("{target}:ppn={}", slots.max(1)))
+}
+
+/// Cards of `-l gpus=N`, which Torque shows as `gres = gpus:N` and forgets; here each node of the job gets so many.
+fn loose_cards(resources: &ResourceList) -> u32 {
+    let gres = resources.get("gres").unwrap_or_default();
+    let mut items = gres.split([',', '+', '%']);
+    let count = items.find_map(|item| match item.trim().split_once([':', '=']) {
+        Some(("gpus", count)) => count.parse().ok(),
+        Some(_) | None => (item.trim() == "gpus").then_some(1),
+    });
+    count
+        .filter(|count| *count <= NodeSpec::COUNT_MAX)
+        .unwrap_or(0)
+}
+
+/// What PBS Pro derives from chunks, in its order: by name.
+fn show_chunks(spec: &mut JobSpec, select: &Select) -> Result<(), Rejection> {
+    let SelectTotals {
+        chunks,
+        ncpus,
+        ngpus,
+        memory_bytes,
+        mpiprocs,
+    } = select.totals();
+    let place = spec.placing.get_or_insert_with(Place::default);
+    let derived = [
+        ("mem", memory_bytes.map(size)),
+        ("mpiprocs", mpiprocs.map(|count| count.to_string())),
+        ("ncpus", Some(ncpus.to_string())),
+        ("ngpus", ngpus.map(|count| count.to_string())),
+        ("nodect", Some(chunks.to_string())),
+        ("place", Some(place.to_string())),
+        ("select", Some(select.to_string())),
+    ];
+    let mut values: Vec<(String, String)> = Vec::new();
+    for (name, value) in spec.resources.iter() {
+        if !derived.iter().any(|(own, _)| *own == name) {
+            values.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    for (name, value) in derived {
+        values.extend(value.map(|value| (name.to_owned(), value)));
+    }
+    values.sort();
+    let mut resources = ResourceList::default();
+    for (name, value) in &values {
+        put(&mut resources, name, value)?;
+    }
+    spec.resources = resources;
+    Ok(())
+}
+
+/// A size in the largest unit that it is a whole number of.
+fn size(bytes: u64) -> String {
+    let units = [(30, "gb"), (20, "mb"), (10, "kb")];
+    let whole = units
+        .into_iter()
+        .find(|(bits, _)| bytes > 0 && bytes.trailing_zeros() >= *bits);
+    match whole {
+        Some((bits, unit)) => format!("{}{unit}", bytes >> bits),
+        None => format!("{bytes}b"),
+    }
+}
+
+/// `nodect`, as Torque derives it.
+fn put_node_count(resources: &mut ResourceList) -> Result<(), Rejection> {
+    let count = match resources.get("nodes") {
+        Some(nodes) => parse(nodes)?.node_count(),
+        None => 1,
+    };
+    put(resources, "nodect", &count.to_string())
+}
+
+/// Whether the nodes that it asks for must exist, as far as is known: those of `nodes=`, cards, and chunks. Slots
+/// (`procs=`, `ncpus=`) and memory are not checked, as in Torque: they may come with the next node.
+pub(super) fn is_checked(spec: &JobSpec) -> bool {
+    let has_cards = spec
+        .nodes
+        .as_ref()
+        .is_some_and(|nodes| nodes.card_count() > 0);
+    has_cards || spec.select.is_some() || spec.resources.get("nodes").is_some()
+}
+
+/// Values were checked where they came in; one that is refused here all the same can never be met.
+fn put(resources: &mut ResourceList, name: &str, value: &str) -> Result<(), Rejection> {
+    let set = resources.set(name, value);
+    set.map_err(|error| never(name, &error))
+}
+
+fn parse(nodes: &str) -> Result<NodeSpec, Rejection> {
+    NodeSpec::parse(nodes).map_err(|error| never("nodes", &error))
+}
+
+fn never(name: &str, error: &ParseError) -> Rejection {
+    Rejection::NeverFits(format!("{name}: {error}").into())
+}
+
+/// Whether several chunks may be on one node.
+pub(crate) fn arrangement(spec: &JobSpec) -> Arrangement {
+    let placing = spec.placing.as_ref();
+    match placing.map(|place| (place.arrangement, place.group.as_deref())) {
+        // All of one host: there is but one way.
+        Some((Arrangement::Free, Some("host" | "vnode"))) => Arrangement::Pack,
+        Some((arrangement, _)) => arrangement,
+        None => Arrangement::Scatter,
+    }
+}

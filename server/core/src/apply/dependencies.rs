@@ -1,0 +1,317 @@
+//! `-W depend`: what of it is open, what is met already, what can never be, and what it means for the jobs it names.
+//!
+//! A condition on a job that has ended is met or refused here. Torque refuses those that are met already and waits for
+//! ever for those that cannot be; people expect the opposite (recorded session H03).
+
+use std::collections::BTreeSet;
+
+use capstan_types::{Condition, JobId, JobPart};
+
+use super::dependants::{members_verdict, verdict};
+use super::draft::{Draft, News};
+use crate::{Job, MembersWait, Rejection, Submission, Sync, Tie, Ties};
+
+/// Most jobs that are looked at for a circle. Who builds more than this must wait for some of them to end.
+const CIRCLE_JOBS_MAX: usize = 100_000;
+
+/// What a job will wait for, and what others will for its sake.
+pub(super) struct Bonds {
+    pub(super) waits_for: Vec<(Condition, JobId)>,
+    pub(super) ties: Ties,
+    /// Jobs that will wait for this one.
+    before: Vec<(Condition, JobId)>,
+}
+
+/// Reads a request for job `own` (not there yet, for a new one). Nothing is changed yet.
+pub(super) fn read(
+    draft: &Draft,
+    own: Option<JobId>,
+    depends: &[(Condition, JobId)],
+    ties: &[Tie],
+) -> Result<Bonds, Rejection> {
+    let mut bonds = Bonds {
+        waits_for: open_dependencies(draft, depends)?,
+        ties: Ties {
+            since: draft.now,
+            ..Ties::default()
+        },
+        before: Vec::new(),
+    };
+    for tie in ties {
+        read_tie(draft, own, tie, &mut bonds)?;
+    }
+    refuse_circles(draft, own, &bonds)?;
+    Ok(bonds)
+}
+
+/// The conditions that are not met yet, each once, in the order given.
+pub(super) fn open_dependencies(
+    draft: &Draft,
+    depends: &[(Condition, JobId)],
+) -> Result<Vec<(Condition, JobId)>, Rejection> {
+    let mut open = Vec::new();
+    let mut seen = BTreeSet::new();
+    for &(condition, on) in depends {
+        if !seen.insert((condition, on)) {
+            continue;
+        }
+        let bad = Rejection::BadDependency(condition, on);
+        let Some(parent) = draft.state.resolve(on) else {
+            return Err(bad);
+        };
+        match News::of(&parent).and_then(|news| verdict(condition, news)) {
+            Some(true) => {}
+            Some(false) => return Err(bad),
+            None => open.push((condition, on)),
+        }
+    }
+    Ok(open)
+}
+
+fn read_tie(
+    draft: &Draft,
+    own: Option<JobId>,
+    tie: &Tie,
+    bonds: &mut Bonds,
+) -> Result<(), Rejection> {
+    match *tie {
+        Tie::On(count) => bonds.ties.on = count,
+        Tie::Members(wait) => {
+            let bad = Rejection::BadDependency(wait.condition, wait.array);
+            let Some(array) = draft.state.job(wait.array) else {
+                return Err(bad);
+            };
+            match members_verdict(array, wait) {
+                Some(true) => {}
+                Some(false) => return Err(bad),
+                None if bonds.ties.members.contains(&wait) => {}
+                None => bonds.ties.members.push(wait),
+            }
+        }
+        Tie::Before(condition, target) => {
+            let job = draft.state.resolve(target);
+            let is_waiting = job.is_some_and(|job| is_untouched(&job));
+            if !is_waiting || own == Some(target) {
+                return Err(Rejection::BadDependency(condition, target));
+            }
+            if !bonds.before.contains(&(condition, target)) {
+                bonds.before.push((condition, target));
+            }
+        }
+        Tie::SyncCount(wanted) => {
+            let joined = joined(draft, own);
+            bonds.ties.sync = (wanted > 0).then_some(Sync::Count { wanted, joined });
+        }
+        Tie::SyncWith(master) => {
+            let job = draft.state.job(master);
+            let is_open = job.is_some_and(|job| {
+                is_untouched(job) && matches!(job.ties.sync, Some(Sync::Count { .. }))
+            });
+            if !is_open || own == Some(master) {
+                return Err(Rejection::BadDependency(Condition::After, master));
+            }
+            bonds.ties.sync = Some(Sync::With(master));
+        }
+    }
+    Ok(())
+}
+
+/// Whether nothing of it has run yet, so that it can still be made to wait.
+fn is_untouched(job: &Job) -> bool {
+    let has_members_running = job.array.as_ref().is_some_and(|array| array.running > 0);
+    matches!(job.state, crate::JobState::Pending) && !has_members_running
+}
+
+/// Those that joined the set of `own` before its count was altered.
+fn joined(draft: &Draft, own: Option<JobId>) -> Vec<JobId> {
+    let job = own.and_then(|own| draft.state.job(own));
+    match job.map(|job| &job.ties.sync) {
+        Some(Some(Sync::Count { joined, .. })) => joined.clone(),
+        Some(Some(Sync::With(_)) | None) | None => Vec::new(),
+    }
+}
+
+/// Refuses what would make a job wait for itself, through however many others.
+fn refuse_circles(draft: &Draft, own: Option<JobId>, bonds: &Bonds) -> Result<(), Rejection> {
+    let goals: Vec<JobId> = bonds
+        .before
+        .iter()
+        .map(|(_, target)| *target)
+        .chain(own)
+        .collect();
+    if goals.is_empty() {
+        return Ok(()); // Nobody waits for a job that is not there yet.
+    }
+    let first = bonds.waits_for.iter().map(|(_, on)| *on);
+    let mut ahead: Vec<JobId> = first.chain(bonds.ties.awaited()).collect();
+    let mut seen: BTreeSet<JobId> = ahead.iter().copied().collect();
+    let condition = bonds.waits_for.first().map(|(condition, _)| *condition);
+    while let Some(id) = ahead.pop() {
+        if seen.len() > CIRCLE_JOBS_MAX || goals.iter().any(|goal| concerns(id, *goal)) {
+            let condition = condition.unwrap_or(Condition::After);
+            return Err(Rejection::BadDependency(condition, id));
+        }
+        for next in waits_of(draft, id) {
+            if seen.insert(next) {
+                ahead.push(next);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether what holds one of them holds the other: equal, or an array and a member of it.
+fn concerns(one: JobId, other: JobId) -> bool {
+    let is_array = |id: JobId| id.part == JobPart::Array;
+    one == other || (one.seq == other.seq && (is_array(one) || is_array(other)))
+}
+
+/// What `id` waits for; for an array also what its members with a record do.
+fn waits_of(draft: &Draft, id: JobId) -> Vec<JobId> {
+    let job = draft.state.resolve(id).into_iter();
+    let is_array = id.part == JobPart::Array;
+    let members = draft.state.submission(id.seq).filter(|_| is_array).cloned();
+    let jobs = job.chain(members).filter(|job| !job.has_ended());
+    jobs.flat_map(|job| job.awaited().collect::<Vec<_>>())
+        .collect()
+}
+
+/// Makes the others wait that `bonds` names, and completes the set that `id` joins. `id` is stored already.
+pub(super) fn bind_others(draft: &mut Draft, id: JobId, bonds: &Bonds) -> Result<(), Rejection> {
+    for &(condition, target) in &bonds.before {
+        let mut job = Job::clone(&*draft.job(target)?);
+        if job.waits_for.contains(&(condition, id)) {
+            continue;
+        }
+        job.waits_for.push((condition, id));
+        job.ties.on = job.ties.on.saturating_sub(1);
+        job.eligible = None;
+        draft.put(job)?;
+    }
+    match bonds.ties.sync {
+        Some(Sync::With(master)) => join(draft, master, id),
+        Some(Sync::Count { .. }) => complete_set(draft, id),
+        None => Ok(()),
+    }
+}
+
+fn join(draft: &mut Draft, master: JobId, id: JobId) -> Result<(), Rejection> {
+    let mut job = Job::clone(&*draft.job(master)?);
+    if let Some(Sync::Count { joined, .. }) = &mut job.ties.sync
+        && !joined.contains(&id)
+    {
+        joined.push(id);
+        draft.put(job)?;
+    }
+    complete_set(draft, master)
+}
+
+/// Lets all jobs of the set go, once it is complete.
+fn complete_set(draft: &mut Draft, master: JobId) -> Result<(), Rejection> {
+    let job = draft.job(master)?;
+    let Some(Sync::Count { wanted, joined }) = &job.ties.sync else {
+        return Ok(());
+    };
+    if joined.len() < *wanted as usize {
+        return Ok(());
+    }
+    for id in std::iter::once(master).chain(joined.iter().copied()) {
+        let Some(member) = draft.state.resolve(id).filter(|job| !job.has_ended()) else {
+            continue;
+        };
+        let mut member = Job::clone(&member);
+        member.ties.sync = None;
+        if member.is_eligible(draft.now) {
+            member.eligible = Some(draft.now);
+        }
+        draft.put(member)?;
+    }
+    Ok(())
+}
+
+/// Replaces what the waiting job `job` waits for (`qalter -W depend`); jobs that wait for it go on doing so. When it is
+/// stored, [`bind_again`] does the rest.
+///
+/// # Errors
+/// As at submission, and what would make it wait for itself.
+pub(super) fn retie(draft: &Draft, job: &mut Job, wish: &Submission) -> Result<(), Rejection> {
+    let bonds = read(draft, Some(job.id), &wish.depends, &wish.ties)?;
+    job.waits_for = bonds.waits_for;
+    job.ties = bonds.ties;
+    Ok(())
+}
+
+/// Makes the others wait that a new `depend` of the job `id` names.
+pub(super) fn bind_again(draft: &mut Draft, id: JobId, wish: &Submission) -> Result<(), Rejection> {
+    let bonds = read(draft, Some(id), &[], &wish.ties)?;
+    bind_others(draft, id, &bonds)
+}
+
+/// What `depend` shows of `job`: what it waits for and, mirrored, who waits for it, in the order in which that came to
+/// be: `beforeok:344.hn1,afterok:342.hn1`. Empty when there is nothing. An ended job shows what it still waited for.
+#[must_use]
+pub fn shown(state: &crate::State, job: &Job) -> String {
+    let server = state.settings().map(|settings| settings.server.clone());
+    let name = |id: JobId| match &server {
+        Some(server) => id.on(server),
+        None => id.to_string(),
+    };
+    // (when, entry's word, job or number); a word that comes again at once is not repeated.
+    let mut entries: Vec<(capstan_types::Timestamp, &'static str, String)> = Vec::new();
+    let since = job.ties.since;
+    for (condition, on) in &job.waits_for {
+        entries.push((since, condition.name(), name(*on)));
+    }
+    for MembersWait {
+        condition,
+        array,
+        count,
+    } in &job.ties.members
+    {
+        let count = count.map_or_else(String::new, |count| format!("[{count}]"));
+        entries.push((since, condition.name_of_array(), name(*array) + &count));
+    }
+    if job.ties.on > 0 {
+        entries.push((since, "on", job.ties.on.to_string()));
+    }
+    match &job.ties.sync {
+        Some(Sync::Count { wanted, joined }) => {
+            let joined = joined.iter().map(|id| format!(":{}", name(*id)));
+            entries.push((
+                since,
+                "synccount",
+                format!("{wanted}{}", joined.collect::<String>()),
+            ));
+        }
+        Some(Sync::With(master)) => entries.push((since, "syncwith", name(*master))),
+        None => {}
+    }
+    let mut waiting: Vec<JobId> = state.dependants(job.id).collect();
+    waiting.dedup();
+    for child in waiting.iter().filter_map(|id| state.job(*id)) {
+        for (condition, _) in child.waits_for.iter().filter(|(_, on)| *on == job.id) {
+            entries.push((child.ties.since, condition.mirrored(), name(child.id)));
+        }
+        for wait in child
+            .ties
+            .members
+            .iter()
+            .filter(|wait| wait.array == job.id)
+        {
+            let word = wait.condition.mirrored_of_array();
+            entries.push((child.ties.since, word, name(child.id)));
+        }
+    }
+    entries.sort_by_key(|(since, _, _)| *since);
+    let mut text = String::new();
+    let mut last = "";
+    for (_, word, value) in entries {
+        if word != last {
+            let comma = if text.is_empty() { "" } else { "," };
+            text.extend([comma, word]);
+            last = word;
+        }
+        text.extend([":", &*value]);
+    }
+    text
+}
