@@ -171,6 +171,7 @@ impl Server {
         // Agents first: when the socket is there, everything is.
         let agents = serve_agents(agents, links, stopping.clone());
         run.write_agents_addr(agents_addr)?;
+        run.write_names(core.server.as_str(), &settings.host)?;
         let people = serve_people(run.listen()?, door, request_max, stopping.clone());
         tracing::info!(server = %core.server, socket = %run.socket().display(), agents = %agents_addr, "ready");
         Ok(Self {

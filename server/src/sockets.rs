@@ -15,6 +15,10 @@ use tokio::net::{TcpListener, UnixListener};
 const LOCK: &str = "server.lock";
 const SOCKET: &str = "server.sock";
 const AGENTS_ADDR: &str = "agents.addr";
+/// How this server is called; stays when the server ends, so that commands can say which one does not answer.
+const SERVER_NAME: &str = "server_name";
+/// How callers on this host are known; commands put it where Torque's put the submitting host.
+const HOST_NAME: &str = "host_name";
 
 /// A killed server may hold its locks and files for a moment after its parent knows of its end: so long, and asking
 /// so often, does the next one wait before it takes the folder for somebody else's.
@@ -122,9 +126,24 @@ impl RunFolder {
     /// # Errors
     /// When the folder cannot be written.
     pub(crate) fn write_agents_addr(&self, addr: SocketAddr) -> anyhow::Result<()> {
-        let path = self.folder.join(AGENTS_ADDR);
-        let fresh = self.folder.join(format!("{AGENTS_ADDR}.new"));
-        std::fs::write(&fresh, format!("{addr}\n"))
+        self.write(AGENTS_ADDR, &addr.to_string())
+    }
+
+    /// Writes how the server and its host are called, each at once and whole.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub(crate) fn write_names(&self, server: &str, host: &str) -> anyhow::Result<()> {
+        self.write(SERVER_NAME, server)?;
+        self.write(HOST_NAME, host)
+    }
+
+    /// Puts one line into a file that everybody may read, whatever our umask.
+    fn write(&self, name: &str, line: &str) -> anyhow::Result<()> {
+        let path = self.folder.join(name);
+        let fresh = self.folder.join(format!("{name}.new"));
+        std::fs::write(&fresh, format!("{line}\n"))
+            .and_then(|()| std::fs::set_permissions(&fresh, Permissions::from_mode(0o644)))
             .and_then(|()| std::fs::rename(&fresh, &path))
             .with_context(|| format!("writing {}", path.display()))
     }
