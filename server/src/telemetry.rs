@@ -16,6 +16,8 @@ pub(crate) struct NodeTelemetry {
     pub(crate) load_average: f64,
     /// Memory that can still be given out.
     pub(crate) memory_available_bytes: u64,
+    /// What else the agent says of its host.
+    pub(crate) host: Option<capstan_proto::wire::HostStatus>,
     /// What each card does, by UUID.
     pub(crate) cards: BTreeMap<CardId, CardTelemetry>,
     /// What each attempt has used so far.
@@ -31,6 +33,29 @@ pub(crate) struct CardTelemetry {
     pub(crate) memory_used_bytes: u64,
     /// 0 when the card does not say.
     pub(crate) temperature_celsius: u32,
+    /// What else it says.
+    pub(crate) detail: CardDetail,
+}
+
+/// What a card may say beside load and memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CardDetail {
+    /// 0 to 100.
+    pub(crate) memory_utilization_percent: Option<u32>,
+    /// 0 to 100.
+    pub(crate) fan_percent: Option<u32>,
+    /// NVML's number: default, exclusive thread, prohibited, exclusive process.
+    pub(crate) compute_mode: Option<u32>,
+    /// A display is attached.
+    pub(crate) display: Option<bool>,
+    /// Error correction is on.
+    pub(crate) ecc: Option<bool>,
+    /// Errors corrected since the last reset.
+    pub(crate) single_bit_errors: Option<u64>,
+    /// Errors not corrected since the last reset.
+    pub(crate) double_bit_errors: Option<u64>,
+    /// Device and vendor in PCI's configuration space.
+    pub(crate) pci_device_id: Option<u32>,
 }
 
 /// The last heartbeat of every node.

@@ -8,6 +8,7 @@ mod managing;
 mod orders;
 mod refusal;
 mod selecting;
+mod signals;
 mod submission;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tracing::Instrument;
 
 use crate::clock;
 use crate::engine::EngineHandle;
+use crate::link::line::Lines;
 use crate::snapshot::{Latest, Snapshot};
 use crate::telemetry::Telemetry;
 use crate::view::{self, Scene};
@@ -42,6 +44,8 @@ pub(crate) struct Door {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) payloads: Arc<dyn PayloadReader>,
     pub(crate) root_may_submit: bool,
+    /// Where agents are asked.
+    pub(crate) lines: Arc<Lines>,
     people: People,
 }
 
@@ -60,6 +64,7 @@ impl Door {
             telemetry,
             payloads,
             root_may_submit: settings.root_may_submit,
+            lines: Arc::default(),
             people: People::on(&settings.host),
         }
     }
@@ -80,17 +85,14 @@ impl Door {
 #[derive(Clone)]
 pub(crate) struct SchedulerService(pub(crate) Arc<Door>);
 
-/// Whether `person` is in `list`, or root.
-fn is_among(person: &Person, list: &[Box<str>]) -> bool {
-    person.uid == 0 || list.contains(&person.user)
-}
-
 fn is_manager(snapshot: &Snapshot, person: &Person) -> bool {
-    is_among(person, &snapshot.settings().managers)
+    let settings = snapshot.settings();
+    settings.is_manager(person.uid, &person.user, &person.host)
 }
 
 fn is_operator(snapshot: &Snapshot, person: &Person) -> bool {
-    is_manager(snapshot, person) || is_among(person, &snapshot.settings().operators)
+    let settings = snapshot.settings();
+    settings.is_operator(person.uid, &person.user, &person.host)
 }
 
 impl SchedulerService {
@@ -242,12 +244,12 @@ impl scheduler_server::Scheduler for SchedulerService {
             by: by.clone(),
             grace_secs,
             purge,
+            message: message.into(),
         };
         let span = tracing::info_span!("rpc", call = "delete_job", %job, user = &*by.user);
         self.0
             .order(Event::Delete(order), &by)
             .instrument(span)
-            message: message.into(),
             .await
     }
 

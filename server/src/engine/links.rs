@@ -1,12 +1,15 @@
 //! The links to connected agents, as the engine holds them: where an order for a node is put.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use capstan_proto::wire::{ServerMessage, server_message::Message};
 use capstan_types::{AgentId, NodeName};
 use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
 use tonic::Status;
+
+use crate::link::line::Line;
 
 /// Most orders that wait for one agent. An agent that does not take them is cut off and reconciled at its next hello.
 pub(crate) const OUTBOX_MAX: usize = 4096;
@@ -23,6 +26,8 @@ pub(crate) struct Link {
     pub(crate) _reader: DropGuard,
     /// Nothing may be sent before the welcome: the agent would take it for news of the time before.
     pub(crate) is_welcomed: bool,
+    /// Where the agent is asked questions; opened by the welcome.
+    pub(crate) line: Arc<Line>,
 }
 
 /// The current link of each node.
@@ -68,7 +73,10 @@ impl Links {
         match self.0.get_mut(node) {
             Some(link) if link.agent == *agent => {
                 link.is_welcomed = true;
-                self.send(node, message)
+                let line = link.line.clone();
+                let sent = self.send(node, message);
+                line.open();
+                sent
             }
             Some(_) | None => Sent::NotConnected,
         }

@@ -2,7 +2,7 @@
 
 use capstan_core::{Job, JobSpec, Node, NodeShare, Payload, Run, State};
 use capstan_proto::wire;
-use capstan_types::{JobPart, JoinPath, NodeName, NodeSpec};
+use capstan_types::{JobPart, JoinPath, NodeName, NodeSpec, StagedFile};
 
 use crate::view::paths::{stderr_path, stdout_path};
 use crate::view::words::{job_name, variable_list};
@@ -44,7 +44,8 @@ pub(crate) fn spec(
         output: Some(output(job)),
         umask: job.spec.umask.unwrap_or(UMASK),
         walltime_secs: seconds("walltime"),
-        kill_delay_secs: job.spec.kill_delay_secs.unwrap_or(settings.kill_delay_secs),
+        kill_delay_secs: (job.spec.kill_delay_secs)
+            .unwrap_or_else(|| settings.kill_delay_secs(job.queue.as_str())),
         node_file: node_file(run),
         gpu_file: gpu_file(run),
         cards: cards(share, state.node(node).map(AsRef::as_ref)),
@@ -61,6 +62,14 @@ pub(crate) fn spec(
         file_bytes: bytes("file"),
         vmem_bytes: bytes("vmem"),
         pmem_bytes: bytes("pmem"),
+        pcput_secs: seconds("pcput"),
+        pvmem_bytes: bytes("pvmem"),
+        nice: asked
+            .get("nice")
+            .and_then(|value| value.to_string().parse().ok()),
+        stage_in: staged(&job.spec.stagein),
+        stage_out: staged(&job.spec.stageout),
+        pro_dialect: job.spec.select.is_some(),
     })
 }
 
@@ -85,6 +94,15 @@ fn output(job: &Job) -> wire::OutputFiles {
         join: join.into(),
         keep: job.spec.keep.to_string(),
     }
+}
+
+fn staged(files: &[StagedFile]) -> Vec<wire::StagedFile> {
+    let files = files.iter().map(|file| wire::StagedFile {
+        local: file.local.to_string(),
+        host: file.host.to_string(),
+        remote: file.remote.to_string(),
+    });
+    files.collect()
 }
 
 /// One line per slot, in the order of `exec_host`.

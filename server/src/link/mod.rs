@@ -3,8 +3,10 @@
 //! next hello.
 
 pub(crate) mod launch;
+pub(crate) mod line;
 mod peer;
 mod reading;
+mod relay;
 mod unclean;
 
 use std::net::SocketAddr;
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use capstan_core::{AttemptReport, Event, Rejection};
 use capstan_proto::wire::{self, agent_link_server, agent_message::Message};
+use capstan_store::PayloadReader;
 use capstan_types::NodeName;
 use futures_util::Stream;
 use tokio::sync::mpsc;
@@ -29,6 +32,7 @@ use crate::engine::{EngineHandle, Link, OUTBOX_MAX, Refused, Request as EngineRe
 use crate::snapshot::Latest;
 use crate::telemetry::Telemetry;
 
+use line::{Line, Lines};
 use reading::Unheard;
 
 /// How long an agent may take to say hello.
@@ -52,6 +56,9 @@ pub(crate) struct Links {
     /// Cancelled when the server stops: streams end at once and are taken up again by the next server.
     pub(crate) stopping: CancellationToken,
     pub(crate) connections: AtomicU64,
+    /// Where agents are asked.
+    pub(crate) lines: Arc<Lines>,
+    pub(crate) payloads: Arc<dyn PayloadReader>,
 }
 
 /// The service; a newtype, because the trait cannot be implemented for an `Arc`.
@@ -113,7 +120,7 @@ struct Reader {
 impl Reader {
     async fn run(mut self, outbox: Outbox) {
         let node = match self.greet(&outbox).await {
-            Ok(node) => node,
+            Ok(greeted) => greeted,
             Err(status) => {
                 tracing::warn!(reason = status.message(), "an agent was refused");
                 // One that has gone away needs no answer.
@@ -123,7 +130,9 @@ impl Reader {
         };
         // From here on the engine alone holds the outbox: dropping the link ends the stream.
         drop(outbox);
-        let ended = self.listen(&node.name, &node.dropped).await;
+        self.links.lines.put(node.line.clone());
+        let ended = self.listen(&node).await;
+        self.links.lines.remove(&node.line);
         tracing::info!(node = %node.name, reason = %ended, "node detached");
         if !self.links.stopping.is_cancelled() {
             let detach = EngineRequest::Detach {
@@ -148,21 +157,32 @@ impl Reader {
         let hello = reading::hello(said).map_err(unheard)?;
         let (name, agent) = (hello.node.clone(), hello.agent.clone());
         let dropped = CancellationToken::new();
+        let line = Line::new(name.clone(), outbox.downgrade());
         let link = Link {
             connection: self.connection,
             agent,
             outbox: outbox.clone(),
             _reader: dropped.clone().drop_guard(),
             is_welcomed: false,
+            line: line.clone(),
         };
         let event = Event::NodeAttached(Box::new(hello));
         let attached = self.links.engine.attach(event, name.clone(), link).await;
         attached.map_err(refused)?;
-        Ok(Greeted { name, dropped })
+        Ok(Greeted {
+            name,
+            dropped,
+            line,
+        })
     }
 
     /// Turns what the agent says into events, until it is gone; returns why it is.
-    async fn listen(&mut self, node: &NodeName, dropped: &CancellationToken) -> &'static str {
+    async fn listen(&mut self, greeted: &Greeted) -> &'static str {
+        let Greeted {
+            name: node,
+            dropped,
+            line,
+        } = greeted;
         let silence = self.links.heartbeat * HEARTBEATS_MISSED_MAX;
         // Set when an attempt has left cards unclean: the next heartbeat may have looked before that.
         let mut may_be_old = false;
@@ -189,14 +209,11 @@ impl Reader {
                     may_be_old |= !said.unclean_cards.is_empty();
                     self.report(node, reading::ended(said)).await
                 }
-                Some(
-                    Message::Answer(_)
-                    | Message::TaskRequest(_)
-                    | Message::TaskReport(_)
-                    | Message::TaskTaken(_)
-                    | Message::DropTask(_),
-                )
-                | None => {
+                Some(other) => {
+                    self.pass_on(line, other);
+                    Ok(())
+                }
+                None => {
                     tracing::warn!(%node, "the agent says what this version does not know");
                     Ok(())
                 }
@@ -204,6 +221,19 @@ impl Reader {
             if let Err(problem) = heard {
                 tracing::error!(%node, %problem, "what an agent said cannot be read");
                 return "the agent cannot be understood";
+            }
+        }
+    }
+
+    /// What is no report but belongs to somebody who waits.
+    fn pass_on(&self, line: &Arc<Line>, message: Message) {
+        match message {
+            Message::Answer(answer) => line.hear(answer),
+            Message::TaskRequest(request) => relay::relay(&self.links, line, request),
+            Message::TaskReport(report) => line.tasks.hear(report),
+            Message::TaskTaken(taken) => line.tasks.taken(taken),
+            Message::DropTask(task) => line.tasks.dropped(task),
+            Message::Hello(_) | Message::Heartbeat(_) | Message::Started(_) | Message::Ended(_) => {
             }
         }
     }
@@ -268,6 +298,7 @@ struct Greeted {
     name: NodeName,
     /// Cancelled when the engine drops the link.
     dropped: CancellationToken,
+    line: Arc<Line>,
 }
 
 fn unheard(problem: Unheard) -> Status {

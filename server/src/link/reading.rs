@@ -4,12 +4,14 @@ use capstan_core::{AttemptReport, Card, Hello, Inventory, ReportedPhase, Usage};
 use capstan_proto::{PROTOCOL, wire};
 use capstan_types::{AgentId, AttemptId, CardId, NodeName, Timestamp};
 
-use crate::telemetry::{CardTelemetry, NodeTelemetry};
+use crate::telemetry::{CardDetail, CardTelemetry, NodeTelemetry};
 
 /// Most cards of one node.
 const CARDS_MAX: usize = 256;
 /// Most attempts that an agent may know.
 const ATTEMPTS_MAX: usize = 100_000;
+/// Most sessions of a host that are shown.
+const SESSIONS_MAX: usize = 1024;
 /// Longest name of a node or a card, bytes.
 const NAME_BYTES_MAX: usize = 255;
 /// Longest other text of an agent, bytes; of a longer one the beginning is kept.
@@ -172,6 +174,8 @@ pub(crate) fn ended(said: wire::AttemptEnded) -> Result<AttemptReport, Unheard> 
         usage,
         outcome,
         unclean_cards,
+        // For the mail to the owner.
+        messages: _,
     } = said;
     if unclean_cards.len() > CARDS_MAX {
         return Err(field("unclean_cards", "too long"));
@@ -189,6 +193,10 @@ pub(crate) fn ended(said: wire::AttemptEnded) -> Result<AttemptReport, Unheard> 
             reason: text(reason),
         },
         Outcome::Lost(reason) => ReportedPhase::Lost {
+            at,
+            reason: text(reason),
+        },
+        Outcome::StageInFailed(reason) => ReportedPhase::StageInFailed {
             at,
             reason: text(reason),
         },
@@ -243,7 +251,7 @@ pub(crate) fn heartbeat(heartbeat: wire::Heartbeat, at: Timestamp) -> Result<Hea
         cards,
         attempts,
         inventory,
-        host: _,
+        host,
     } = heartbeat;
     if cards.len() > CARDS_MAX {
         return Err(field("cards", "too long"));
@@ -256,6 +264,7 @@ pub(crate) fn heartbeat(heartbeat: wire::Heartbeat, at: Timestamp) -> Result<Hea
         at,
         load_average,
         memory_available_bytes,
+        host: host.map(host_status),
         ..NodeTelemetry::default()
     };
     for card in cards {
@@ -266,6 +275,7 @@ pub(crate) fn heartbeat(heartbeat: wire::Heartbeat, at: Timestamp) -> Result<Hea
             temperature_celsius,
             power_milliwatts: _,
             foreign_process,
+            detail,
         } = card;
         let uuid = CardId::from(name("uuid of a card", uuid)?);
         if foreign_process {
@@ -275,6 +285,7 @@ pub(crate) fn heartbeat(heartbeat: wire::Heartbeat, at: Timestamp) -> Result<Hea
             utilization_percent,
             memory_used_bytes,
             temperature_celsius,
+            detail: detail.map(card_detail).unwrap_or_default(),
         };
         telemetry.cards.insert(uuid, card);
     }
@@ -290,6 +301,44 @@ pub(crate) fn heartbeat(heartbeat: wire::Heartbeat, at: Timestamp) -> Result<Hea
     })
 }
 
+fn card_detail(detail: wire::CardDetail) -> CardDetail {
+    let wire::CardDetail {
+        memory_utilization_percent,
+        fan_percent,
+        compute_mode,
+        display,
+        ecc,
+        single_bit_errors,
+        double_bit_errors,
+        pci_device_id,
+    } = detail;
+    CardDetail {
+        memory_utilization_percent,
+        fan_percent,
+        compute_mode,
+        display,
+        ecc,
+        single_bit_errors,
+        double_bit_errors,
+        pci_device_id,
+    }
+}
+
+/// What `pbsnodes` shows of a host; texts on one line, lists bounded.
+fn host_status(mut status: wire::HostStatus) -> wire::HostStatus {
+    status.sessions.truncate(SESSIONS_MAX);
+    let texts = [
+        &mut status.mac_address,
+        &mut status.system,
+        &mut status.version,
+    ];
+    for shown in texts {
+        // A comma would begin another item of the line.
+        *shown = text(std::mem::take(shown)).replace(',', " ");
+    }
+    status
+}
+
 /// A name appears in ids, files and comma lists: a plain word.
 fn name(what: &'static str, name: String) -> Result<String, Unheard> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
@@ -302,7 +351,7 @@ fn name(what: &'static str, name: String) -> Result<String, Unheard> {
 }
 
 /// One line, not too long.
-fn text(text: String) -> Box<str> {
+pub(super) fn text(text: String) -> Box<str> {
     let kept = text
         .char_indices()
         .take_while(|(at, _)| *at < TEXT_BYTES_MAX);

@@ -66,6 +66,7 @@ mod tests {
             note: "".into(),
             unclean: ids(state),
             strays: Vec::new(),
+            ordinal: 1,
         };
         let seen = ids(seen)
             .into_iter()
