@@ -54,6 +54,31 @@ pub(crate) const COMMANDS: &[Command] = &[
         options: crate::qhold::OPTIONS,
     },
     Command {
+        name: "qmove",
+        summary: "Move jobs to another queue",
+        options: &[],
+    },
+    Command {
+        name: "qrerun",
+        summary: "Put running jobs back in their queue",
+        options: crate::qrerun::OPTIONS,
+    },
+    Command {
+        name: "qrun",
+        summary: "Start waiting jobs now (operators)",
+        options: crate::qrun::OPTIONS,
+    },
+    Command {
+        name: "qorder",
+        summary: "Let two waiting jobs change places",
+        options: &[],
+    },
+    Command {
+        name: "qchkpt",
+        summary: "Ask for a checkpoint of jobs",
+        options: &[],
+    },
+    Command {
         name: "pbsnodes",
         summary: "List nodes, or take them out of service",
         options: crate::pbsnodes::OPTIONS,

@@ -12,8 +12,13 @@ mod operand;
 mod output;
 mod pbsnodes;
 mod qalter;
+mod qchkpt;
 mod qdel;
 mod qhold;
+mod qmove;
+mod qorder;
+mod qrerun;
+mod qrun;
 mod qstat;
 mod qsub;
 mod startdocker;
@@ -86,6 +91,11 @@ fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
             "qstat" => qstat::run(call, screen).await,
             "qdel" => qdel::run(call, screen).await,
             "pbsnodes" => pbsnodes::run(call, screen).await,
+            "qmove" => qmove::run(call, screen).await,
+            "qrerun" => qrerun::run(call, screen).await,
+            "qrun" => qrun::run(call, screen).await,
+            "qorder" => qorder::run(call, screen).await,
+            "qchkpt" => qchkpt::run(call, screen).await,
             // `qhold` and `qrls`; `capstan::answer` has dealt with any other name.
             _ => qhold::run(call, screen).await,
         }

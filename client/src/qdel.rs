@@ -5,12 +5,12 @@ use std::io::Write;
 use capstan_proto::Refusal;
 use capstan_proto::wire::stat_jobs_request::Detail;
 use capstan_proto::wire::{DeleteJobRequest, StatJobsRequest};
-use capstan_types::Pbse;
+use capstan_types::{JobPart, JobReference, Pbse};
 
 use crate::command::{Call, Failure, exit_status, refusal};
-use crate::door::{self, Server};
+use crate::door::{self, Doors, Server};
 use crate::getopt::{Opt, Parsed};
-use crate::operand;
+use crate::operand::{self, Unknown, Verdict};
 use crate::output::screen::Screen;
 
 use tokio::task::JoinSet;
@@ -51,30 +51,47 @@ pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
     if parsed.operands.is_empty() && !is_cleaning {
         return Err(Failure::new(2, USAGE));
     }
-    let mut server = door::open(call, door::patience(parsed.value('b'), &call.env)).await?;
+    let mut doors = Doors::new(call, door::patience(parsed.value('b'), &call.env));
     // Torque's -c removes completed jobs whose end a scheduler has not been told; there are none here.
     if is_cleaning {
+        doors.to("").await?;
         return Ok(0);
     }
-    let indices = parsed.value('t');
     let (mut first, mut last) = (0, 0);
     for operand in &parsed.operands {
-        last = match is_all(operand) {
-            true => delete_all(&mut server, &wish, screen).await,
+        let deleted = match is_all(operand) {
+            true => delete_all(&mut doors, &wish).await,
             false => {
-                let ids = match operand::jobs(call.program, operand, indices) {
-                    Ok(ids) => ids,
-                    Err(failure) => {
-                        screen.complain(&failure.text);
-                        return Ok(failure.status);
-                    }
-                };
-                delete(&mut server, &wish, ids, indices.is_some(), screen).await
+                let indices = parsed.value('t');
+                if let Some(failure) = misnamed(operand, indices) {
+                    screen.complain_of(&failure);
+                    return Ok(failure.status);
+                }
+                delete(&mut doors, &wish, operand, indices).await
             }
         };
+        last = 0;
+        if let Err(failure) = deleted {
+            screen.complain_of(&failure);
+            last = failure.status;
+        }
         first = if first == 0 { last } else { first };
     }
     Ok(if last == 0 { first } else { last })
+}
+
+/// Of the first operand that is no id, or no array though `-t` is given, Torque says so and does nothing more.
+fn misnamed(typed: &str, indices: Option<&str>) -> Option<Failure> {
+    let reference: Result<JobReference, _> = typed.parse();
+    let text = match reference {
+        Err(_) => format!("qdel: illegally formed job identifier: {typed}"),
+        Ok(reference) if indices.is_some() && reference.id.part != JobPart::Array => {
+            let what = "isn't a job array but -t was specified.";
+            format!("qdel: Error: job id '{typed}' {what}")
+        }
+        Ok(_) => return None,
+    };
+    Some(Failure::new(1, text))
 }
 
 /// What the options ask for, for a job yet to be named.
@@ -93,6 +110,10 @@ fn wish(parsed: &Parsed) -> Result<DeleteJobRequest, Failure> {
             .count();
     if exclusive > 1 {
         return Err(Failure::new(2, USAGE));
+    }
+    if parsed.value('t') == Some("") {
+        let what = "qdel: illegal -t value (array range cannot be zero length)";
+        return Err(Failure::new(2, format!("{what}\n{USAGE}")));
     }
     let illegal = || Failure::new(2, format!("qdel: illegal -W value\n{USAGE}"));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -113,52 +134,41 @@ fn is_all(operand: &str) -> bool {
     operand == "all" || operand == "ALL"
 }
 
-/// Deletes what one operand named; the exit status of the last refusal.
-async fn delete<W: Write>(
-    server: &mut Server,
+/// Deletes what one operand named.
+async fn delete(
+    doors: &mut Doors<'_>,
     wish: &DeleteJobRequest,
-    ids: Vec<String>,
-    is_range: bool,
-    screen: &mut Screen<W>,
-) -> u8 {
-    let mut exit = 0;
-    for job_id in ids {
+    typed: &str,
+    indices: Option<&str>,
+) -> Result<(), Failure> {
+    let operand = operand::read("qdel", typed, indices)?;
+    let mut server = doors.to(&operand.host).await?;
+    let mut verdict = Verdict::default();
+    for job_id in &operand.ids {
         let request = DeleteJobRequest {
             job_id: job_id.clone(),
             ..wish.clone()
         };
-        let Err(status) = server.delete_job(request).await else {
-            continue;
-        };
-        let refusal = refusal(&status);
-        // As in Torque, `-t` may name members that are not there.
-        if refusal.error == Pbse::Unkjobid && is_range {
-            continue;
-        }
-        exit = exit_status(refusal.error);
-        match refusal.error == Pbse::Unkjobid {
-            true => screen.complain(&format!("qdel: nonexistent job id: {job_id}")),
-            false => {
-                let id = door::full_id(server, &job_id).await;
-                screen.complain(&format!("qdel: {} {id}", refusal.text()));
-            }
-        }
+        let answer = server.delete_job(request).await;
+        let answer = answer.map(drop).map_err(|status| refusal(&status));
+        verdict.note(&operand, answer);
     }
-    exit
+    let Some(refusal) = verdict.refusal() else {
+        return Ok(());
+    };
+    if refusal.error == Pbse::Unkjobid {
+        let text = format!("qdel: nonexistent job id: {typed}");
+        return Err(Failure::new(exit_status(refusal.error), text));
+    }
+    Err(operand::failure(&mut server, "qdel", &refusal, &operand, Unknown::Told).await)
 }
 
 /// Deletes every job that has not ended. Jobs that may not be deleted are complained about once, as in Torque.
-async fn delete_all<W: Write>(
-    server: &mut Server,
-    wish: &DeleteJobRequest,
-    screen: &mut Screen<W>,
-) -> u8 {
-    let ids = match every_job(server).await {
-        Ok(ids) => ids,
-        Err(refusal) => {
-            screen.complain(&format!("qdel: {} all", refusal.text()));
-            return exit_status(refusal.error);
-        }
+async fn delete_all(doors: &mut Doors<'_>, wish: &DeleteJobRequest) -> Result<(), Failure> {
+    let mut server = doors.to("").await?;
+    let told = |refusal: Refusal| {
+        let text = format!("qdel: {} all", refusal.text());
+        Failure::new(exit_status(refusal.error), text)
     };
     let mut under_way = JoinSet::new();
     let mut last: Option<Refusal> = None;
@@ -168,7 +178,7 @@ async fn delete_all<W: Write>(
             refused.filter(|refusal| ![Pbse::Unkjobid, Pbse::Badstate].contains(&refusal.error));
         last = refused.or(last.take());
     };
-    for job_id in ids {
+    for job_id in every_job(&mut server).await.map_err(told)? {
         if under_way.len() >= AT_ONCE {
             note(under_way.join_next().await.and_then(Result::ok).flatten());
         }
@@ -180,19 +190,17 @@ async fn delete_all<W: Write>(
             },
         );
         under_way.spawn(async move {
-            server
-                .delete_job(request)
-                .await
-                .err()
-                .map(|status| refusal(&status))
+            let answer = server.delete_job(request).await;
+            answer.err().map(|status| refusal(&status))
         });
     }
     while let Some(deleted) = under_way.join_next().await {
         note(deleted.ok().flatten());
     }
-    let Some(refusal) = last else { return 0 };
-    screen.complain(&format!("qdel: {} all", refusal.text()));
-    exit_status(refusal.error)
+    match last {
+        Some(refusal) => Err(told(refusal)),
+        None => Ok(()),
+    }
 }
 
 async fn every_job(server: &mut Server) -> Result<Vec<String>, Refusal> {
@@ -237,5 +245,18 @@ mod tests {
         check_wish(&["-p", "-W", "2", "1"], Err(""));
         check_wish(&["-W", "x", "1"], Err("qdel: illegal -W value"));
         check_wish(&["-Z", "1"], Err("qdel: invalid option -- 'Z'"));
+        let empty = "qdel: illegal -t value (array range cannot be zero length)";
+        check_wish(&["-t", "", "1"], Err(empty));
+    }
+
+    #[test]
+    fn the_first_operand_that_names_no_job_stops_it() {
+        let text = |typed, indices| misnamed(typed, indices).map(|failure| failure.text);
+        assert_eq!(text("12[]", Some("1")), None);
+        assert_eq!(text("12", None), None);
+        let malformed = "qdel: illegally formed job identifier: abc".to_owned();
+        assert_eq!(text("abc", None), Some(malformed));
+        let whole = "qdel: Error: job id '352' isn't a job array but -t was specified.".to_owned();
+        assert_eq!(text("352", Some("1-2")), Some(whole));
     }
 }

@@ -3,12 +3,11 @@
 use std::io::Write;
 
 use capstan_proto::wire::HoldJobRequest;
-use capstan_types::Pbse;
 
-use crate::command::{Call, Failure, exit_status, refusal};
-use crate::door::{self, Server};
+use crate::command::{Call, Failure, refusal};
+use crate::door::{self, Doors};
 use crate::getopt::{Opt, Parsed};
-use crate::operand;
+use crate::operand::{self, Unknown, Verdict};
 use crate::output::screen::Screen;
 
 /// The options of `qhold` and `qrls`.
@@ -17,38 +16,38 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::value('t', "INDICES", "Only these members of an array"),
 ];
 
-/// Holds or releases the jobs one by one.
+/// Holds or releases the jobs one by one; the exit status is that of the last one.
 ///
 /// # Errors
-/// Misuse, and a server that is not there; refusals are complained about and end in the exit status.
+/// Misuse; refusals are complained about and end in the exit status.
 pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
-    let program = call.program;
     let parsed = call.parse(OPTIONS);
-    let kinds = kinds(program, &parsed)?;
-    let mut server = door::open(call, door::patience(None, &call.env)).await?;
+    let kinds = kinds(call.program, &parsed)?;
+    let mut doors = Doors::new(call, door::patience(None, &call.env));
     let mut exit = 0;
     for operand in &parsed.operands {
-        exit = match operand::jobs(program, operand, parsed.value('t')) {
-            Ok(ids) => change(&mut server, program, &kinds, ids, screen).await,
-            Err(failure) => {
-                screen.complain(&failure.text);
-                failure.status
-            }
-        };
+        exit = 0;
+        let changed = change(&mut doors, call.program, &kinds, operand, parsed.value('t')).await;
+        if let Err(failure) = changed {
+            screen.complain_of(&failure);
+            exit = failure.status;
+        }
     }
     Ok(exit)
 }
 
-/// Holds or releases what one operand named; the exit status of the last one.
-async fn change<W: Write>(
-    server: &mut Server,
+/// Holds or releases what one operand named.
+async fn change(
+    doors: &mut Doors<'_>,
     program: &str,
     kinds: &str,
-    ids: Vec<String>,
-    screen: &mut Screen<W>,
-) -> u8 {
-    let mut exit = 0;
-    for job_id in ids {
+    typed: &str,
+    indices: Option<&str>,
+) -> Result<(), Failure> {
+    let operand = operand::read(program, typed, indices)?;
+    let mut server = doors.to(&operand.host).await?;
+    let mut verdict = Verdict::default();
+    for job_id in &operand.ids {
         let request = HoldJobRequest {
             job_id: job_id.clone(),
             kinds: kinds.to_owned(),
@@ -57,39 +56,42 @@ async fn change<W: Write>(
             "qhold" => server.hold_job(request).await,
             _ => server.release_job(request).await,
         };
-        let Err(status) = answer else {
-            exit = 0;
-            continue;
-        };
-        let refusal = refusal(&status);
-        exit = exit_status(refusal.error);
-        // Torque says nothing about an unknown id; the exit status alone tells.
-        if refusal.error != Pbse::Unkjobid {
-            let id = door::full_id(server, &job_id).await;
-            screen.complain(&format!("{program}: {} {id}", refusal.text()));
-        }
+        let answer = answer.map(drop).map_err(|status| refusal(&status));
+        verdict.note(&operand, answer);
     }
-    exit
+    match verdict.refusal() {
+        Some(refusal) => {
+            Err(operand::failure(&mut server, program, &refusal, &operand, Unknown::Silent).await)
+        }
+        None => Ok(()),
+    }
+}
+
+fn usage(program: &str) -> String {
+    let kinds = if program == "qrls" {
+        "{uos}"
+    } else {
+        "hold_list"
+    };
+    format!("usage: {program} [-h {kinds}] [-t array_range] job_identifier...")
 }
 
 /// The letters of `-h`.
 fn kinds(program: &str, parsed: &Parsed) -> Result<String, Failure> {
-    let usage = format!("usage: {program} [-h hold_list] [-t array_range] job_identifier...");
-    let problems: Vec<&str> = parsed.problems().collect();
-    if !problems.is_empty() {
-        return Err(Failure::new(2, format!("{}\n{usage}", problems.join("\n"))));
-    }
+    let mut wrong: Vec<String> = parsed.problems().map(ToOwned::to_owned).collect();
     let kinds = parsed.value('h').unwrap_or("u").trim_start();
     if kinds.is_empty() || !kinds.bytes().all(|kind| b"uos".contains(&kind)) {
-        return Err(Failure::new(
-            2,
-            format!("{program}: illegal -h value\n{usage}"),
-        ));
+        wrong.push(format!("{program}: illegal -h value"));
     }
-    match parsed.operands.is_empty() {
-        true => Err(Failure::new(2, usage)),
-        false => Ok(kinds.to_owned()),
+    if parsed.value('t') == Some("") {
+        let what = "(array range cannot be zero length)";
+        wrong.push(format!("{program}: illegal -t value {what}"));
     }
+    if wrong.is_empty() && !parsed.operands.is_empty() {
+        return Ok(kinds.to_owned());
+    }
+    wrong.push(usage(program));
+    Err(Failure::new(2, wrong.join("\n")))
 }
 
 #[cfg(test)]
@@ -108,14 +110,14 @@ mod tests {
         };
         check(&["300.hn1"], Ok("u"));
         check(&["-h", "os", "300.hn1"], Ok("os"));
-        check(
-            &["-h", "x", "300.hn1"],
-            Err(format!("qhold: illegal -h value\n{usage}")),
-        );
-        check(
-            &["-h", "n", "300.hn1"],
-            Err(format!("qhold: illegal -h value\n{usage}")),
-        );
+        for kinds in ["x", "n", ""] {
+            check(
+                &["-h", kinds, "300.hn1"],
+                Err(format!("qhold: illegal -h value\n{usage}")),
+            );
+        }
         check(&[], Err(usage.to_owned()));
+        let empty = "qhold: illegal -t value (array range cannot be zero length)";
+        check(&["-t", "", "3[]"], Err(format!("{empty}\n{usage}")));
     }
 }

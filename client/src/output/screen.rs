@@ -47,6 +47,13 @@ impl<W: Write> Screen<W> {
         self.complaints.push('\n');
     }
 
+    /// Says on stderr, when the listing is out, what a failure says, if anything.
+    pub(crate) fn complain_of(&mut self, failure: &Failure) {
+        if !failure.text.is_empty() {
+            self.complain(&failure.text);
+        }
+    }
+
     /// Writes everything: the listing, then the complaints into `stderr`.
     ///
     /// # Errors
