@@ -3,7 +3,7 @@
 use std::fs;
 
 use capstan_proto::wire;
-use capstan_supervisor::ports::{GpuInventory, GpuUse};
+use capstan_supervisor::ports::{GpuDetail, GpuInventory, GpuUse};
 
 /// Facts of the host that do not change while the agent runs.
 #[derive(Clone, Debug)]
@@ -84,6 +84,30 @@ pub(crate) fn card_use(card: &GpuUse, is_ours: impl Fn(u32) -> bool) -> wire::Ca
         temperature_celsius: card.temperature_celsius,
         power_milliwatts: card.power_milliwatts,
         foreign_process: card.processes.iter().any(|&pid| !is_ours(pid)),
+        detail: Some(card_detail(card.detail)),
+    }
+}
+
+fn card_detail(detail: GpuDetail) -> wire::CardDetail {
+    let GpuDetail {
+        memory_utilization_percent,
+        fan_percent,
+        compute_mode,
+        display,
+        ecc,
+        single_bit_errors,
+        double_bit_errors,
+        pci_device_id,
+    } = detail;
+    wire::CardDetail {
+        memory_utilization_percent,
+        fan_percent,
+        compute_mode,
+        display,
+        ecc,
+        single_bit_errors,
+        double_bit_errors,
+        pci_device_id,
     }
 }
 
@@ -121,6 +145,7 @@ mod tests {
                 temperature_celsius: 0,
                 power_milliwatts: 0,
                 processes: processes.to_vec(),
+                detail: GpuDetail::default(),
             };
             assert_eq!(card_use(&card, |pid| pid == 7).foreign_process, expected);
         };

@@ -7,11 +7,11 @@ use std::time::Duration;
 use capstan_proto::PROTOCOL;
 use capstan_proto::wire::agent_link_client::AgentLinkClient;
 use capstan_proto::wire::{
-    AgentMessage, Heartbeat, Hello, Inventory, LaunchSpec, ServerMessage, StartAttempt,
-    StopAttempt, Welcome, agent_message, server_message,
+    AdjustAttempt, AgentMessage, Heartbeat, Hello, Inventory, LaunchSpec, ServerMessage,
+    StartAttempt, StopAttempt, Welcome, agent_message, server_message,
 };
 use capstan_supervisor::attempts::{Order, Supervisor};
-use capstan_supervisor::ports::Gpus;
+use capstan_supervisor::ports::{CardControl, Gpus};
 use capstan_types::AttemptId;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
@@ -20,7 +20,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+use crate::asked::{Asked, Sources};
+use crate::host;
 use crate::inventory::{Engine, Host, card_use, inventory, load_average, memory_available_bytes};
+use crate::sisters::TaskRelay;
 
 /// Reports that may wait for the network; a connection with more waiting is given up and begun anew.
 const OUTBOUND_MAX: usize = 4096;
@@ -36,6 +39,8 @@ const KEEPALIVE_WAIT: Duration = Duration::from_secs(10);
 const WELCOME_WAIT: Duration = Duration::from_secs(30);
 /// Cards and engine are asked anew this often; a card may fall off the bus.
 const INVENTORY_PERIOD: Duration = Duration::from_secs(30);
+/// Tasks for other nodes that may wait to be sent.
+const WANTED_MAX: usize = 256;
 const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(3600);
 
@@ -53,6 +58,7 @@ pub(crate) struct Link<G, E> {
     pub(crate) gpus: Arc<G>,
     pub(crate) engine: Arc<E>,
     pub(crate) supervisor: Supervisor,
+    pub(crate) sources: Arc<Sources<G>>,
 }
 
 /// Why a connection ended.
@@ -63,7 +69,7 @@ enum End {
     Refused(String),
 }
 
-impl<G: Gpus, E: AskEngine> Link<G, E> {
+impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
     /// Keeps the stream up; never returns.
     pub(crate) async fn run(self) {
         let mut pause = RETRY_MIN;
@@ -135,7 +141,7 @@ impl<G: Gpus, E: AskEngine> Link<G, E> {
         };
         let heartbeat = self.welcomed(welcome).await;
         tokio::select! {
-            ended = self.obey(&mut orders) => ended,
+            ended = self.obey(&mut orders, out.clone()) => ended,
             () = self.beat(out, heartbeat, inventory) => {
                 Err(End::Gone("heartbeats did not get through".to_owned()))
             }
@@ -166,54 +172,98 @@ impl<G: Gpus, E: AskEngine> Link<G, E> {
         tracing::info!(server, attempts = attempts.len(), "attached");
         let wanted = attempts.into_iter().map(AttemptId).collect();
         self.supervisor.order(Order::Welcome(wanted)).await;
-        Duration::from_secs(heartbeat_secs.into()).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX)
+        let period = Duration::from_secs(heartbeat_secs.into());
+        let period = period.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
+        self.sources.diagnosis.welcomed(period);
+        period
     }
 
-    async fn obey(&self, orders: &mut tonic::Streaming<ServerMessage>) -> Result<(), End> {
-        while let Some(order) = orders.message().await.map_err(end)? {
-            match order.message {
-                Some(server_message::Message::Welcome(welcome)) => {
-                    let wanted = welcome.attempts.into_iter().map(AttemptId).collect();
-                    self.supervisor.order(Order::Welcome(wanted)).await;
+    /// Does what the server says until the stream ends; answers and tasks of the stream end with it.
+    async fn obey(
+        &self,
+        orders: &mut tonic::Streaming<ServerMessage>,
+        out: mpsc::Sender<AgentMessage>,
+    ) -> Result<(), End> {
+        let mut asked = Asked::new(self.sources.clone(), out.clone());
+        let mut relay = TaskRelay::new(self.supervisor.clone(), out);
+        // Dropped with the connection: then programs here are told that there is none.
+        let (wants, mut wanted) = mpsc::channel(WANTED_MAX);
+        self.supervisor.attach_tasks(wants);
+        loop {
+            let has_room = relay.has_room();
+            let order = tokio::select! {
+                order = orders.message() => order.map_err(end)?,
+                Some(task) = wanted.recv(), if has_room => {
+                    relay.want(task).await;
+                    continue;
                 }
-                Some(server_message::Message::Start(StartAttempt { spec })) => {
-                    self.start(spec).await;
-                }
-                Some(server_message::Message::Stop(stop)) => {
-                    let StopAttempt {
-                        attempt,
-                        signal,
-                        grace_secs,
-                    } = stop;
-                    let attempt = AttemptId(attempt);
-                    let order = Order::Stop {
-                        attempt,
-                        signal,
-                        grace_secs,
-                    };
-                    self.supervisor.order(order).await;
-                }
-                Some(server_message::Message::Forget(attempt)) => {
-                    self.supervisor
-                        .order(Order::Forget(AttemptId(attempt)))
-                        .await;
-                }
-                Some(
-                    server_message::Message::Ask(_)
-                    | server_message::Message::AnswerTaken(_)
-                    | server_message::Message::DropQuestion(_)
-                    | server_message::Message::Adjust(_)
-                    | server_message::Message::RunTask(_)
-                    | server_message::Message::StopTask(_)
-                    | server_message::Message::TaskReport(_)
-                    | server_message::Message::TaskTaken(_),
-                )
-                | None => {
-                    tracing::warn!("the server ordered something that this version does not know")
-                }
-            }
+            };
+            let Some(ServerMessage { message }) = order else {
+                return Ok(());
+            };
+            let Some(message) = message else {
+                tracing::warn!("the server ordered something that this version does not know");
+                continue;
+            };
+            self.sources.diagnosis.note(name(&message));
+            self.obey_one(message, &mut asked, &mut relay).await;
         }
-        Ok(())
+    }
+
+    async fn obey_one(
+        &self,
+        message: server_message::Message,
+        asked: &mut Asked<G>,
+        relay: &mut TaskRelay<Supervisor>,
+    ) {
+        use server_message::Message as M;
+        match message {
+            M::Welcome(welcome) => {
+                let wanted = welcome.attempts.into_iter().map(AttemptId).collect();
+                self.supervisor.order(Order::Welcome(wanted)).await;
+            }
+            M::Start(StartAttempt { spec }) => self.start(spec).await,
+            M::Stop(stop) => {
+                let StopAttempt {
+                    attempt,
+                    signal,
+                    grace_secs,
+                } = stop;
+                let attempt = AttemptId(attempt);
+                let order = Order::Stop {
+                    attempt,
+                    signal,
+                    grace_secs,
+                };
+                self.supervisor.order(order).await;
+            }
+            M::Adjust(adjust) => {
+                let AdjustAttempt {
+                    attempt,
+                    walltime_secs,
+                    cput_secs,
+                    memory_bytes,
+                } = adjust;
+                let order = Order::Adjust {
+                    attempt: AttemptId(attempt),
+                    walltime_secs,
+                    cput_secs,
+                    memory_bytes,
+                };
+                self.supervisor.order(order).await;
+            }
+            M::Forget(attempt) => {
+                let attempt = AttemptId(attempt);
+                self.supervisor.order(Order::Forget(attempt)).await;
+            }
+            M::Ask(question) => asked.ask(question),
+            M::AnswerTaken(taken) => asked.taken(taken),
+            M::DropQuestion(id) => asked.drop_question(id),
+            M::RunTask(task) => relay.run(task),
+            M::StopTask(task) => relay.stop(task),
+            M::TaskReport(report) => relay.hear(report),
+            M::TaskTaken(taken) => relay.taken(taken),
+        }
     }
 
     async fn start(&self, spec: Option<LaunchSpec>) {
@@ -231,6 +281,7 @@ impl<G: Gpus, E: AskEngine> Link<G, E> {
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
+                () = self.sources.diagnosis.beat.notified() => {}
                 () = out.closed() => return,
             }
             let mut heartbeat = self.heartbeat().await;
@@ -263,7 +314,7 @@ impl<G: Gpus, E: AskEngine> Link<G, E> {
                 cards: cards.collect(),
                 attempts: supervisor.usage(),
                 inventory: None,
-                host: None,
+                host: Some(host::status()),
             }
         });
         // A driver that panics must not cost the node: a heartbeat without cards is still a sign of life.
@@ -275,6 +326,20 @@ impl<G: Gpus, E: AskEngine> Link<G, E> {
         let cards = tokio::task::spawn_blocking(move || gpus.inventory());
         let engine = self.engine.ask().await;
         inventory(&self.host, cards.await.unwrap_or_default(), engine)
+    }
+}
+
+/// For `momctl`: what the server said last.
+const fn name(message: &server_message::Message) -> &'static str {
+    use server_message::Message as M;
+    match message {
+        M::Welcome(_) => "Welcome",
+        M::Start(_) => "StartAttempt",
+        M::Stop(_) => "StopAttempt",
+        M::Adjust(_) => "AdjustAttempt",
+        M::Forget(_) => "ForgetAttempt",
+        M::Ask(_) | M::AnswerTaken(_) | M::DropQuestion(_) => "Question",
+        M::RunTask(_) | M::StopTask(_) | M::TaskReport(_) | M::TaskTaken(_) => "Task",
     }
 }
 

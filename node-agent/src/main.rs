@@ -1,12 +1,16 @@
 //! The agent of a node: wires cards, containers and attempts to the server. Also the shim and the spawner of shims,
 //! which are this same binary under another word. Decides nothing itself.
 
+mod asked;
+mod diagnosis;
 mod door;
 mod engine;
+mod host;
 mod inventory;
 mod link;
 mod serve;
 mod settings;
+mod sisters;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;

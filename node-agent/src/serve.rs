@@ -16,6 +16,8 @@ use capstan_supervisor::containers::{ContainerSettings, DEFAULT_STAGE, Door, Kee
 use capstan_types::AgentId;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::asked::Sources;
+use crate::diagnosis::Diagnosis;
 use crate::inventory::Host;
 use crate::link::Link;
 use crate::settings::Settings;
@@ -50,14 +52,25 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     let door_service = Door::new(containers.clone(), Arc::new(supervisor.clone()));
     let adopting = containers.clone();
     tokio::spawn(async move { adopting.adopt().await });
+    let diagnosis = Diagnosis::new(
+        settings.node.to_string(),
+        settings.server.clone(),
+        settings.state_folder.clone(),
+        host.uname.clone(),
+    );
     let link = Link {
         server: settings.server.clone(),
         node: settings.node.to_string(),
         agent_id,
         host,
-        gpus,
+        gpus: gpus.clone(),
         engine: containers.clone(),
-        supervisor,
+        supervisor: supervisor.clone(),
+        sources: Arc::new(Sources {
+            supervisor,
+            gpus,
+            diagnosis: Arc::new(diagnosis),
+        }),
     };
     tracing::info!(node = %settings.node, server = settings.server, "agent started");
     let serving = crate::door::serve(listener, door_service);

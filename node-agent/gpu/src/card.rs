@@ -1,8 +1,10 @@
 //! One card: what must be known of it before it may be lent, and what may stay unknown.
 
-use capstan_supervisor::ports::{GpuCard, GpuUse};
+use capstan_supervisor::ports::{GpuCard, GpuDetail, GpuUse};
 use capstan_types::CardId;
-use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
+use nvml_wrapper::enum_wrappers::device::{
+    ComputeMode, EccCounter, MemoryError, TemperatureSensor,
+};
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
@@ -48,7 +50,34 @@ pub(crate) fn usage(nvml: &Nvml, index: u32) -> Result<GpuUse, Problem> {
         temperature_celsius: optional(device.temperature(TemperatureSensor::Gpu)).map_err(lost)?,
         power_milliwatts: optional(device.power_usage()).map_err(lost)?,
         processes: optional(processes(&device)).map_err(lost)?,
+        detail: detail(&device),
     })
+}
+
+/// Nothing of this decides anything, so a question that fails, for whatever reason, is an unknown value.
+fn detail(device: &Device<'_>) -> GpuDetail {
+    let errors = |kind| device.total_ecc_errors(kind, EccCounter::Volatile).ok();
+    GpuDetail {
+        memory_utilization_percent: device
+            .utilization_rates()
+            .ok()
+            .map(|load| load.memory.min(100)),
+        fan_percent: device.fan_speed(0).ok(),
+        compute_mode: device.compute_mode().ok().map(|mode| match mode {
+            ComputeMode::Default => 0,
+            ComputeMode::ExclusiveThread => 1,
+            ComputeMode::Prohibited => 2,
+            ComputeMode::ExclusiveProcess => 3,
+        }),
+        display: device.is_display_active().ok(),
+        ecc: device
+            .is_ecc_enabled()
+            .ok()
+            .map(|mode| mode.currently_enabled),
+        single_bit_errors: errors(MemoryError::Corrected),
+        double_bit_errors: errors(MemoryError::Uncorrected),
+        pci_device_id: device.pci_info().ok().map(|pci| pci.pci_device_id),
+    }
 }
 
 /// A process may start between NVML's two calls (count, list): then the list is too short, and asked for again.

@@ -4,6 +4,7 @@
 //! cards, and a sentence that says why. It decides which cards may be lent; what happens with them is decided elsewhere.
 
 mod card;
+mod control;
 mod problem;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

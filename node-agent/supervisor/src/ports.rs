@@ -51,6 +51,29 @@ pub struct GpuUse {
     pub power_milliwatts: u32,
     /// Process ids that compute on it, as seen from the host.
     pub processes: Vec<u32>,
+    /// What else it says, for `pbsnodes`.
+    pub detail: GpuDetail,
+}
+
+/// What a card may say beside load and memory; `None` when it does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GpuDetail {
+    /// 0 to 100.
+    pub memory_utilization_percent: Option<u32>,
+    /// 0 to 100.
+    pub fan_percent: Option<u32>,
+    /// NVML's number: 0 default, 1 exclusive thread, 2 prohibited, 3 exclusive process.
+    pub compute_mode: Option<u32>,
+    /// A display is attached.
+    pub display: Option<bool>,
+    /// Error correction is on.
+    pub ecc: Option<bool>,
+    /// Errors corrected since the last reset.
+    pub single_bit_errors: Option<u64>,
+    /// Errors not corrected since the last reset.
+    pub double_bit_errors: Option<u64>,
+    /// Device and vendor in PCI's configuration space.
+    pub pci_device_id: Option<u32>,
 }
 
 /// NVML, as far as the supervisor cares. Every call may block for tens of milliseconds: call it off the event loop.
@@ -59,6 +82,34 @@ pub trait Gpus: Send + Sync + 'static {
     fn inventory(&self) -> GpuInventory;
     /// What each card does now; cards that do not answer are left out.
     fn usage(&self) -> Vec<GpuUse>;
+}
+
+/// Settings of a card that an operator may change. Both calls may block: call them off the event loop.
+pub trait CardControl: Send + Sync + 'static {
+    /// Sets NVML's compute mode: 0 default, 1 exclusive thread, 2 prohibited, 3 exclusive process.
+    ///
+    /// # Errors
+    /// When there is no such mode or card, or the driver refuses.
+    fn set_compute_mode(&self, card: &CardId, mode: u32) -> Result<(), CardRefused>;
+    /// Sets the counts of memory errors to zero: those since boot, or those of the card's whole life.
+    ///
+    /// # Errors
+    /// When there is no such card, or the driver refuses.
+    fn reset_errors(&self, card: &CardId, is_permanent: bool) -> Result<(), CardRefused>;
+}
+
+/// Why a card is as it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CardRefused {
+    /// No such mode.
+    #[error("{0} is no compute mode")]
+    NoMode(u32),
+    /// The driver's word.
+    #[error("the NVIDIA driver refuses: {said}")]
+    Driver {
+        /// What it said.
+        said: String,
+    },
 }
 
 /// A process that called the agent's door, resolved to its attempt.
@@ -121,55 +172,4 @@ pub struct ContainersError {
     /// What the engine said.
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,
-}
-
-/// What a task of `pbsdsh` says: bytes, then one last word (an exit status or a failure).
-pub type TaskWord = wire::task_report::Report;
-
-/// Words of a task that may wait to be taken, each of at most [`TASK_BYTES_MAX`]: this bound is the credit of a task on
-/// another node.
-pub const TASK_WORDS_MAX: usize = 8;
-
-/// Largest piece of a task's output in one word.
-pub const TASK_BYTES_MAX: usize = 32 << 10;
-
-/// A program of an attempt here wants a task run on another node of the same attempt.
-#[derive(Debug)]
-pub struct SisterTask {
-    /// What and where; the number of the task is the link's to give.
-    pub request: wire::TaskRequest,
-    /// Where its words go, the last one included; dropping the receiver ends the task.
-    pub words: mpsc::Sender<TaskWord>,
-}
-
-/// The way to the other nodes of an attempt, by the link to the server. A cheap handle.
-#[derive(Clone, Debug)]
-pub struct Sisters(mpsc::Sender<SisterTask>);
-
-impl Sisters {
-    /// Requests that may wait for the link.
-    const WAITING_MAX: usize = 64;
-
-    /// A handle, and where the link takes the requests.
-    #[must_use]
-    pub fn new() -> (Self, mpsc::Receiver<SisterTask>) {
-        let (sender, receiver) = mpsc::channel(Self::WAITING_MAX);
-        (Self(sender), receiver)
-    }
-
-    /// Has a task run on another node; what it says comes from the receiver, a word that it could not be run included.
-    /// A receiver that ends without a last word is a link that ended. Dropping the receiver ends the task.
-    pub async fn run(&self, request: wire::TaskRequest) -> mpsc::Receiver<TaskWord> {
-        let (words, heard) = mpsc::channel(TASK_WORDS_MAX);
-        // Without a link the words are dropped, which says it.
-        let _gone = self.0.send(SisterTask { request, words }).await;
-        heard
-    }
-}
-
-/// Tasks that run here for programs of an attempt on another node, as the server orders them.
-pub trait Tasks: Send + Sync + 'static {
-    /// Runs the task; returns at once. What it says goes to `words`, waiting for room: that is the credit. When nobody
-    /// listens any more (`words.closed()`), every process of the task is ended.
-    fn run_task(&self, task: wire::RunTask, words: mpsc::Sender<TaskWord>);
 }

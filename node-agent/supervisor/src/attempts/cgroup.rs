@@ -320,6 +320,13 @@ impl Cgroup {
         pids.into_iter().map(|pid| pid.as_raw() as u32).collect()
     }
 
+    /// Pids of the job's own processes and of those in containers below.
+    pub(super) fn everybody(&self) -> BTreeSet<u32> {
+        let folder = self.folders.first().map(|folder| Path::new(&folder.path));
+        let pids = folder.map(processes_below).unwrap_or_default();
+        pids.into_iter().map(|pid| pid.as_raw() as u32).collect()
+    }
+
     /// Whether any of the groups is there.
     pub(super) fn exists(&self) -> bool {
         let mut paths = self.folders.iter().map(|folder| Path::new(&folder.path));

@@ -31,6 +31,8 @@ pub(super) struct LiveAttempt {
     /// A program inside it has called the door: there may be containers.
     used_door: AtomicBool,
     vmem_kb_peak: AtomicU64,
+    /// Stopped as a whole, by order.
+    is_paused: AtomicBool,
 }
 
 /// All of them, shared with the door.
@@ -45,6 +47,7 @@ impl LiveAttempt {
             shim: RwLock::default(),
             used_door: AtomicBool::new(false),
             vmem_kb_peak: AtomicU64::new(0),
+            is_paused: AtomicBool::new(false),
         }
     }
 
@@ -58,7 +61,7 @@ impl LiveAttempt {
 
     /// As [`Self::shim`], when need be from the mark that the shim made before it started the script: a program of the
     /// attempt may call before we have heard from the shim.
-    fn marked_shim(&self) -> ShimRecord {
+    pub(super) fn marked_shim(&self) -> ShimRecord {
         let shim = self.shim();
         if shim.pid != 0 {
             return shim;
@@ -78,12 +81,20 @@ impl LiveAttempt {
         self.used_door.load(Ordering::Relaxed)
     }
 
+    pub(super) fn set_paused(&self, is_paused: bool) {
+        self.is_paused.store(is_paused, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::Relaxed)
+    }
+
     /// The highest virtual memory seen while it ran.
     pub(super) fn vmem_kb_peak(&self) -> u64 {
         self.vmem_kb_peak.load(Ordering::Relaxed)
     }
 
-    fn context(&self) -> Option<AttemptContext> {
+    pub(super) fn context(&self) -> Option<AttemptContext> {
         let entry = &self.entry;
         let identity = entry.identity.as_ref()?;
         let host = nix::unistd::gethostname().unwrap_or_default();
@@ -154,12 +165,12 @@ impl LiveTable {
         table.remove(&attempt);
     }
 
-    fn all(&self) -> Vec<Arc<LiveAttempt>> {
+    pub(super) fn all(&self) -> Vec<Arc<LiveAttempt>> {
         let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
         table.values().cloned().collect()
     }
 
-    fn get(&self, attempt: AttemptId) -> Option<Arc<LiveAttempt>> {
+    pub(super) fn get(&self, attempt: AttemptId) -> Option<Arc<LiveAttempt>> {
         let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
         table.get(&attempt).cloned()
     }

@@ -20,6 +20,7 @@ use super::keeper::{Keeper, Keeping, Limits, News, ShimOrder, StopOrder, forget}
 use super::ledger::{Found, LedgerError};
 use super::live::{self, LiveTable};
 use super::reconcile::{Action, Known, reconcile};
+use super::signalling::wake;
 use super::site::Site;
 use crate::ports::{AttemptContext, Attempts, Containers, Gpus};
 
@@ -81,7 +82,7 @@ pub type Held = oneshot::Receiver<Infallible>;
 #[derive(Clone)]
 pub struct Supervisor {
     orders: mpsc::Sender<Order>,
-    live: LiveTable,
+    pub(super) live: LiveTable,
     site: Arc<Site>,
 }
 
@@ -366,6 +367,15 @@ impl<C: Containers, G: Gpus> Table<C, G> {
             Phase::Starting | Phase::Running(_) => {
                 // Full or closed: it is being stopped, or has ended and is about to be reported.
                 let _enough = row.orders.try_send(ShimOrder::Stop(order));
+                // One that is paused could not hear the signal.
+                if let Some(live) = self
+                    .shared
+                    .live
+                    .get(attempt)
+                    .filter(|live| live.is_paused())
+                {
+                    tokio::task::spawn_blocking(move || wake(&live));
+                }
             }
             Phase::Ended(ended) => self.report(Message::Ended(ended.clone())),
         }

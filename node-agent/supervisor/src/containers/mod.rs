@@ -10,7 +10,7 @@ mod keeper;
 mod mounts;
 mod options;
 mod plan;
-mod reach;
+pub(crate) mod reach;
 mod refusal;
 mod registry;
 mod script;

@@ -22,13 +22,13 @@ use nix::unistd::{Gid, Uid, geteuid, setfsgid, setfsuid};
 
 /// Whose rights.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rights {
+pub(crate) struct Rights {
     /// The user.
-    pub(super) uid: u32,
+    pub(crate) uid: u32,
     /// Primary group.
-    pub(super) gid: u32,
+    pub(crate) gid: u32,
     /// Supplementary groups.
-    pub(super) groups: Vec<u32>,
+    pub(crate) groups: Vec<u32>,
 }
 
 impl Rights {
@@ -36,7 +36,7 @@ impl Rights {
     ///
     /// # Errors
     /// When the thread cannot take the rights on: then `look` was not run.
-    pub(super) async fn look<T: Send + 'static>(
+    pub(crate) async fn look<T: Send + 'static>(
         self,
         look: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
