@@ -31,11 +31,22 @@ impl Refusal {
     /// attribute alone, where the error is about one, as in Torque.
     #[must_use]
     pub fn text(&self) -> String {
-        let attribute = [Pbse::Badatval, Pbse::Unkresc, Pbse::Attrro, Pbse::Modatrrun];
-        let names_attribute = attribute.contains(&self.error);
+        const OF_ATTRIBUTES: [Pbse; 7] = [
+            Pbse::Badatval,
+            Pbse::Unkresc,
+            Pbse::Attrro,
+            Pbse::Modatrrun,
+            Pbse::Duplist,
+            Pbse::Badndatval,
+            Pbse::Mutualex,
+        ];
+        let names_attribute = OF_ATTRIBUTES.contains(&self.error);
         match self.detail.as_str() {
             "" => self.error.text().to_owned(),
             detail if names_attribute => format!("{} {detail}", self.error.text()),
+            // The whole text, or its end, is made for the case.
+            detail if self.error == Pbse::Attrtype => detail.to_owned(),
+            detail if self.error == Pbse::Gmoderr => format!("{}{detail}", self.error.text()),
             detail => format!("{} MSG={detail}", self.error.text()),
         }
     }

@@ -81,7 +81,9 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
             false => tracing::info!(%report, "store opened"),
         }
         let mut server = Server::start(settings, Box::new(store), state).await?;
+        let asked_to_stop = server.asked_to_stop.clone();
         tokio::select! {
+            () = asked_to_stop.cancelled() => tracing::info!("qterm: stopping"),
             _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
             _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
             () = server.failed() => tracing::error!("the engine has ended"),
@@ -114,6 +116,8 @@ pub struct Server {
     _run: sockets::RunFolder,
     engine: Running,
     stopping: CancellationToken,
+    /// Cancelled when somebody who may has asked the server to end.
+    pub asked_to_stop: CancellationToken,
     /// Cancelled when the engine's thread has ended.
     engine_ended: CancellationToken,
     doors: [OpenDoor; 2],
@@ -138,7 +142,16 @@ impl Server {
         let latest = Arc::new(Latest::default());
         let telemetry = Arc::new(Telemetry::default());
         let engine_ended = CancellationToken::new();
-        let core = settings.core.clone();
+        let (core, differences) = settings.in_force(state.settings().map(AsRef::as_ref));
+        for settings::Difference { key, value, remedy } in differences {
+            tracing::warn!(
+                key,
+                value,
+                remedy,
+                "a setting of the file has no effect, because qmgr has said otherwise since; \
+                 to follow the file run the remedy, else take the key out of it"
+            );
+        }
         let world = World {
             clerk: Clerk::start(&settings.state_dir, core.server.clone())?,
             telemetry: telemetry.clone(),
@@ -166,6 +179,7 @@ impl Server {
             &settings,
         );
         door.lines = links.lines.clone();
+        let asked_to_stop = door.asked_to_stop.clone();
         let script_max = usize::try_from(core.script_bytes_max).unwrap_or(usize::MAX >> 1);
         let request_max = script_max + VARIABLES_BYTES_MAX + REQUEST_SLACK_BYTES;
         // Agents first: when the socket is there, everything is.
@@ -180,6 +194,7 @@ impl Server {
             _run: run,
             engine,
             stopping,
+            asked_to_stop,
             engine_ended,
             doors: [people, agents],
         })

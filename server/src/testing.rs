@@ -22,6 +22,7 @@ pub(crate) fn job(id: JobId, name: &str, resources: &[(&str, &str)]) -> Job {
             uid: 3001,
             group: "alice".into(),
             host: "hn1".into(),
+            groups: Vec::new(),
         },
         is_rerunnable: true,
         work_folder: "/home/alice".into(),

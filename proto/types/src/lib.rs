@@ -44,7 +44,7 @@ pub use nodespec::{Chunk, ChunkTarget, NodeSpec};
 pub use output::{JoinPath, OutputStream, PathVariables, default_output_name, expand_path};
 pub use parse::{ErrorClass, ParseError};
 pub use pbse::Pbse;
-pub use reason::Reason;
+pub use reason::{Reason, RunLimit};
 pub use resource_names::{Resource, ResourceSetter, resource};
 pub use resources::{NoResourceValue, ResourceKind, ResourceList, resource_kind, split_resources};
 pub use select::{Arrangement, Place, Select, SelectPart, SelectTotals, Sharing};

@@ -91,6 +91,39 @@ pub enum Reason {
     DependsOn(JobId),
     /// So many members of its array run already, as many as `-t LIST%SLOTS` allows.
     ArraySlotLimit(u32),
+    /// As many jobs run as a limit allows.
+    RunLimit(RunLimit),
+}
+
+/// A limit on how many jobs run at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RunLimit {
+    /// Of the job's queue.
+    Queue,
+    /// Of one user in the queue.
+    QueueUser,
+    /// Of one group in the queue.
+    QueueGroup,
+    /// Of the whole server.
+    Server,
+    /// Of one user on the server.
+    ServerUser,
+    /// Of one group on the server.
+    ServerGroup,
+}
+
+impl RunLimit {
+    /// The sentence of Torque's scheduler.
+    const fn headline(self) -> &'static str {
+        match self {
+            Self::Queue => "Not Running: Queue job limit has been reached.",
+            Self::QueueUser => "Not Running: User has reached queue running job limit.",
+            Self::QueueGroup => "Not Running: Group has reached queue running limit.",
+            Self::Server => "Not Running: Server job limit has been reached.",
+            Self::ServerUser => "Not Running: User has reached server running job limit.",
+            Self::ServerGroup => "Not Running: Group has reached server running limit.",
+        }
+    }
 }
 
 impl Reason {
@@ -117,6 +150,7 @@ impl Reason {
             Self::WaitingUntil(_) => "Not Running: Job waits for its execution time",
             Self::DependsOn(_) => "Not Running: Job waits for another job",
             Self::ArraySlotLimit(_) => "Not Running: Array slot limit has been reached",
+            Self::RunLimit(limit) => limit.headline(),
         }
     }
 
@@ -141,7 +175,8 @@ impl Reason {
             | Self::NodeOffline(_)
             | Self::NoNodeLike(_)
             | Self::CardsNotClean { .. }
-            | Self::QueueStopped(_) => Some(self.headline().to_owned()),
+            | Self::QueueStopped(_)
+            | Self::RunLimit(_) => Some(self.headline().to_owned()),
         }
     }
 
@@ -192,6 +227,7 @@ impl Reason {
             Self::ArraySlotLimit(limit) => {
                 write!(f, "{} may run at once", Many(*limit, "member"))
             }
+            Self::RunLimit(_) => f.write_str("others must end first"),
         }
     }
 }

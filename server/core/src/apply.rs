@@ -11,12 +11,16 @@ mod dependants;
 mod dependencies;
 mod draft;
 mod hold;
+mod limits;
+mod manage;
 mod moving;
 mod node;
 mod order;
 mod placed;
 mod report;
-mod order;
+mod rerun;
+mod routing;
+mod run;
 mod submit;
 mod suspend;
 mod tick;
@@ -26,7 +30,11 @@ use std::sync::Arc;
 use capstan_types::{JobId, Timestamp};
 
 use crate::{Change, Effect, Event, Rejection, Settings, State};
+pub(crate) use asked::arrangement;
+pub use dependencies::shown as depend_shown;
 use draft::Draft;
+pub use limits::QueueRefusal;
+pub use manage::ManageProblem;
 
 /// What an event did.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -77,6 +85,7 @@ fn decide(draft: &mut Draft, event: &Event) -> Result<(), Rejection> {
         Event::Run(order) => run::run(draft, order)?,
         Event::Swap(order) => order::swap(draft, order)?,
         Event::Suspend(order) => suspend::suspend(draft, order)?,
+        Event::Manage(order) => manage::manage(draft, order)?,
         Event::AlterNode(order) => node::alter(draft, order)?,
         Event::NodeAttached(hello) => node::attached(draft, hello)?,
         Event::NodeDetached { node, agent } => node::detached(draft, node, agent),
@@ -93,4 +102,5 @@ fn decide(draft: &mut Draft, event: &Event) -> Result<(), Rejection> {
 fn server_started(draft: &mut Draft, settings: &Arc<Settings>) {
     draft.put_settings(settings.clone());
     node::all_lost(draft);
+    node::add_configured(draft, settings);
 }

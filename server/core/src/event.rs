@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use capstan_types::{
-    AgentId, AttemptId, CardId, Condition, IndexSet, JobId, NodeName, NodeSpec, QueueName,
-    Timestamp,
+    AgentId, AttemptId, AttributeObject, CardId, Condition, IndexSet, JobId, NodeName, NodeSpec,
+    QueueName, SetOperator, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,7 @@ pub enum Event {
     /// `pbsnodes -o -c -N`.
     AlterNode(NodeOrder),
     /// `qmgr` create, delete, set and unset.
+    Manage(Box<ManageOrder>),
     /// An agent connected and said what it has and runs.
     NodeAttached(Box<Hello>),
     /// An agent's connection is gone.
@@ -269,6 +270,47 @@ pub struct NodeOrder {
     pub by: Caller,
 }
 
+/// What a manager or an operator says of the server, of queues or of nodes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ManageOrder {
+    /// Who asks.
+    pub by: Caller,
+    /// What is to be done.
+    pub command: ManageCommand,
+    /// To what kind of thing.
+    pub object: AttributeObject,
+    /// To which: a queue or a node; empty or `@` for all queues or nodes, `:property` for all nodes that have it.
+    pub name: Box<str>,
+    /// What is set or unset, in the order given. All of it happens or nothing.
+    pub directives: Vec<Directive>,
+}
+
+/// What `qmgr` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ManageCommand {
+    /// Makes a queue or a node.
+    Create,
+    /// Removes a queue or a node.
+    Delete,
+    /// Sets attributes.
+    Set,
+    /// Unsets attributes.
+    Unset,
+}
+
+/// One attribute to be set or unset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directive {
+    /// The attribute.
+    pub name: Box<str>,
+    /// The resource; empty for none, or for all when unsetting.
+    pub resource: Box<str>,
+    /// How.
+    pub operator: SetOperator,
+    /// To what, or by what.
+    pub value: Box<str>,
+}
+
 /// An agent's first words on a connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
@@ -331,6 +373,7 @@ pub enum ReportedPhase {
         reason: Box<str>,
     },
     /// The script never ran because a file could not be copied to the node.
+    StageInFailed {
         /// When.
         at: Timestamp,
         /// Why, for the user.

@@ -11,12 +11,13 @@ mod plan;
 pub mod query;
 mod rejection;
 
-pub use apply::{Outcome, Reply, apply};
+pub use apply::{ManageProblem, Outcome, QueueRefusal, Reply, apply, depend_shown};
 pub use change::{Change, Payload};
 pub use effect::{Account, Effect};
 pub use event::{
-    AlterOrder, Altered, AttemptReport, Caller, DeleteOrder, Event, Hello, HoldOrder, MoveOrder,
-    NodeOrder, ReportedPhase, RerunOrder, RunOrder, Submission, SuspendOrder, SwapOrder,
+    AlterOrder, Altered, AttemptReport, Caller, DeleteOrder, Directive, Event, Hello, HoldOrder,
+    ManageCommand, ManageOrder, MoveOrder, NodeOrder, ReportedPhase, RerunOrder, RunOrder,
+    Submission, SuspendOrder, SwapOrder,
 };
 pub use model::*;
 pub use plan::{Placement, Plan, plan};

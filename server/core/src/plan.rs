@@ -10,6 +10,7 @@ mod explain;
 mod feasible;
 mod fit;
 mod keep;
+mod limits;
 mod order;
 mod request;
 
@@ -65,15 +66,22 @@ pub struct Plan {
     pub reasons: Vec<(JobId, Reason)>,
 }
 
-/// Plans all pending jobs of `state` at `now`. Planning twice gives the same plan.
+/// Plans all pending jobs of `state` at `now`. Planning twice gives the same plan. While the server's `scheduling` is
+/// false nothing starts, and nobody is told why, as in Torque.
 #[must_use]
 pub fn plan(state: &State, now: Timestamp) -> Plan {
+    if state
+        .settings()
+        .is_some_and(|settings| !settings.is_scheduling())
+    {
+        return Plan::default();
+    }
     let line = order::line_up(state, now);
     let mut plan = Plan {
         placements: Vec::new(),
         reasons: line.aside,
     };
-    let mut desk = desk::Desk::new(state);
+    let mut desk = desk::Desk::new(state, now);
     for job in line.jobs {
         desk.serve(job, &mut plan);
     }

@@ -2,7 +2,7 @@
 
 use capstan_types::{AttemptId, Condition, JobId, NodeName, QueueName};
 
-use crate::IllegalTransition;
+use crate::{IllegalTransition, ManageProblem, QueueRefusal};
 
 /// A refusal. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -15,18 +15,23 @@ pub enum Rejection {
     UnknownQueue(QueueName),
     /// The job names no queue, and there is no default.
     #[error("there is no default queue")]
+    NoDefaultQueue,
     /// The queue does not take this job.
     #[error("queue {queue} does not take a job of {owner}: {why}")]
+    QueueRefuses {
         /// The queue.
         queue: QueueName,
         /// Whose job it is: `user@host`.
         owner: Box<str>,
         /// Why not.
+        why: QueueRefusal,
     },
     /// None of the destinations of a routing queue takes this job.
     #[error("no destination of queue {0} takes the job")]
+    NoDestination(QueueName),
     /// What a manager ordered cannot be.
     #[error(transparent)]
+    Manage(#[from] ManageProblem),
     /// The queue takes no jobs.
     #[error("queue {0} is not enabled")]
     QueueDisabled(QueueName),

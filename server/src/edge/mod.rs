@@ -2,6 +2,7 @@
 //! the core's words; what is answered is read from the latest snapshot. Decides nothing.
 
 mod asking;
+mod entering;
 mod identity;
 mod listing;
 mod managing;
@@ -10,6 +11,7 @@ mod refusal;
 mod selecting;
 mod signals;
 mod submission;
+mod traffic;
 
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ use capstan_proto::wire::{self, scheduler_server};
 use capstan_proto::{Refusal, wire::alter_node_request::Admin};
 use capstan_store::PayloadReader;
 use capstan_types::{NodeName, Pbse};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
@@ -31,6 +34,7 @@ use crate::view::{self, Scene};
 use identity::{People, Person, membership};
 use refusal::{edge_status, status};
 use submission::Rules;
+use traffic::Traffic;
 
 pub(crate) use submission::VARIABLES_BYTES_MAX;
 
@@ -46,6 +50,9 @@ pub(crate) struct Door {
     pub(crate) root_may_submit: bool,
     /// Where agents are asked.
     pub(crate) lines: Arc<Lines>,
+    /// Cancelled when somebody who may has asked the server to end.
+    pub(crate) asked_to_stop: CancellationToken,
+    traffic: Traffic,
     people: People,
 }
 
@@ -65,6 +72,8 @@ impl Door {
             payloads,
             root_may_submit: settings.root_may_submit,
             lines: Arc::default(),
+            asked_to_stop: CancellationToken::new(),
+            traffic: Traffic::default(),
             people: People::on(&settings.host),
         }
     }
@@ -160,6 +169,7 @@ impl SchedulerService {
 
     /// Makes a view of the latest snapshot.
     fn seen<T>(&self, view: impl FnOnce(Scene<'_>) -> Result<T, Refusal>) -> Result<T, Status> {
+        self.0.traffic.count();
         let snapshot = self.0.latest.get();
         let scene = Scene {
             snapshot: &snapshot,
@@ -217,7 +227,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         _request: Request<wire::StatServerRequest>,
     ) -> Result<Response<wire::StatServerReply>, Status> {
-        let reply = self.seen(|scene| Ok(view::server::server(scene)))?;
+        let reply = self.seen(|scene| Ok(view::server::server(scene, self.0.traffic.numbers())))?;
         Ok(Response::new(reply))
     }
 

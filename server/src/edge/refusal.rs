@@ -60,6 +60,13 @@ fn rejected(rejection: &Rejection, caller: &Caller) -> (Code, Pbse, String) {
             let detail = "requested queue not found".to_owned();
             (Code::NotFound, Pbse::Unkque, detail)
         }
+        R::NoDefaultQueue => {
+            let detail = "requested queue not found".to_owned();
+            (Code::FailedPrecondition, Pbse::Quenodflt, detail)
+        }
+        R::QueueRefuses { queue, owner, why } => super::entering::words(queue, owner, why),
+        R::NoDestination(_) => (Code::FailedPrecondition, Pbse::Routerej, none()),
+        R::Manage(problem) => super::managing::words(problem),
         R::QueueDisabled(queue) => {
             let detail = format!("queue is disabled: {asker}, queue {queue}");
             (Code::FailedPrecondition, Pbse::Qunoenb, detail)
@@ -84,6 +91,10 @@ fn rejected(rejection: &Rejection, caller: &Caller) -> (Code, Pbse, String) {
         R::ArrayTooLarge { members, max } => {
             let detail =
                 format!("Requested array size too large, limit is {max}; asked for {members}");
+            (Code::InvalidArgument, Pbse::BadArrayReq, detail)
+        }
+        R::SlotLimitTooHigh { max, .. } => {
+            let detail = format!("Requested slot limit invalid, limit is {max}");
             (Code::InvalidArgument, Pbse::BadArrayReq, detail)
         }
         R::TooManyJobs(limit) => {

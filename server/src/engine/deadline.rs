@@ -1,29 +1,38 @@
 //! When time alone makes something due: a completed job ages out, a job's time comes, a silent node is judged.
 
-use capstan_core::{Link, State};
+use capstan_core::{JobState, Link, State};
 use capstan_types::Timestamp;
 
 /// The earliest time after `after` at which something is due; `None` when nothing will be without another event.
 pub(super) fn next_due(state: &State, after: Timestamp) -> Option<Timestamp> {
     let settings = state.settings()?;
     let oldest = state.ended_until(Timestamp(u64::MAX));
-    let ages_out = oldest.filter_map(|id| match &state.job(id)?.state {
-        capstan_core::JobState::Ended(ended) => {
-            Some(ended.at.plus_secs(settings.keep_completed_secs))
+    let ages_out = oldest.filter_map(|id| {
+        let job = state.job(id)?;
+        match &job.state {
+            JobState::Ended(ended) => {
+                let keep = settings.keep_completed_secs(job.queue.as_str());
+                Some(ended.at.plus_secs(keep))
+            }
+            JobState::Pending
+            | JobState::Starting(_)
+            | JobState::Running(_)
+            | JobState::Exiting(..) => None,
         }
-        capstan_core::JobState::Pending
-        | capstan_core::JobState::Starting(_)
-        | capstan_core::JobState::Running(_)
-        | capstan_core::JobState::Exiting(..) => None,
     });
-    // Oldest first: the first one that is not overdue is the next.
-    let ages_out = ages_out.take(AGED_OUT_AT_ONCE).find(|due| *due > after);
+    let mut ages_out = ages_out.take(AGED_OUT_AT_ONCE).filter(|due| *due > after);
+    let mut queues = settings.queues.values();
+    let ages_out = match queues.any(|queue| queue.keep_completed_secs().is_some()) {
+        // Oldest first: the first one that is not overdue is the next.
+        false => ages_out.next(),
+        true => ages_out.min(),
+    };
     let judged = state
         .nodes()
         .filter(|node| state.held_on(&node.name).next().is_some());
     let judged = judged.filter_map(|node| match node.link {
         Link::Lost(since) => Some(since.plus_secs(settings.node_lost_after_secs)),
-        Link::Up(_) => None,
+        Link::Up(_) | Link::Never | Link::New => None,
     });
     let time_comes = state.pending().filter_map(|job| job.not_before);
     let others = judged.chain(time_comes).filter(|due| *due > after);
@@ -37,7 +46,7 @@ const AGED_OUT_AT_ONCE: usize = 100_000;
 mod tests {
     use std::sync::Arc;
 
-    use capstan_core::{Change, Inventory, Job, JobState, Node};
+    use capstan_core::{Change, Inventory, Job, Node};
     use capstan_types::JobId;
 
     use super::*;
@@ -81,6 +90,7 @@ mod tests {
             note: "".into(),
             unclean: Vec::new(),
             strays: Vec::new(),
+            ordinal: 1,
         };
         let mut state = state([]);
         state.absorb(&Change::PutNode(Arc::new(node)));

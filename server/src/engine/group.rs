@@ -61,6 +61,7 @@ fn is_plan_wanted_after(event: &Event) -> bool {
         | Event::Run(_)
         | Event::Swap(_)
         | Event::AlterNode(_)
+        | Event::Manage(_)
         | Event::NodeAttached(_)
         | Event::NodeDetached { .. }
         | Event::NodeChanged { .. }
@@ -72,7 +73,8 @@ fn is_plan_wanted_after(event: &Event) -> bool {
             }
             ReportedPhase::Exited { .. }
             | ReportedPhase::Unstartable { .. }
-            | ReportedPhase::Lost { .. } => true,
+            | ReportedPhase::Lost { .. }
+            | ReportedPhase::StageInFailed { .. } => true,
         },
         // What a job holds it keeps, moving or not.
         Event::Suspend(_) => false,
@@ -96,6 +98,7 @@ pub(super) const fn name(event: &Event) -> &'static str {
         Event::Swap(_) => "swap",
         Event::Suspend(_) => "suspend",
         Event::AlterNode(_) => "alter_node",
+        Event::Manage(_) => "manage",
         Event::NodeAttached(_) => "node_attached",
         Event::NodeDetached { .. } => "node_detached",
         Event::NodeChanged { .. } => "node_changed",

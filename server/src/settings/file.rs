@@ -5,21 +5,24 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-/// `server.toml` as written. Names carry their units.
+/// `server.toml` as written. Names carry their units. What is marked "first" counts for a server that starts for the
+/// first time; from then on `qmgr` rules over it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SettingsFile {
     /// Behind the dot of job ids; the host's name when left out.
     pub server_name: Option<String>,
+    /// The name by which this host is known, as in `alice@host`; what `hostname` prints when left out.
+    pub host: Option<String>,
     /// Journal, state and accounting log.
     pub state_dir: Option<PathBuf>,
     /// The socket `server.sock` and `agents.addr`.
     pub run_dir: Option<PathBuf>,
     /// Where agents dial; port 0 picks a free one.
     pub agents_listen: Option<String>,
-    /// How long an ended job is shown.
+    /// How long an ended job is shown. First.
     pub keep_completed_secs: Option<u64>,
-    /// Between SIGTERM and SIGKILL.
+    /// Between SIGTERM and SIGKILL. First.
     pub kill_delay_secs: Option<u32>,
     /// How often an agent says that it lives.
     pub heartbeat_secs: Option<u32>,
@@ -29,22 +32,21 @@ pub struct SettingsFile {
     pub node_lost_after_secs: Option<u64>,
     /// Largest script.
     pub script_bytes_max: Option<u64>,
-    /// Most members of one array.
+    /// Most members of one array, whatever `max_job_array_size` says.
     pub array_members_max: Option<u64>,
     /// Most jobs that have not ended.
     pub live_jobs_max: Option<u64>,
-    /// Users who may do anything; root always may.
+    /// Users who may do anything, `user` or `user@host`; root always may. First.
     pub managers: Option<Vec<String>>,
-    /// Users who may operate jobs and nodes.
+    /// Users who may operate jobs and nodes. First.
     pub operators: Option<Vec<String>>,
     /// Whether root may submit jobs.
     pub root_may_submit: Option<bool>,
-    /// The queue of jobs that name none.
+    /// The queue of jobs that name none. First.
     pub default_queue: Option<String>,
-    /// Queues by name.
-    #[serde(default)]
-    pub queues: BTreeMap<String, QueueFile>,
-    /// Nodes by name.
+    /// Queues by name. First. Left out: the queue `batch`. An empty table: no queue at all.
+    pub queues: Option<BTreeMap<String, QueueFile>>,
+    /// Nodes by name. First.
     #[serde(default)]
     pub nodes: BTreeMap<String, NodeFile>,
 }

@@ -1,26 +1,31 @@
 //! The settings in force: made once, at start, from the file and the host's name; nothing optional, immutable.
 //! [`resolve`] is pure and refuses by key and value.
 
+mod claims;
 mod file;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use capstan_types::{NodeName, QueueName, ResourceList, Seconds, ServerName, resource_kind};
+use capstan_types::{AttributeObject, Attributes, ServerName};
 
+use claims::Claim;
+pub use claims::Difference;
 pub use file::{NodeFile, QueueFile, SettingsFile, Value};
 
 /// The settings in force.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// What decisions depend on; part of the stored state.
+    /// What decisions depend on, as a server that starts for the first time has it. What holds is
+    /// [`Settings::in_force`].
     pub core: Arc<capstan_core::Settings>,
+    /// What the file says that `qmgr` says as well.
+    claims: Arc<[Claim]>,
     /// Journal, state and accounting log.
     pub state_dir: PathBuf,
     /// The socket and `agents.addr`.
@@ -47,10 +52,8 @@ pub struct SettingError {
     pub problem: String,
 }
 
-/// The queue that always exists.
+/// The queue that exists when the file has no word about queues.
 const BATCH: &str = "batch";
-/// Walltime of a job that says nothing in a queue that says nothing: one week.
-const DEFAULT_WALLTIME: &str = "168:00:00";
 /// Longest name of a queue, as in PBS.
 const QUEUE_NAME_MAX: usize = 15;
 /// Longest name of a server, node or property.
@@ -90,8 +93,12 @@ pub fn resolve(file: &SettingsFile, host: &str) -> Result<Settings, SettingError
     if heartbeat_secs == 0 {
         return Err(refuse("heartbeat_secs", "0", "at least 1"));
     }
+    let host = file.host.as_deref().unwrap_or(host);
+    word("host", host, NAME_MAX)?;
+    let claims = claims::claims(file, host)?;
     Ok(Settings {
-        core: Arc::new(core_settings(file, host)?),
+        core: Arc::new(core_settings(file, host, &claims)?),
+        claims: claims.into(),
         state_dir: path(
             "state_dir",
             file.state_dir.as_deref(),
@@ -105,7 +112,34 @@ pub fn resolve(file: &SettingsFile, host: &str) -> Result<Settings, SettingError
     })
 }
 
-fn core_settings(file: &SettingsFile, host: &str) -> Result<capstan_core::Settings, SettingError> {
+impl Settings {
+    /// The settings that hold for a server with these stored ones, and the keys of the file that have no effect on it:
+    /// what `qmgr` rules is as it is stored, the rest as the file has it. A server that has stored none, or whose version
+    /// knew no `qmgr`, gets all from the file.
+    #[must_use]
+    pub fn in_force(
+        &self,
+        stored: Option<&capstan_core::Settings>,
+    ) -> (Arc<capstan_core::Settings>, Vec<Difference>) {
+        let Some(stored) = stored.filter(|stored| stored.is_seeded) else {
+            return (self.core.clone(), Vec::new());
+        };
+        let core = capstan_core::Settings {
+            attributes: stored.attributes.clone(),
+            queues: stored.queues.clone(),
+            nodes: stored.nodes.clone(),
+            ..(*self.core).clone()
+        };
+        let differences = claims::differences(&core, &self.claims);
+        (Arc::new(core), differences)
+    }
+}
+
+fn core_settings(
+    file: &SettingsFile,
+    host: &str,
+    claims: &[Claim],
+) -> Result<capstan_core::Settings, SettingError> {
     let server = file.server_name.as_deref().unwrap_or(host);
     word("server_name", server, NAME_MAX)?;
     let down = file.node_down_after_secs.unwrap_or(15);
@@ -119,107 +153,27 @@ fn core_settings(file: &SettingsFile, host: &str) -> Result<capstan_core::Settin
         let problem = format!("from 1 to {SCRIPT_BYTES_MAX}");
         return Err(refuse("script_bytes_max", script_bytes_max, problem));
     }
-    let queues = queues(file)?;
-    let default_queue = file.default_queue.as_deref().unwrap_or(BATCH);
-    if !queues.contains_key(default_queue) {
-        let problem = format!("no such queue; add a table [queues.{default_queue}]");
-        return Err(refuse("default_queue", default_queue, problem));
-    }
-    let mut node_properties = BTreeMap::new();
-    let mut node_slots = BTreeMap::new();
-    for (name, node) in &file.nodes {
-        let key = format!("nodes.{name}");
-        word(&key, name, NAME_MAX)?;
-        for property in &node.properties {
-            word(&format!("{key}.properties"), property, NAME_MAX)?;
-        }
-        let properties = node.properties.iter().map(|word| word.as_str().into());
-        node_properties.insert(NodeName::from(name.as_str()), properties.collect());
-        if let Some(np) = node.np {
-            if !(1..=SLOTS_MAX).contains(&np) {
-                return Err(refuse(
-                    format!("{key}.np"),
-                    np,
-                    format!("from 1 to {SLOTS_MAX}"),
-                ));
-            }
-            node_slots.insert(NodeName::from(name.as_str()), np);
-        }
-    }
-    Ok(capstan_core::Settings {
-        server: ServerName::from(server),
-        default_queue: QueueName::from(default_queue),
-        queues,
-        node_properties,
-        node_slots,
-        managers: users("managers", file.managers.as_deref())?,
-        operators: users("operators", file.operators.as_deref())?,
-        keep_completed_secs: file.keep_completed_secs.unwrap_or(300),
-        kill_delay_secs: file.kill_delay_secs.unwrap_or(2),
+    let mut settings = capstan_core::Settings {
+        host: host.into(),
+        is_seeded: true,
+        attributes: Attributes::new(AttributeObject::Server),
+        queues: std::collections::BTreeMap::new(),
         node_down_after_secs: down,
         node_lost_after_secs: lost,
         script_bytes_max,
         array_members_max: file.array_members_max.unwrap_or(100_000),
         live_jobs_max: file.live_jobs_max.unwrap_or(1_000_000),
-    })
-}
-
-/// A week, or the queue's limit when that is shorter.
-fn default_walltime(limits: &ResourceList) -> &str {
-    let week = Seconds::parse(DEFAULT_WALLTIME).unwrap_or_default();
-    match limits.seconds("walltime") {
-        Some(limit) if limit < week => limits.get("walltime").unwrap_or(DEFAULT_WALLTIME),
-        _ => DEFAULT_WALLTIME,
-    }
-}
-
-fn queues(file: &SettingsFile) -> Result<BTreeMap<QueueName, capstan_core::Queue>, SettingError> {
-    let batch = [(BATCH.to_owned(), QueueFile::default())];
-    let written: BTreeMap<String, QueueFile> =
-        batch.into_iter().chain(file.queues.clone()).collect();
-    let made = written.iter().map(|(name, queue)| {
-        let key = format!("queues.{name}");
-        word(&key, name, QUEUE_NAME_MAX)?;
-        let mut defaults = resources(
-            &format!("{key}.resources_default"),
-            &queue.resources_default,
-        )?;
-        let limits = resources(&format!("{key}.resources_max"), &queue.resources_max)?;
-        if defaults.get("walltime").is_none() {
-            // A queue of shorter jobs would otherwise refuse every job that does not name a walltime.
-            let set = defaults.set("walltime", default_walltime(&limits));
-            set.expect("the built-in walltime is well formed");
+        ..capstan_core::Settings::new(ServerName::from(server))
+    };
+    settings.set_fresh();
+    claims::seed(&mut settings, claims)?;
+    match settings.default_queue() {
+        Some(queue) if !settings.queues.contains_key(&queue) => {
+            let problem = format!("no such queue; add a table [queues.{queue}]");
+            Err(refuse("default_queue", queue, problem))
         }
-        let made = capstan_core::Queue {
-            name: QueueName::from(name.as_str()),
-            is_enabled: queue.enabled.unwrap_or(true),
-            is_started: queue.started.unwrap_or(true),
-            priority: queue.priority.unwrap_or(0),
-            resources_default: defaults,
-            resources_max: limits,
-        };
-        Ok((made.name.clone(), made))
-    });
-    made.collect()
-}
-
-fn resources(key: &str, written: &BTreeMap<String, Value>) -> Result<ResourceList, SettingError> {
-    let mut list = ResourceList::default();
-    for (name, value) in written {
-        let key = format!("{key}.{name}");
-        if resource_kind(name).is_none() {
-            return Err(refuse(key, value, "no such resource"));
-        }
-        let set = list.set(name, &value.to_string());
-        set.map_err(|error| refuse(key, value, error))?;
+        Some(_) | None => Ok(settings),
     }
-    Ok(list)
-}
-
-fn users(key: &str, written: Option<&[String]>) -> Result<Vec<Box<str>>, SettingError> {
-    let written = written.unwrap_or_default().iter();
-    let checked = written.map(|user| word(key, user, NAME_MAX).map(|()| user.as_str().into()));
-    checked.collect()
 }
 
 fn path(key: &str, written: Option<&Path>, default: &str) -> Result<PathBuf, SettingError> {

@@ -1,8 +1,8 @@
 //! Everything about a job, in the order in which `qstat -f` prints it. Times are epoch seconds.
 
-use capstan_core::{Job, JobState};
+use capstan_core::{Ended, Job, JobState};
 use capstan_proto::wire::{Attribute, JobAttributes};
-use capstan_types::{Env, JobPart, Seconds, Timestamp};
+use capstan_types::{Env, JobId, JobPart, Seconds, Timestamp};
 
 use super::{Scene, last_run, paths, start_time, words};
 
@@ -34,7 +34,8 @@ impl Attributes {
     }
 }
 
-/// All attributes of `job`; with `Variable_List` when the caller may see it.
+/// All attributes of `job`, in the order of Torque's table of job attributes; with `Variable_List` when the caller may
+/// see it. What a submission gave and this server only keeps ([`capstan_core::JobSpec::shown`]) stands among the others.
 pub(crate) fn attributes(scene: Scene<'_>, job: &Job, variables: Option<&Env>) -> JobAttributes {
     let mut list = Attributes::default();
     identity(&mut list, scene, job);
@@ -49,15 +50,17 @@ pub(crate) fn attributes(scene: Scene<'_>, job: &Job, variables: Option<&Env>) -
     if !job.spec.shell.is_empty() {
         list.put("Shell_Path_List", &job.spec.shell);
     }
-    shown(&mut list, job, &["User_List"]);
+    shown(&mut list, job, &["stagein", "stageout", "User_List"]);
     if let Some(variables) = variables {
         list.put("Variable_List", variable_list(scene, job, variables));
     }
     course(&mut list, scene, job);
+    times(&mut list, scene, job);
     rest(&mut list, job);
     JobAttributes {
         id: job.id.on(scene.server()),
         attributes: list.0,
+        reason: scene.explanation(job).unwrap_or_default(),
     }
 }
 
@@ -84,9 +87,8 @@ fn identity(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
 /// When it was made, what it waits for, where it runs.
 fn placement(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
     list.put_time("ctime", Some(job.created));
-    if !job.waits_for.is_empty() {
-        list.put("depend", depend(scene, job));
-    }
+    let depend = depend(scene, job);
+    list.put_some("depend", Some(depend).filter(|depend| !depend.is_empty()));
     let host = &job.spec.owner.host;
     list.put("Error_Path", format!("{host}:{}", paths::stderr_path(job)));
     if let Some(run) = last_run(job) {
@@ -101,7 +103,13 @@ fn placement(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
 /// What was asked for.
 fn wishes(list: &mut Attributes, job: &Job) {
     let keep = &*job.spec.keep;
-    list.put("Hold_Types", job.effective_holds().to_string());
+    let holds = job.effective_holds();
+    // A member has the attribute only while it is held (recorded sessions C02 and G01).
+    let is_member = matches!(job.id.part, JobPart::Member(_));
+    if !(is_member && holds.is_empty()) {
+        list.put("Hold_Types", holds);
+    }
+    shown(list, job, &["interactive"]);
     list.put("Join_Path", job.spec.join.as_str());
     list.put("Keep_Files", if keep.is_empty() { "n" } else { keep });
     list.put(
@@ -125,24 +133,24 @@ fn wishes(list: &mut Attributes, job: &Job) {
 fn course(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
     list.put("euser", &job.spec.owner.user);
     list.put("egroup", &job.spec.owner.group);
-    list.put("queue_type", "E");
+    list.put("queue_type", scene.queue_type(&job.queue));
+    shown(list, job, &["sched_hint"]);
     list.put_some("comment", scene.comment(job));
     list.put_time("etime", job.eligible);
-    let ended = match &job.state {
-        JobState::Ended(ended) => Some(ended),
-        JobState::Pending
-        | JobState::Starting(_)
-        | JobState::Running(_)
-        | JobState::Exiting(..) => None,
-    };
-    list.put_some("exit_status", ended.and_then(|ended| ended.exit_status));
-    shown(list, job, &["submit_args"]);
+    let exit_status = ended(job).and_then(|ended| ended.exit_status);
+    list.put_some("exit_status", exit_status);
+    shown(list, job, &["forward_x11", "submit_args"]);
     match (job.id.part, &job.spec.array) {
         (JobPart::Member(index), _) => list.put("job_array_id", index),
         (JobPart::Array, Some(request)) => list.put("job_array_request", request),
         (JobPart::Whole | JobPart::Array, _) => {}
     }
     list.put_some("umask", job.spec.umask);
+}
+
+/// When it ran and for how long.
+fn times(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
+    let ended = ended(job);
     let run = last_run(job);
     list.put_time("start_time", run.map(start_time));
     let walltime = job.spec.resources.seconds("walltime");
@@ -154,12 +162,20 @@ fn course(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
         "start_count",
         Some(job.run_count).filter(|count| *count > 0),
     );
+    const CHECKPOINT: [&str; 5] = [
+        "checkpoint_dir",
+        "checkpoint_name",
+        "checkpoint_time",
+        "checkpoint_restart_status",
+        "restart_name",
+    ];
+    shown(list, job, &CHECKPOINT);
     list.put(
         "fault_tolerant",
         shown_value(job, "fault_tolerant").unwrap_or("False"),
     );
     list.put_time("comp_time", ended.map(|ended| ended.at));
-    shown(list, job, &["jobtype"]);
+    shown(list, job, &["jobtype", "inter_cmd"]);
     list.put("job_radix", shown_value(job, "job_radix").unwrap_or("0"));
     if let (Some(run), Some(ended)) = (run, ended) {
         let millis = ended.at.0.saturating_sub(start_time(run).0);
@@ -172,20 +188,42 @@ fn course(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
 
 /// What was said at submission, and what is kept for show.
 fn rest(list: &mut Attributes, job: &Job) {
-    shown(list, job, &["node_exclusive"]);
+    shown(list, job, &["proxy_user", "node_exclusive"]);
     list.put("submit_host", &job.spec.owner.host);
     list.put("init_work_dir", &job.spec.work_folder);
+    shown(list, job, &["gpu_flags"]);
     let arguments = &*job.spec.script_arguments;
     list.put_some(
         "job_arguments",
         Some(arguments).filter(|text| !text.is_empty()),
     );
+    const SITE: [&str; 7] = [
+        "reservation_id",
+        "login_node_id",
+        "login_property",
+        "external_nodes",
+        "multi_req_alps",
+        "nppcu",
+        "login_node_key",
+    ];
+    shown(list, job, &SITE);
     list.put(
         "request_version",
         shown_value(job, "request_version").unwrap_or("1"),
     );
+    shown(list, job, &["req_information", "copy_on_rerun"]);
     list.put_some("user_kill_delay", job.spec.kill_delay_secs);
-    shown(list, job, &["idle_slot_limit", "x"]);
+    shown(list, job, &["idle_slot_limit", "L_Request", "x"]);
+}
+
+fn ended(job: &Job) -> Option<&Ended> {
+    match &job.state {
+        JobState::Ended(ended) => Some(ended),
+        JobState::Pending
+        | JobState::Starting(_)
+        | JobState::Running(_)
+        | JobState::Exiting(..) => None,
+    }
 }
 
 fn shown(list: &mut Attributes, job: &Job, names: &[&str]) {
@@ -199,19 +237,49 @@ fn shown_value<'a>(job: &'a Job, name: &str) -> Option<&'a str> {
     found.map(|(_, value)| &**value)
 }
 
-/// `afterok:342.hn1:343.hn1,afterany:342.hn1`.
+/// `beforeok:344.hn1,afterok:342.hn1:343.hn1`: first who waits for this job, then what it waits for itself.
 fn depend(scene: Scene<'_>, job: &Job) -> String {
-    let mut text = String::new();
-    let mut last = None;
-    for (condition, on) in &job.waits_for {
-        match last.replace(*condition) {
-            Some(before) if before == *condition => {}
-            Some(_) => text.extend([",", condition.name()]),
-            None => text.push_str(condition.name()),
+    let state = &scene.snapshot.state;
+    let mut list = Dependencies::default();
+    for waiting in state.dependants(job.id) {
+        let waits_for = state.job(waiting).map(|job| job.waits_for.as_slice());
+        for (condition, _) in waits_for
+            .unwrap_or_default()
+            .iter()
+            .filter(|(_, on)| *on == job.id)
+        {
+            list.put(scene, condition.mirrored(), job.id, waiting);
         }
-        text.extend([":", &on.on(scene.server())]);
     }
-    text
+    for (condition, on) in &job.waits_for {
+        list.put(scene, condition.name(), *on, *on);
+    }
+    list.text
+}
+
+/// A dependency list in the making: neighbours of one condition share its name.
+#[derive(Default)]
+struct Dependencies {
+    text: String,
+    last: (&'static str, bool),
+}
+
+impl Dependencies {
+    /// Appends a condition about `awaited`, naming `shown`. Of an array, conditions have names of their own.
+    fn put(&mut self, scene: Scene<'_>, name: &'static str, awaited: JobId, shown: JobId) {
+        let is_array = awaited.part == JobPart::Array;
+        if self.last != (name, is_array) {
+            self.last = (name, is_array);
+            let comma = if self.text.is_empty() { "" } else { "," };
+            let suffix = match (is_array, name) {
+                (false, _) => "",
+                (true, "after" | "before") => "startarray",
+                (true, _) => "array",
+            };
+            self.text.extend([comma, name, suffix]);
+        }
+        self.text.extend([":", &shown.on(scene.server())]);
+    }
 }
 
 /// `NAME=VALUE,…`; commas inside of values are escaped, as Torque's own client does.

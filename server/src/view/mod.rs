@@ -3,6 +3,7 @@
 
 pub(crate) mod attributes;
 pub(crate) mod counts;
+pub(crate) mod criteria;
 pub(crate) mod nodes;
 pub(crate) mod paths;
 pub(crate) mod queues;
@@ -14,10 +15,14 @@ mod tests;
 pub(crate) mod words;
 
 use capstan_core::{Job, JobState, Run, Usage};
-use capstan_types::{ServerName, Timestamp};
+use capstan_types::{QueueName, Reason, ServerName, Timestamp};
 
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
+
+/// Torque's server asks its nodes for usage every 45 seconds, so a job that has just started shows none. Programs take
+/// the missing values for a start; we know them earlier, and keep them back as long.
+const USAGE_AFTER_SECS: u64 = 45;
 
 /// What a view is made from.
 #[derive(Clone, Copy)]
@@ -32,11 +37,14 @@ impl<'a> Scene<'a> {
         &self.snapshot.settings().server
     }
 
-    /// What a job has used; `None` before anything is known.
+    /// What a job has used; `None` before anything is known, and in the first [`USAGE_AFTER_SECS`] of an attempt.
     pub(crate) fn usage(self, job: &Job) -> Option<Usage> {
         let run = last_run(job)?;
         let live = match &job.state {
             JobState::Starting(_) | JobState::Running(_) | JobState::Exiting(..) => {
+                if self.now.secs_since(start_time(run)) < USAGE_AFTER_SECS {
+                    return None;
+                }
                 let node = &run.shares.first()?.node;
                 self.telemetry.usage(node, run.attempt)
             }
@@ -45,27 +53,78 @@ impl<'a> Scene<'a> {
         live.or(Some(run.usage).filter(|usage| *usage != Usage::default()))
     }
 
-    /// What there is to say about a job: why it waits, or that it started.
+    /// The comment as Torque has it: why it waits in the scheduler's own words, or that it started. What exactly is
+    /// missing is [`Self::explanation`].
     ///
-    /// Holds and start times are attributes of their own, and Torque has no comment for them.
+    /// Holds, start times and dependencies are attributes of their own, and Torque has no comment for them.
     pub(crate) fn comment(self, job: &Job) -> Option<String> {
-        use capstan_types::Reason;
+        if let Some(reason) = self.reason(job) {
+            return Some(reason.headline().to_owned());
+        }
         if let Some(comment) = &job.comment {
-            // Why it was put back is worth knowing, but so is what it waits for now.
-            let waits = job.effective_holds().is_empty();
-            let reason = self.snapshot.reason(job.id).filter(|_| waits);
-            return Some(reason.map_or_else(
-                || comment.to_string(),
-                |reason| format!("{reason}; {comment}"),
-            ));
+            return Some(comment.to_string());
         }
-        if let Some(run) = last_run(job) {
-            return Some(words::started_on(start_time(run)));
-        }
-        let reason = self.snapshot.reason(job.id)?;
-        let speaks_for_itself = matches!(reason, Reason::Held(_) | Reason::WaitingUntil(_));
-        (!speaks_for_itself).then(|| reason.to_string())
+        last_run(job).map(|run| words::started_on(start_time(run)))
     }
+
+    /// Why the job waits, in full, for those who can read more than Torque says; `None` when nothing keeps it.
+    pub(crate) fn explanation(self, job: &Job) -> Option<String> {
+        let is_waiting = matches!(job.state, JobState::Pending);
+        let reason = self.snapshot.reason(job.id).filter(|_| is_waiting);
+        match (reason, &job.comment) {
+            (Some(reason), Some(comment)) => Some(format!("{reason}; {comment}")),
+            (Some(reason), None) => Some(reason.to_string()),
+            (None, _) => None,
+        }
+    }
+
+    /// The reason of the last plan, where Torque's scheduler would have written it into the comment.
+    fn reason(self, job: &Job) -> Option<&'a Reason> {
+        let may_be_considered = matches!(job.state, JobState::Pending)
+            && job.effective_holds().is_empty()
+            && job.not_before.is_none_or(|time| time <= self.now);
+        let reason = self.snapshot.reason(job.id).filter(|_| may_be_considered)?;
+        match reason {
+            Reason::Held(_)
+            | Reason::WaitingUntil(_)
+            | Reason::DependsOn(_)
+            | Reason::ArraySlotLimit(_) => None,
+            Reason::NotEnoughCards { .. }
+            | Reason::NotEnoughSlots { .. }
+            | Reason::NotEnoughSlotsInAll { .. }
+            | Reason::NotEnoughMemory { .. }
+            | Reason::NotEnoughNodes { .. }
+            | Reason::NoNodeUp
+            | Reason::NodesDown { .. }
+            | Reason::NodeDown(_)
+            | Reason::NodeOffline(_)
+            | Reason::NoNodeLike(_)
+            | Reason::CardsNotClean { .. }
+            | Reason::BehindJob(_)
+            | Reason::QueueStopped(_)
+            | Reason::RunLimit(_) => Some(reason),
+        }
+    }
+
+    /// `E` or `R`, as `queue_type` shows it.
+    pub(crate) fn queue_type(self, queue: &QueueName) -> char {
+        let queue = self.snapshot.settings().queues.get(queue);
+        if queue.is_some_and(|queue| is_routing(queue)) {
+            'R'
+        } else {
+            'E'
+        }
+    }
+}
+
+/// Whether jobs only pass through the queue.
+pub(crate) fn is_routing(queue: &capstan_core::Queue) -> bool {
+    queue.is_routing()
+}
+
+/// Whether everybody may see everybody's jobs.
+pub(crate) fn may_query_others(settings: &capstan_core::Settings) -> bool {
+    settings.query_other_jobs()
 }
 
 /// The job's current attempt, or its last when it is over.

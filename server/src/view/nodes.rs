@@ -11,6 +11,14 @@ use super::attributes::Attributes;
 use super::{Scene, words};
 use crate::telemetry::NodeTelemetry;
 
+/// Where Torque's daemon on a node listens; programs read the ports, and nothing of ours listens there.
+const SERVICE_PORT: u16 = 15002;
+const MANAGER_PORT: u16 = 15003;
+/// The release whose daemon the status looks like; programs check it. The agent's own is among the facts.
+const TORQUE_VERSION: &str = "6.1.3.h5";
+/// How the driver of the fake NVML library begins its version.
+const SIMULATED: &str = "simulated";
+
 /// The node of this name, all nodes with a property (`:S`), or all.
 ///
 /// # Errors
@@ -25,7 +33,7 @@ pub(crate) fn nodes(scene: Scene<'_>, wanted: &str) -> Result<wire::StatNodesRep
     match (nodes.is_empty(), wanted) {
         (false, _) => Ok(wire::StatNodesReply { nodes }),
         (true, "") => {
-            let detail = "node list is empty - no agent has attached yet";
+            let detail = "node list is empty - check 'server_priv/nodes' file";
             Err(Refusal::new(Pbse::Nonodes, detail))
         }
         (true, _) => Err(Refusal::new(Pbse::Unknode, "cannot locate specified node")),
@@ -50,11 +58,15 @@ fn row(scene: Scene<'_>, node: &Node) -> wire::NodeRow {
         "jobs",
         Some(jobs(scene, &held)).filter(|jobs| !jobs.is_empty()),
     );
-    list.put("status", status(scene, node, &held, heartbeat.as_deref()));
+    if node.has_joined() {
+        list.put("status", status(scene, node, &held, heartbeat.as_deref()));
+    }
     list.put_some("note", Some(&node.note).filter(|note| !note.is_empty()));
+    list.put("mom_service_port", SERVICE_PORT);
+    list.put("mom_manager_port", MANAGER_PORT);
     if !cards.is_empty() {
         list.put("gpus", cards.len());
-        list.put("gpu_status", gpu_status(node, &held, heartbeat.as_deref()));
+        list.put_some("gpu_status", gpu_status(node, &held, heartbeat.as_deref()));
     }
     wire::NodeRow {
         name: node.name.to_string(),
@@ -62,7 +74,20 @@ fn row(scene: Scene<'_>, node: &Node) -> wire::NodeRow {
         note: node.note.to_string(),
         attributes: list.0,
         simulated: node.inventory.simulated,
+        facts: facts(node, heartbeat.as_deref()),
     }
+}
+
+/// What Torque has no attribute for.
+fn facts(node: &Node, heartbeat: Option<&NodeTelemetry>) -> Vec<wire::Attribute> {
+    let mut list = Attributes::default();
+    let host = heartbeat.and_then(|heartbeat| heartbeat.host.as_ref());
+    list.put_some("agent_version", host.map(|host| &host.version));
+    let engine = Some(&node.inventory.engine).filter(|engine| !engine.is_empty());
+    list.put_some("container_engine", engine);
+    let problems = messages(node).join("; ");
+    list.put_some("problems", Some(problems).filter(|text| !text.is_empty()));
+    list.0
 }
 
 /// `free`, or a comma list of what keeps it from being so.
@@ -71,6 +96,9 @@ fn state(scene: Scene<'_>, node: &Node, held: &[(AttemptId, &NodeShare)]) -> Str
     let down_after = scene.snapshot.settings().node_down_after_secs;
     let is_down = match node.link {
         Link::Up(_) => false,
+        // In this order: "offline" and what follows are said of a node that was just created.
+        Link::New => return "down,offline,MOM-list-not-sent".to_owned(),
+        Link::Never => true,
         Link::Lost(since) => scene.now >= since.plus_secs(down_after),
     };
     let words = [
@@ -107,7 +135,8 @@ fn jobs(scene: Scene<'_>, held: &[(AttemptId, &NodeShare)]) -> String {
     text
 }
 
-/// What Torque's daemon would have reported, as far as we know it.
+/// What Torque's daemon would have reported, item by item in its order. An agent that says less of its host leaves
+/// those items out.
 fn status(
     scene: Scene<'_>,
     node: &Node,
@@ -115,54 +144,95 @@ fn status(
     heartbeat: Option<&NodeTelemetry>,
 ) -> String {
     let inventory = &node.inventory;
-    let physical = inventory.memory_bytes >> 10;
+    let host = heartbeat.and_then(|heartbeat| heartbeat.host.as_ref());
     // A comma in a value would begin the next item.
     let plain = |text: &str| text.replace([',', '\n'], ";");
-    let mut text = format!(
-        "opsys=linux,uname={},totmem={physical}kb",
-        plain(&inventory.uname)
+    let mut items = Items::default();
+    items.put("opsys", host.map_or("linux", |host| host.system.as_str()));
+    items.put("uname", plain(&inventory.uname));
+    if let Some(host) = host {
+        let sessions: Vec<String> = host.sessions.iter().map(u32::to_string).collect();
+        // Torque's word for an empty list.
+        let none = || "? 0".to_owned();
+        let listed = Some(sessions.join(" ")).filter(|list| !list.is_empty());
+        items.put("sessions", listed.unwrap_or_else(none));
+        let count = Some(host.session_count).filter(|count| *count > 0);
+        items.put(
+            "nsessions",
+            count.map_or_else(none, |count| count.to_string()),
+        );
+        items.put("nusers", host.user_count);
+        items.put("idletime", host.idle_secs);
+    }
+    memory(&mut items, node, heartbeat);
+    items.put(
+        "ncpus",
+        host.map_or(inventory.cores.into(), |host| host.cpus),
     );
     if let Some(heartbeat) = heartbeat {
-        let available = heartbeat.memory_available_bytes >> 10;
-        put(&mut text, format_args!(",availmem={available}kb"));
+        items.put("loadave", format_args!("{:.2}", heartbeat.load_average));
     }
-    put(
-        &mut text,
-        format_args!(",physmem={physical}kb,ncpus={}", inventory.cores),
-    );
-    if let Some(heartbeat) = heartbeat {
-        put(
-            &mut text,
-            format_args!(",loadave={:.2}", heartbeat.load_average),
-        );
+    items.put("gres", "");
+    items.put("netload", host.map_or(0, |host| host.network_bytes));
+    items.put("state", if node.is_up() { "free" } else { "down" });
+    items.put("varattr", " ");
+    items.put("cpuclock", "Fixed");
+    if let Some(host) = host {
+        let mac = &host.mac_address;
+        items.put_some("macaddr", Some(mac).filter(|mac| !mac.is_empty()));
+        items.put("version", TORQUE_VERSION);
     }
-    let state = if node.is_up() { "free" } else { "down" };
-    put(
-        &mut text,
-        format_args!(",gres=,netload=0,state={state},varattr= ,cpuclock=Fixed"),
-    );
-    if !inventory.engine.is_empty() {
-        put(
-            &mut text,
-            format_args!(",engine={}", plain(&inventory.engine)),
-        );
-    }
-    let report = heartbeat.map_or_else(
-        || match node.link {
-            Link::Up(at) | Link::Lost(at) => at,
-        },
-        |heartbeat| heartbeat.at,
-    );
-    put(&mut text, format_args!(",rectime={},jobs=", report.secs()));
+    let report = match (heartbeat, node.link) {
+        (Some(heartbeat), _) => heartbeat.at,
+        (None, Link::Up(at) | Link::Lost(at)) => at,
+        (None, Link::Never | Link::New) => capstan_types::Timestamp(0),
+    };
+    items.put("rectime", report.secs());
     let jobs = held
         .iter()
         .filter_map(|(attempt, _)| scene.snapshot.state.job_of(*attempt));
     let jobs: Vec<String> = jobs.map(|job| job.id.on(scene.server())).collect();
-    text.push_str(&jobs.join(" "));
+    items.put("jobs", jobs.join(" "));
     for message in messages(node) {
-        put(&mut text, format_args!(",message={}", plain(&message)));
+        items.put("message", plain(&message));
     }
-    text
+    items.0
+}
+
+/// `totmem`, `availmem`, `physmem`: with swap, free of that, without.
+fn memory(items: &mut Items, node: &Node, heartbeat: Option<&NodeTelemetry>) {
+    let host = heartbeat.and_then(|heartbeat| heartbeat.host.as_ref());
+    let known = node.inventory.memory_bytes >> 10;
+    let physical = host.map_or(known, |host| host.physical_kb);
+    items.put(
+        "totmem",
+        format_args!("{}kb", host.map_or(known, |host| host.total_kb)),
+    );
+    let available = heartbeat.map(|heartbeat| match &heartbeat.host {
+        Some(host) => host.available_kb,
+        None => heartbeat.memory_available_bytes >> 10,
+    });
+    if let Some(available) = available {
+        items.put("availmem", format_args!("{available}kb"));
+    }
+    items.put("physmem", format_args!("{physical}kb"));
+}
+
+/// A list of `name=value` with commas between them, in the making.
+#[derive(Default)]
+struct Items(String);
+
+impl Items {
+    fn put(&mut self, name: &str, value: impl std::fmt::Display) {
+        let comma = if self.0.is_empty() { "" } else { "," };
+        put(&mut self.0, format_args!("{comma}{name}={value}"));
+    }
+
+    fn put_some(&mut self, name: &str, value: Option<impl std::fmt::Display>) {
+        if let Some(value) = value {
+            self.put(name, value);
+        }
+    }
 }
 
 /// What an administrator should know of the node.
@@ -185,18 +255,21 @@ fn messages(node: &Node) -> Vec<String> {
             node.strays.len()
         ));
     }
-    if inventory.simulated {
-        messages.push("cards are simulated".to_owned());
-    }
     messages
 }
 
-/// `gpu[0]=gpu_id=…;gpu_product_name=…,driver_ver=…,timestamp=…`.
+/// `gpu[0]=gpu_id=…;gpu_product_name=…,driver_ver=…,timestamp=…`. `None` where the driver has no version: such cards
+/// are only counted, as those that Torque knows from its nodes file and not from NVML.
 fn gpu_status(
     node: &Node,
     held: &[(AttemptId, &NodeShare)],
     heartbeat: Option<&NodeTelemetry>,
-) -> String {
+) -> Option<String> {
+    let driver = node.inventory.cards.first().map(|card| &*card.driver)?;
+    let is_counted_only = driver.trim_start_matches(SIMULATED).trim().is_empty();
+    if is_counted_only {
+        return None;
+    }
     let mut text = String::new();
     for card in &node.inventory.cards {
         let is_lent = held
@@ -212,12 +285,6 @@ fn gpu_status(
         one_card(&mut text, card, state, heartbeat);
         text.push(',');
     }
-    let driver = node
-        .inventory
-        .cards
-        .first()
-        .map(|card| &*card.driver)
-        .unwrap_or_default();
     let at = heartbeat
         .map(|heartbeat| words::ctime(heartbeat.at))
         .unwrap_or_default();
@@ -225,32 +292,75 @@ fn gpu_status(
         &mut text,
         format_args!("driver_ver={driver},timestamp={at}"),
     );
-    text
+    Some(text)
 }
 
+/// All keys that Torque makes of NVML's answers; those that the card does not answer are left out.
 fn one_card(text: &mut String, card: &Card, state: &str, heartbeat: Option<&NodeTelemetry>) {
-    let (id, model) = (&card.pci_address, card.model.replace([',', ';'], " "));
+    let used = heartbeat.and_then(|heartbeat| heartbeat.cards.get(&card.uuid));
+    let detail = used.map(|used| used.detail).unwrap_or_default();
+    let model = card.model.replace([',', ';'], " ");
     put(
         text,
-        format_args!(
-            "gpu[{}]=gpu_id={id};gpu_uuid={};gpu_product_name={model};gpu_memory_total={} MB",
-            card.index,
-            card.uuid,
-            card.memory_bytes >> 20
-        ),
+        format_args!("gpu[{}]=gpu_id={}", card.index, card.pci_address),
     );
-    let used = heartbeat.and_then(|heartbeat| heartbeat.cards.get(&card.uuid));
-    if let Some(used) = used {
-        let (memory, percent) = (used.memory_used_bytes >> 20, used.utilization_percent);
-        let heat = used.temperature_celsius;
-        put(
-            text,
-            format_args!(
-                ";gpu_memory_used={memory} MB;gpu_utilization={percent}%;gpu_temperature={heat} C"
-            ),
-        );
+    let mut key = |name: &str, value: Option<&dyn std::fmt::Display>| {
+        if let Some(value) = value {
+            put(text, format_args!(";{name}={value}"));
+        }
+    };
+    let pci_device = detail.pci_device_id.map(|id| format!("{id:08X}"));
+    key("gpu_pci_device_id", shown(&pci_device));
+    key("gpu_pci_location_id", Some(&card.pci_address));
+    key("gpu_uuid", Some(&card.uuid));
+    key("gpu_product_name", Some(&model));
+    let display = detail.display.map_or("Unknown", enabled);
+    key("gpu_display", Some(&display));
+    let percent = |value: Option<u32>| value.map(|value| format!("{value}%"));
+    key("gpu_fan_speed", shown(&percent(detail.fan_percent)));
+    let total = card.memory_bytes >> 20;
+    key("gpu_memory_total", Some(&format_args!("{total} MB")));
+    let memory = used.map(|used| format!("{} MB", used.memory_used_bytes >> 20));
+    key("gpu_memory_used", shown(&memory));
+    key("gpu_mode", Some(&mode(detail.compute_mode)));
+    key("gpu_state", Some(&state));
+    let load = percent(used.map(|used| used.utilization_percent));
+    key("gpu_utilization", shown(&load));
+    let memory_load = percent(detail.memory_utilization_percent);
+    key("gpu_memory_utilization", shown(&memory_load));
+    key("gpu_ecc_mode", shown(&detail.ecc.map(enabled)));
+    key(
+        "gpu_single_bit_ecc_errors",
+        shown(&detail.single_bit_errors),
+    );
+    key(
+        "gpu_double_bit_ecc_errors",
+        shown(&detail.double_bit_errors),
+    );
+    let heat = used
+        .map(|used| used.temperature_celsius)
+        .filter(|heat| *heat > 0);
+    key(
+        "gpu_temperature",
+        shown(&heat.map(|heat| format!("{heat} C"))),
+    );
+}
+
+fn shown<T: std::fmt::Display>(value: &Option<T>) -> Option<&dyn std::fmt::Display> {
+    value.as_ref().map(|value| value as &dyn std::fmt::Display)
+}
+
+const fn enabled(is_on: bool) -> &'static str {
+    if is_on { "Enabled" } else { "Disabled" }
+}
+
+const fn mode(compute_mode: Option<u32>) -> &'static str {
+    match compute_mode {
+        Some(1) => "Exclusive_Thread",
+        Some(2) => "Prohibited",
+        Some(3) => "Exclusive_Process",
+        Some(_) | None => "Default",
     }
-    put(text, format_args!(";gpu_mode=Default;gpu_state={state}"));
 }
 
 fn put(text: &mut String, what: std::fmt::Arguments<'_>) {

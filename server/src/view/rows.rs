@@ -23,28 +23,24 @@ fn wide(scene: Scene<'_>, job: &Job, letter: char) -> wire::WideRow {
     let asked = &job.spec.resources;
     let run = last_run(job);
     let cput = asked.seconds("cput");
-    let requested = cput
-        .or_else(|| asked.seconds("walltime"))
-        .map(|seconds| seconds.0);
+    let walltime = asked.seconds("walltime");
+    let requested = cput.or(walltime).map(|seconds| seconds.0);
     let elapsed = match letter {
-        'R' | 'E' if cput.is_some() => scene.usage(job).map(|usage| usage.cput_secs),
-        'R' | 'E' => run.map(|run| scene.now.secs_since(start_time(run))),
+        _ if cput.is_some() => scene.usage(job).map(|usage| usage.cput_secs),
+        'R' | 'E' | 'S' => run.map(|run| scene.now.secs_since(start_time(run))),
         // As in Torque, which takes what remains of a job that does not run for nothing.
-        'W' => requested,
+        'W' | 'T' => Some(walltime.map_or(0, |seconds| seconds.0)),
         _ => None,
     };
-    let nodes = job.spec.nodes.as_ref();
-    let tasks = nodes.map(|nodes| u32::try_from(nodes.slot_count()).unwrap_or(u32::MAX));
+    let size = size(job);
     // Of several, Torque shows the one whose name is last in the alphabet.
     let memory = ["vmem", "pvmem", "pmem", "mem", "dmem"]
         .iter()
         .find_map(|name| asked.get(name));
     wire::WideRow {
         session: run.and_then(|run| run.started).map(|(_, session)| session),
-        nodes: asked.count("nodect"),
-        tasks: tasks
-            .or_else(|| asked.count("procs"))
-            .or_else(|| asked.count("ncpus")),
+        nodes: size.nodes,
+        tasks: size.tasks,
         memory: memory.unwrap_or_default().to_owned(),
         requested_secs: requested,
         elapsed_secs: elapsed,
@@ -53,4 +49,40 @@ fn wide(scene: Scene<'_>, job: &Job, letter: char) -> wire::WideRow {
             .unwrap_or_default(),
         comment: scene.comment(job).unwrap_or_default(),
     }
+}
+
+/// What the columns NDS and TSK say.
+#[derive(Default)]
+struct Size {
+    nodes: Option<u32>,
+    tasks: Option<u32>,
+}
+
+/// Reads the resources in their order, as Torque does: a later one may stand back behind an earlier one or not.
+fn size(job: &Job) -> Size {
+    let mut size = Size::default();
+    let (mut width, mut per_node) = (None, None);
+    for (name, value) in job.spec.resources.iter() {
+        let number = || value.parse::<u32>().ok();
+        let counted = || number().filter(|count| *count > 0);
+        match name {
+            "nodect" => size.nodes = number(),
+            "nodes" => {
+                let nodes = job.spec.nodes.as_ref();
+                let slots =
+                    nodes.map(|nodes| u32::try_from(nodes.slot_count()).unwrap_or(u32::MAX));
+                size.tasks = slots.filter(|slots| *slots > 0).or(size.tasks);
+            }
+            "procs" | "ncpus" => size.tasks = size.tasks.or_else(counted),
+            "mppe" | "size" => size.tasks = counted().or(size.tasks),
+            "mppwidth" => width = width.or_else(counted),
+            "mppnppn" => per_node = per_node.or_else(counted),
+            _ => {}
+        }
+    }
+    if let Some(width) = width {
+        size.tasks = Some(width);
+        size.nodes = per_node.map_or(size.nodes, |per_node| Some(width.div_ceil(per_node)));
+    }
+    size
 }

@@ -7,6 +7,7 @@ use capstan_core::{Job, State};
 use capstan_proto::{Refusal, wire};
 use capstan_types::{JobId, JobPart, JobReference, Pbse, QueueName};
 
+use super::{is_routing, may_query_others};
 use crate::snapshot::Snapshot;
 
 /// A job of a listing.
@@ -19,6 +20,12 @@ pub(crate) enum Item {
 }
 
 impl Item {
+    /// The job's own record, or its array's while it has none.
+    pub(crate) fn record(&self) -> &Job {
+        let (Self::Job(job) | Self::Member(job, _)) = self;
+        job
+    }
+
     /// The job.
     pub(crate) fn job(&self) -> Cow<'_, Job> {
         match self {
@@ -28,44 +35,98 @@ impl Item {
     }
 }
 
+/// Who looks, as far as it decides what is shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Viewer<'a> {
+    /// Login name.
+    pub(crate) user: &'a str,
+    /// Managers and operators see everybody's jobs, whatever `query_other_jobs` says.
+    pub(crate) sees_all: bool,
+}
+
+impl Viewer<'_> {
+    /// Whether `job` is his to see.
+    fn may_see(self, snapshot: &Snapshot, job: &Job) -> bool {
+        self.sees_all || *job.spec.owner.user == *self.user || may_query_others(snapshot.settings())
+    }
+}
+
 /// The jobs that `request` is about, in id order.
 ///
 /// # Errors
-/// An id or a queue that is not there, and what is neither.
+/// An id or a queue that is not there, and what is neither; another's job that the viewer may not see.
 pub(crate) fn select(
     snapshot: &Snapshot,
+    viewer: Viewer<'_>,
     request: &wire::StatJobsRequest,
 ) -> Result<Vec<Item>, Refusal> {
     let state = &snapshot.state;
     let operand = request.operand.as_str();
     let mut items = match operand.as_bytes().first() {
-        None => listing(state, state.jobs(), request.expand_arrays),
         Some(digit) if digit.is_ascii_digit() => {
             let id = job_id(snapshot, operand)?;
-            one(state, id, request.expand_arrays)?
-        }
-        Some(_) => {
-            let queue = operand.split_once('@').map_or(operand, |(queue, _)| queue);
-            let is_known = queue.is_empty() || snapshot.settings().queues.contains_key(queue);
-            if !is_known {
-                return Err(Refusal::new(Pbse::Unkque, ""));
+            let items = one(state, id, request.expand_arrays)?;
+            if !items
+                .iter()
+                .all(|item| viewer.may_see(snapshot, item.record()))
+            {
+                return Err(Refusal::new(Pbse::Perm, ""));
             }
-            let queue = QueueName::from(queue);
-            let jobs = state
-                .jobs()
-                .filter(|job| queue.as_str().is_empty() || job.queue == queue);
+            items
+        }
+        Some(_) | None => {
+            let queue = wanted_queue(snapshot, operand)?;
+            let jobs = state.jobs().filter(|job| {
+                queue.as_ref().is_none_or(|queue| job.queue == *queue)
+                    && viewer.may_see(snapshot, job)
+            });
             listing(state, jobs, request.expand_arrays)
         }
     };
+    if request.exec_only {
+        items.retain(|item| !passes_through(snapshot, item.record()));
+    }
     if !request.users.is_empty() || request.hide_completed {
         items.retain(|item| {
-            let (Item::Job(job) | Item::Member(job, _)) = item;
+            let job = item.record();
             let owner = &*job.spec.owner.user;
             let is_theirs = request.users.is_empty() || request.users.iter().any(|u| u == owner);
             is_theirs && !(request.hide_completed && job.has_ended())
         });
     }
     Ok(items)
+}
+
+/// All jobs that the viewer may see, arrays member by member: what `qselect` chooses from.
+pub(crate) fn every(snapshot: &Snapshot, viewer: Viewer<'_>, exec_only: bool) -> Vec<Item> {
+    let jobs = snapshot.state.jobs().filter(|job| {
+        viewer.may_see(snapshot, job) && !(exec_only && passes_through(snapshot, job))
+    });
+    listing(&snapshot.state, jobs, true)
+}
+
+/// The queue of a destination (`queue`, `queue@server`); `None` for all of them (`@server` and nothing).
+///
+/// # Errors
+/// A queue that is not there.
+pub(crate) fn wanted_queue(
+    snapshot: &Snapshot,
+    destination: &str,
+) -> Result<Option<QueueName>, Refusal> {
+    let queue = destination
+        .split_once('@')
+        .map_or(destination, |(queue, _)| queue);
+    match queue {
+        "" => Ok(None),
+        queue if snapshot.settings().queues.contains_key(queue) => Ok(Some(queue.into())),
+        _ => Err(Refusal::new(Pbse::Unkque, "")),
+    }
+}
+
+/// Whether the job waits in a queue that only passes jobs on.
+fn passes_through(snapshot: &Snapshot, job: &Job) -> bool {
+    let queue = snapshot.settings().queues.get(&job.queue);
+    queue.is_some_and(|queue| is_routing(queue))
 }
 
 /// Reads a job id as a person typed it.

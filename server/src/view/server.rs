@@ -1,42 +1,52 @@
-//! The server, as `qstat -B` and `qmgr` show it.
+//! The server, as `qstat -B` and `qmgr list server` show it.
 
 use capstan_proto::wire;
+use capstan_types::AttributeObject;
 
-use super::attributes::Attributes;
+use super::queues::{assigned, line, listing, set};
 use super::{Scene, counts};
 
-/// The server's attributes.
-pub(crate) fn server(scene: Scene<'_>) -> wire::StatServerReply {
+/// The version of Torque whose habits these are; programs read it to know what to expect.
+const TORQUE_VERSION: &str = "6.1.3.h5";
+
+/// The server's attributes. `requests` are the numbers of `net_counter`.
+pub(crate) fn server(scene: Scene<'_>, requests: [u64; 3]) -> wire::StatServerReply {
     let settings = scene.snapshot.settings();
     let statistics = scene.snapshot.statistics;
     let counts = counts::all(scene);
-    let mut list = Attributes::default();
-    list.put("server_state", "Active");
-    list.put("scheduling", "True");
-    list.put("total_jobs", counts.total());
-    list.put("state_count", counts.state_count());
-    list.put("default_queue", &settings.default_queue);
-    list.put_some("managers", users(&settings.managers));
-    list.put_some("operators", users(&settings.operators));
-    list.put("query_other_jobs", "True");
-    list.put("pbs_version", env!("CARGO_PKG_VERSION"));
-    list.put("kill_delay", settings.kill_delay_secs);
-    list.put("keep_completed", settings.keep_completed_secs);
-    list.put("next_job_number", scene.snapshot.state.next_seq());
-    list.put("max_job_array_size", settings.array_members_max);
-    list.put("journal_frames", statistics.groups);
-    list.put("journal_records", statistics.records);
-    list.put("journal_fsyncs", statistics.fsyncs);
-    list.put("journal_bytes", statistics.bytes);
-    list.put("journal_refused_frames", statistics.refused_groups);
-    list.put("index_lag_records", statistics.index_lag_records);
+    let found = |name: &str| match name {
+        "server_state" => vec![line(name, "", state(settings.is_scheduling()))],
+        "total_jobs" => vec![line(name, "", counts.total())],
+        "state_count" => vec![line(name, "", counts.state_count())],
+        "resources_assigned" => assigned(scene, None),
+        "pbs_version" => vec![line(name, "", TORQUE_VERSION)],
+        "next_job_number" => vec![line(name, "", scene.snapshot.state.next_seq_shown())],
+        "net_counter" => {
+            let [now, soon, long] = requests;
+            vec![line(name, "", format!("{now} {soon} {long}"))]
+        }
+        _ => set(&settings.attributes, name),
+    };
+    let counters = [
+        ("journal_frames", statistics.groups),
+        ("journal_records", statistics.records),
+        ("journal_fsyncs", statistics.fsyncs),
+        ("journal_bytes", statistics.bytes),
+        ("journal_refused_frames", statistics.refused_groups),
+        ("index_lag_records", statistics.index_lag_records),
+    ];
     wire::StatServerReply {
         name: settings.server.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        attributes: list.0,
+        attributes: listing(AttributeObject::Server, found),
+        statistics: counters.map(|(name, count)| line(name, "", count)).into(),
     }
 }
 
-fn users(names: &[Box<str>]) -> Option<String> {
-    Some(names.join(",")).filter(|names| !names.is_empty())
+/// What the server is at: a scheduler that was switched off leaves it idle.
+const fn state(is_scheduling: bool) -> &'static str {
+    match is_scheduling {
+        true => "Active",
+        false => "Idle",
+    }
 }

@@ -6,7 +6,7 @@ use capstan_core::{ArrayState, Holds, Job, JobSpec, JobState};
 use capstan_proto::wire::{self, StatJobsRequest};
 use capstan_types::{ArrayRequest, Env, JobId, Pbse, Reason};
 
-use super::selection::{job_id, select};
+use super::selection::{Viewer, job_id, select};
 use super::*;
 use crate::snapshot::Snapshot;
 use crate::testing::{ended, job, run, seconds, state};
@@ -161,9 +161,11 @@ fn a_waiting_job_says_why_but_holds_speak_for_themselves() {
         now: seconds(1),
     };
     let comment = scene.comment(&waiting).unwrap();
-    assert!(
-        comment.starts_with("Not Running: Queue not started."),
-        "{comment}"
+    assert_eq!(comment, "Not Running: Queue not started.");
+    let explanation = scene.explanation(&waiting).unwrap();
+    assert_eq!(
+        explanation,
+        "Not Running: Queue not started. (queue mcc is stopped)"
     );
     assert_eq!(scene.comment(&held), None);
 }
@@ -187,7 +189,11 @@ fn check(operand: &str, expand: bool, expected: Result<&[&str], Pbse>) {
         expand_arrays: expand,
         ..StatJobsRequest::default()
     };
-    let found = select(&snapshot, &request);
+    let viewer = Viewer {
+        user: "alice",
+        sees_all: false,
+    };
+    let found = select(&snapshot, viewer, &request);
     let found = found.map(|items| -> Vec<String> {
         items.iter().map(|item| item.job().id.to_string()).collect()
     });

@@ -30,7 +30,7 @@ impl World {
     pub(crate) fn new(seed: u64, is_told: bool) -> Self {
         let mut rng = Rng::new(seed);
         let mut settings = Settings::new(ServerName::from("hn1"));
-        settings.keep_completed_secs = 5 + rng.below(100);
+        settings.set("keep_completed", &(5 + rng.below(100)).to_string());
         settings.node_lost_after_secs = 10 + rng.below(60);
         let (jobs_max, fault_percent) = (1 + rng.below(16), rng.below(16));
         Self {

@@ -3,15 +3,14 @@
 //! As in Torque: of a waiting job nearly everything, of a running one what does not bind its start. Limits of a running
 //! job may be lowered by its owner and raised by operators only, whom the limits of queues do not bind either.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use capstan_types::{JobId, JobPart, OutputStream, default_output_name, resource};
+use capstan_types::{JobPart, OutputStream, default_output_name, resource};
 
 use super::delete::members;
 use super::draft::Draft;
-use super::submit::{check_queue_limits, fill_in, is_over, open_dependencies};
-use super::{Reply, hold};
+use super::submit::{fill_in, is_over};
+use super::{Reply, array, dependencies, hold, limits};
 use crate::plan::feasible;
 use crate::{
     AlterOrder, Altered, Effect, Holds, Job, JobEvent, JobSpec, JobState, OrderProblem, Rejection,
@@ -31,7 +30,7 @@ pub(super) fn alter(draft: &mut Draft, order: &AlterOrder) -> Result<(), Rejecti
         JobPart::Array => alter_array(draft, &job, order)?,
         JobPart::Whole | JobPart::Member(_) => {
             let new = altered(draft, order, &job)?;
-            keep(draft, new, &job)?;
+            keep(draft, order, new, &job)?;
         }
     }
     if has_variables {
@@ -66,7 +65,7 @@ fn alter_array(draft: &mut Draft, array: &Arc<Job>, order: &AlterOrder) -> Resul
         };
         match new {
             Ok(new) => {
-                keep(draft, new, &job)?;
+                keep(draft, order, new, &job)?;
                 done += 1;
             }
             Err(_) => refused += 1,
@@ -98,8 +97,14 @@ fn named_members(draft: &Draft, array: &Job, is_named: impl Fn(u32) -> bool) -> 
     found
 }
 
-/// Members that run already go on, however low the new limit is.
+/// Members that run already go on, however low the new limit is. Nobody gets past the server's limit.
 fn limit_slots(draft: &mut Draft, array: &Arc<Job>, limit: Option<u32>) -> Result<(), Rejection> {
+    let most = draft.state.settings();
+    let most = most.and_then(|settings| settings.max_slot_limit());
+    let limit = match (limit, most) {
+        (Some(limit), Some(most)) => Some(limit.min(most)),
+        (one, other) => one.or(other),
+    };
     let all = std::iter::once(array.clone()).chain(members(draft, array.id));
     for job in all.collect::<Vec<_>>() {
         // A member that ends may have changed the array's record since.
@@ -110,10 +115,11 @@ fn limit_slots(draft: &mut Draft, array: &Arc<Job>, limit: Option<u32>) -> Resul
         }
         draft.put(job)?;
     }
+    array::settle_slots(draft, array.id);
     Ok(())
 }
 
-fn keep(draft: &mut Draft, new: Job, old: &Arc<Job>) -> Result<(), Rejection> {
+fn keep(draft: &mut Draft, order: &AlterOrder, new: Job, old: &Arc<Job>) -> Result<(), Rejection> {
     let is_limited_anew = LIMITS
         .iter()
         .any(|name| new.spec.resources.get(name) != old.spec.resources.get(name));
@@ -126,6 +132,9 @@ fn keep(draft: &mut Draft, new: Job, old: &Arc<Job>) -> Result<(), Rejection> {
         Some(_) | None => {
             draft.put(new)?;
         }
+    }
+    if order.altered.contains(&Altered::Depends) {
+        dependencies::bind_again(draft, old.id, &order.wish)?;
     }
     Ok(())
 }
@@ -195,8 +204,7 @@ fn alter_job(
         }
         Altered::NotBefore => new.not_before = wish.not_before.filter(|time| *time > draft.now),
         Altered::Depends => {
-            new.waits_for = open_dependencies(draft, &wish.depends)?;
-            refuse_circles(draft, new)?;
+            dependencies::retie(draft, new, wish)?;
         }
         Altered::Comment => {
             draft.require_operator(&order.by)?;
@@ -329,7 +337,13 @@ fn alter_resources(
         return Ok(());
     }
     if let Some(queue) = queue {
-        check_queue_limits(spec, queue)?;
+        let settings = settings.map(AsRef::as_ref);
+        let checked = limits::check_resources(settings, queue, &spec.resources);
+        checked.map_err(|why| Rejection::QueueRefuses {
+            queue: queue.name.clone(),
+            owner: format!("{}@{}", spec.owner.user, spec.owner.host).into(),
+            why,
+        })?;
     }
     match job.state.run() {
         Some(_) => Ok(()),
@@ -396,28 +410,6 @@ fn check_running(draft: &Draft, order: &AlterOrder, job: &Job) -> Result<(), Rej
         Some(name) => Err(Rejection::Order(OrderProblem::MayNotRaise(name.into()))),
         None => Ok(()),
     }
-}
-
-/// A job must not wait for itself, not even by way of others.
-fn refuse_circles(draft: &Draft, job: &Job) -> Result<(), Rejection> {
-    let mut seen = BTreeSet::new();
-    for &(condition, on) in &job.waits_for {
-        let mut open = vec![on];
-        while let Some(next) = open.pop() {
-            if next.seq == job.id.seq {
-                return Err(Rejection::BadDependency(condition, on));
-            }
-            if seen.insert(next) {
-                let waits = draft.state.resolve(next);
-                open.extend(waits.iter().flat_map(|job| waited_for(job)));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn waited_for(job: &Job) -> impl Iterator<Item = JobId> {
-    job.waits_for.iter().map(|(_, on)| *on)
 }
 
 /// Those that are in one of the two only.

@@ -21,6 +21,7 @@ pub(super) const EXIT_DELETED: i32 = 271;
 pub(super) const LOST_ATTEMPTS_MAX: u32 = 20;
 
 /// A job whose files could not be copied to its node is tried again after so long, as Torque does.
+const STAGE_IN_RETRY_SECS: u64 = 30 * 60;
 
 /// What is left of an attempt that is over.
 pub(super) struct Remains {
@@ -82,6 +83,30 @@ pub(super) fn unstartable(
     if was_started {
         draft.account(&job, Account::Rerun);
     }
+    Ok(())
+}
+
+/// The script never ran because a file could not be copied to its node: it waits, and is tried again, because what is
+/// missing may come. One that was being deleted is gone.
+pub(super) fn stage_in_failed(
+    draft: &mut Draft,
+    job: &Arc<Job>,
+    reason: &str,
+) -> Result<(), Rejection> {
+    let Some(attempt) = job.state.run().map(|run| run.attempt) else {
+        return Ok(());
+    };
+    if let JobState::Exiting(_, StopOrder { requeue: false, .. }) = &job.state {
+        let remains = Remains {
+            exit_status: Some(EXIT_DELETED),
+            usage: None,
+        };
+        return end(draft, commented(job, reason), remains);
+    }
+    let mut job = commented(job, &format!("stage in failed: {reason}"));
+    job.not_before = Some(draft.now.plus_secs(STAGE_IN_RETRY_SECS));
+    job.eligible = None;
+    draft.advance(job, JobEvent::Requeued(attempt))?;
     Ok(())
 }
 
@@ -179,7 +204,7 @@ pub(super) fn grace_secs(draft: &Draft, job: &Job) -> u32 {
     let setting = draft
         .state
         .settings()
-        .map_or(0, |settings| settings.kill_delay_secs);
+        .map_or(0, |settings| settings.kill_delay_secs(job.queue.as_str()));
     job.spec.kill_delay_secs.unwrap_or(setting)
 }
 

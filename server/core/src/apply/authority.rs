@@ -58,17 +58,13 @@ impl Draft {
     pub(super) fn is_operator(&self, uid: u32, user: &str) -> bool {
         let settings = self.state.settings().map(AsRef::as_ref);
         is_manager(settings, uid, user)
-            || settings.is_some_and(|settings| names(&settings.operators, user))
+            || settings.is_some_and(|settings| settings.is_operator(uid, user, &settings.host))
     }
 }
 
 /// Every caller is known to the kernel of this host, or of a node that is trusted as this host is.
 fn is_manager(settings: Option<&Settings>, uid: u32, user: &str) -> bool {
-    uid == ROOT || settings.is_some_and(|settings| names(&settings.managers, user))
-}
-
-fn names(users: &[Box<str>], user: &str) -> bool {
-    users.iter().any(|name| **name == *user)
+    uid == ROOT || settings.is_some_and(|settings| settings.is_manager(uid, user, &settings.host))
 }
 
 #[cfg(test)]

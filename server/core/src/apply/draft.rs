@@ -94,7 +94,15 @@ impl Draft {
         self.settings = Some(settings);
     }
 
-    pub(super) fn put_node(&mut self, node: Node) {
+    /// Keeps a node; a new one stands behind all others.
+    pub(super) fn put_node(&mut self, mut node: Node) {
+        if node.ordinal == 0 {
+            let old = self.state.node(&node.name).map(|node| node.ordinal);
+            let last = || self.state.nodes().map(|node| node.ordinal).max();
+            node.ordinal = old
+                .filter(|ordinal| *ordinal > 0)
+                .unwrap_or_else(|| last().unwrap_or(0) + 1);
+        }
         self.nodes.insert(node.name.clone());
         self.state.absorb(&Change::PutNode(Arc::new(node)));
     }

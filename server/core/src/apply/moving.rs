@@ -7,9 +7,11 @@ use capstan_types::QueueName;
 use super::alter::strip_defaults;
 use super::delete::members;
 use super::draft::Draft;
-use super::submit::{check_queue_limits, fill_in};
+use super::limits::{Candidate, Entry};
+use super::submit::fill_in;
+use super::{limits, routing};
 use crate::plan::feasible;
-use crate::{Account, Caller, Job, JobSpec, MoveOrder, OrderProblem, Rejection};
+use crate::{Account, Caller, Job, JobSpec, MoveOrder, OrderProblem, Queue, Rejection};
 
 pub(super) fn relocate(draft: &mut Draft, order: &MoveOrder) -> Result<(), Rejection> {
     let job = draft.live_job(order.job, &order.by)?;
@@ -21,7 +23,6 @@ pub(super) fn relocate(draft: &mut Draft, order: &MoveOrder) -> Result<(), Rejec
     let Some(queue) = order.queue.clone().or(default) else {
         return Err(Rejection::UnknownQueue(job.queue.clone()));
     };
-    check_queue(draft, &queue, &order.by, &job)?;
     if job.queue == queue {
         return Err(Rejection::Order(OrderProblem::AlreadyInQueue(
             order.job, queue,
@@ -44,39 +45,53 @@ pub(super) fn is_running(job: &Job) -> bool {
     job.state.run().is_some() || members > 0
 }
 
-/// Whether there is such a queue, and whether it takes jobs of those who are no operators.
-fn check_queue(draft: &Draft, name: &QueueName, by: &Caller, job: &Job) -> Result<(), Rejection> {
-    let settings = draft.state.settings();
-    let queue = settings.and_then(|settings| settings.queues.get(name));
-    let queue = queue.ok_or_else(|| Rejection::UnknownQueue(name.clone()))?;
-    let is_bound = !draft.is_operator(by.uid, &by.user) && job.queue != *name;
-    match is_bound && !queue.is_enabled() {
-        true => Err(Rejection::QueueDisabled(name.clone())),
-        false => Ok(()),
-    }
-}
-
-/// The job as it is in its new queue, at the end of the line there.
+/// The job as it is in its new queue, at the end of the line there; a routing queue hands it on at once. Operators
+/// move jobs past most limits.
 pub(super) fn relocated(
     draft: &Draft,
     job: &Arc<Job>,
     name: &QueueName,
     by: &Caller,
 ) -> Result<Job, Rejection> {
-    let settings = draft.state.settings();
-    let queue = settings.and_then(|settings| settings.queues.get(name));
-    let queue = queue.ok_or_else(|| Rejection::UnknownQueue(name.clone()))?;
-    let mut spec = JobSpec::clone(&job.spec);
-    strip_defaults(&mut spec);
-    fill_in(&mut spec, queue.resources_default())?;
-    if !draft.is_operator(by.uid, &by.user) {
-        check_queue_limits(&spec, queue)?;
-        feasible(&draft.state, &spec).map_err(Rejection::NeverFits)?;
-    }
+    let unknown = || Rejection::UnknownQueue(name.clone());
+    let settings = draft.state.settings().cloned().ok_or_else(unknown)?;
+    let queue = settings.queues.get(name).ok_or_else(unknown)?;
+    let mut asked = JobSpec::clone(&job.spec);
+    strip_defaults(&mut asked);
+    let entry = match draft.is_operator(by.uid, &by.user) {
+        true => Entry::Ordered,
+        false => Entry::Moved,
+    };
+    let (queue, spec) = routing::enter(&settings, queue, entry, &mut |queue, entry| {
+        enter(draft, &asked, queue, entry)
+    })?;
     let mut job = Job::clone(job);
     job.spec = Arc::new(spec);
-    job.queue = name.clone();
+    job.queue = queue.name.clone();
     job.queued = draft.now;
     job.place = None;
     Ok(job)
+}
+
+/// What becomes of a job in `queue`, or why it may not enter.
+fn enter(
+    draft: &Draft,
+    asked: &JobSpec,
+    queue: &Queue,
+    entry: Entry,
+) -> Result<JobSpec, Rejection> {
+    let candidate = Candidate {
+        spec: asked,
+        asked: &asked.resources,
+    };
+    limits::check(&draft.state, queue, candidate, entry)?;
+    let mut spec = asked.clone();
+    if queue.is_routing() {
+        return Ok(spec);
+    }
+    fill_in(&mut spec, queue.resources_default())?;
+    if entry != Entry::Ordered {
+        feasible(&draft.state, &spec).map_err(Rejection::NeverFits)?;
+    }
+    Ok(spec)
 }

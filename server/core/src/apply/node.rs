@@ -14,13 +14,44 @@ use crate::{
     Settings,
 };
 
+/// A node for which no agent has come yet: what is known of it is what is configured.
+pub(super) fn configured(name: NodeName, link: Link, settings: &Settings) -> Node {
+    let mut node = Node {
+        name,
+        agent: AgentId::from(""),
+        inventory: Inventory::default(),
+        slots: 0,
+        properties: Vec::new(),
+        link,
+        is_offline: false,
+        note: Box::default(),
+        unclean: Vec::new(),
+        strays: Vec::new(),
+        ordinal: 0,
+    };
+    configure(&mut node, Some(settings));
+    node
+}
+
+/// The nodes that are configured and not there yet are there from now on.
+pub(super) fn add_configured(draft: &mut Draft, settings: &Settings) {
+    for name in settings.nodes.keys() {
+        if draft.state.node(name).is_none() {
+            draft.put_node(configured(name.clone(), Link::Never, settings));
+        }
+    }
+}
+
 /// Every node's link is lost, and what the settings say of nodes holds anew.
 pub(super) fn all_lost(draft: &mut Draft) {
     let nodes: Vec<Arc<Node>> = draft.state.nodes().cloned().collect();
     let settings = draft.state.settings().cloned();
     for node in nodes {
         let mut node = Node::clone(&node);
-        node.link = Link::Lost(draft.now);
+        node.link = match node.has_joined() {
+            true => Link::Lost(draft.now),
+            false => Link::Never,
+        };
         configure(&mut node, settings.as_deref());
         draft.put_node(node);
     }
@@ -43,7 +74,8 @@ pub(super) fn attached(draft: &mut Draft, hello: &Hello) -> Result<(), Rejection
             }
             ReportedPhase::Exited { .. }
             | ReportedPhase::Unstartable { .. }
-            | ReportedPhase::Lost { .. } => false,
+            | ReportedPhase::Lost { .. }
+            | ReportedPhase::StageInFailed { .. } => false,
         };
         if is_live && report::current(draft, &hello.node, known.attempt).is_none() {
             attempt::add_stray(draft, &hello.node, known.attempt);
@@ -90,6 +122,7 @@ fn put_attached(draft: &mut Draft, hello: &Hello, old: Option<Arc<Node>>) {
         unclean,
         // What is astray shows when the agent's attempts are gone through.
         strays: Vec::new(),
+        ordinal: 0,
     };
     configure(&mut node, draft.state.settings().map(AsRef::as_ref));
     draft.put_node(node);
@@ -213,9 +246,12 @@ fn put_if_changed(draft: &mut Draft, node: Node) {
 }
 
 /// Slots and properties as the settings have them. An agent that cannot tell its cores has one slot.
-fn configure(node: &mut Node, settings: Option<&Settings>) {
-    let slots = settings.and_then(|settings| settings.node_slots.get(&node.name).copied());
-    let properties = settings.and_then(|settings| settings.node_properties.get(&node.name));
+pub(super) fn configure(node: &mut Node, settings: Option<&Settings>) {
+    let own = settings.and_then(|settings| settings.nodes.get(&node.name));
+    let fallback = settings.and_then(|settings| settings.attributes.limit("np_default"));
+    let np = own.and_then(|own| own.limit("np"));
+    // What is asked of a node can only be counted in its own numbers; the bounds of `np` are checked where it is set.
+    let slots = np.or(fallback).and_then(|np| u16::try_from(np).ok());
     node.slots = slots.unwrap_or(node.inventory.cores).max(1);
     node.properties = own.map_or_else(Vec::new, |own| own.list("properties").to_vec());
 }

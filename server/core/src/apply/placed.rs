@@ -16,7 +16,11 @@ pub(super) fn placed(draft: &mut Draft, placements: &[Placement]) -> Result<(), 
 }
 
 /// Makes an attempt of `job` on these nodes.
-pub(super) fn start(draft: &mut Draft, job: &Arc<Job>, shares: &[NodeShare]) -> Result<(), Rejection> {
+pub(super) fn start(
+    draft: &mut Draft,
+    job: &Arc<Job>,
+    shares: &[NodeShare],
+) -> Result<(), Rejection> {
     let now = draft.now;
     let run = Run {
         attempt: draft.take_attempt(),
@@ -46,18 +50,33 @@ fn still_startable(draft: &Draft, placement: &Placement) -> Option<Arc<Job>> {
         !job.is_array() && job.is_eligible(draft.now) && has_room_in_array(draft, &job);
     let are_distinct =
         (1..shares.len()).all(|at| shares[..at].iter().all(|one| one.node != shares[at].node));
-    let are_free =
-        !shares.is_empty() && are_distinct && shares.iter().all(|share| is_free(draft, share));
+    let is_alone = |share: &NodeShare| is_alone(draft, &job, share);
+    let are_free = !shares.is_empty()
+        && are_distinct
+        && shares
+            .iter()
+            .all(|share| is_free(draft, share) && is_alone(share));
     (is_startable && are_free).then_some(job)
 }
 
 pub(super) fn has_room_in_array(draft: &Draft, job: &Job) -> bool {
-    let limit = job.spec.array.as_ref().and_then(|array| array.slot_limit);
     let array = draft.state.job(capstan_types::JobId::array(job.id.seq));
+    let request = array.and_then(|array| array.spec.array.as_ref());
+    let limit = request.and_then(|request| request.slot_limit);
     let running = array
         .and_then(|array| array.array.as_ref())
         .map_or(0, |members| members.running);
     limit.is_none_or(|limit| running < limit)
+}
+
+/// Whether nobody is on the node of `share` who wants to be alone there, if only the job itself.
+fn is_alone(draft: &Draft, job: &Job, share: &NodeShare) -> bool {
+    let mut others = draft.state.held_on(&share.node);
+    let is_exclusive = |attempt| {
+        let other = draft.state.job_of(attempt);
+        other.is_some_and(|other| other.spec.is_exclusive())
+    };
+    !others.any(|(attempt, _)| job.spec.is_exclusive() || is_exclusive(attempt))
 }
 
 /// Whether all of `share` is there, clean and lent to nobody.

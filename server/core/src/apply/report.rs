@@ -76,6 +76,9 @@ fn on_current(
         }
         ReportedPhase::Unstartable { at: _, reason } => attempt::unstartable(draft, job, reason)?,
         ReportedPhase::Lost { at: _, reason } => attempt::lost(draft, job, reason)?,
+        ReportedPhase::StageInFailed { at: _, reason } => {
+            attempt::stage_in_failed(draft, job, reason)?;
+        }
     }
     forget(draft, node, report.attempt);
     Ok(())
@@ -88,10 +91,8 @@ pub(super) fn on_stale(draft: &mut Draft, node: &NodeName, report: &AttemptRepor
         // No stray is made of it here: on one connection reports come in order, so this is a repetition of what the
         // hello said or what was disowned since, and an attempt that has ended must not block its node.
         ReportedPhase::Starting | ReportedPhase::Running { .. } | ReportedPhase::Using(_) => {
-            let grace_secs = draft
-                .state
-                .settings()
-                .map_or(0, |settings| settings.kill_delay_secs);
+            let settings = draft.state.settings();
+            let grace_secs = settings.map_or(0, |settings| settings.kill_delay_secs(""));
             draft.effects.push(Effect::StopAttempt {
                 node: node.clone(),
                 attempt,
@@ -103,7 +104,9 @@ pub(super) fn on_stale(draft: &mut Draft, node: &NodeName, report: &AttemptRepor
             remove_stray(draft, node, attempt);
             forget(draft, node, attempt);
         }
-        ReportedPhase::Unstartable { .. } | ReportedPhase::Lost { .. } => {
+        ReportedPhase::Unstartable { .. }
+        | ReportedPhase::Lost { .. }
+        | ReportedPhase::StageInFailed { .. } => {
             remove_stray(draft, node, attempt);
             forget(draft, node, attempt);
         }

@@ -7,7 +7,7 @@ use capstan_types::{JobId, JobPart};
 use super::draft::Draft;
 use super::placed::{has_room_in_array, start};
 use crate::plan::place_now;
-use crate::{Job, JobState, OrderProblem, Rejection, RunOrder};
+use crate::{Holds, Job, JobState, OrderProblem, Rejection, RunOrder, Ties};
 
 pub(super) fn run(draft: &mut Draft, order: &RunOrder) -> Result<(), Rejection> {
     let job = draft.job(order.job)?;
@@ -40,6 +40,8 @@ fn run_one(draft: &mut Draft, job: &Arc<Job>, order: &RunOrder) -> Result<(), Re
     // Whoever starts it by force does not want it to wait for others.
     let mut job = Job::clone(job);
     job.waits_for.clear();
+    job.ties = Ties::default();
+    job.holds = job.holds.without(Holds::SLOT);
     start(draft, &Arc::new(job), &shares)
 }
 

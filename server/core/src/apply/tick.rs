@@ -22,7 +22,7 @@ pub(super) fn tick(draft: &mut Draft) -> Result<(), Rejection> {
 fn judge_lost_nodes(draft: &mut Draft, settings: &Settings) -> Result<(), Rejection> {
     let is_lost = |link: Link| match link {
         Link::Lost(since) => since.plus_secs(settings.node_lost_after_secs) <= draft.now,
-        Link::Up(_) => false,
+        Link::Up(_) | Link::Never | Link::New => false,
     };
     let lost = draft.state.nodes().filter(|node| is_lost(node.link));
     let lost: Vec<NodeName> = lost.map(|node| node.name.clone()).collect();
@@ -63,16 +63,14 @@ fn give_up(draft: &mut Draft, job: &Arc<Job>, node: &NodeName) -> Result<(), Rej
 /// Forgets jobs that ended long enough ago, members before or with their array. A job that others still wait for
 /// stays.
 fn age_out(draft: &mut Draft, settings: &Settings) {
-    let keep = settings.keep_completed_secs.saturating_mul(1000);
+    let keep = settings.keep_completed_least_secs().saturating_mul(1000);
     let Some(until) = draft.now.0.checked_sub(keep).map(Timestamp) else {
         return;
     };
     let is_waited_for = |id: JobId| draft.state.dependants(id).next().is_some();
-    let old: Vec<JobId> = draft
-        .state
-        .ended_until(until)
-        .filter(|id| !is_waited_for(*id))
-        .collect();
+    let old = draft.state.ended_until(until);
+    let old = old.filter(|id| is_of_age(draft, settings, *id) && !is_waited_for(*id));
+    let old: Vec<JobId> = old.collect();
     for id in old {
         if id.part == JobPart::Array {
             let members: Vec<JobId> = draft.state.submission(id.seq).map(|job| job.id).collect();
@@ -83,4 +81,16 @@ fn age_out(draft: &mut Draft, settings: &Settings) {
             draft.remove_job(id);
         }
     }
+}
+
+/// Whether an ended job was shown for as long as its queue wants.
+fn is_of_age(draft: &Draft, settings: &Settings, id: JobId) -> bool {
+    let ended = draft.state.job(id).and_then(|job| match &job.state {
+        JobState::Ended(ended) => Some((ended.at, job.queue.as_str())),
+        JobState::Pending
+        | JobState::Starting(_)
+        | JobState::Running(_)
+        | JobState::Exiting(..) => None,
+    });
+    ended.is_some_and(|(at, queue)| at.plus_secs(settings.keep_completed_secs(queue)) <= draft.now)
 }

@@ -127,6 +127,9 @@ pub struct Owner {
     pub group: Box<str>,
     /// The host it was submitted on.
     pub host: Box<str>,
+    /// Its other groups, where a queue's access list asks for them (`acl_group_sloppy`).
+    #[serde(default)]
+    pub groups: Vec<Box<str>>,
 }
 
 /// Where a job is in its life.
@@ -360,6 +363,16 @@ impl JobEvent {
     }
 }
 
+impl JobSpec {
+    /// Whether nobody else may be on its nodes: `place=excl`, `qsub -n`.
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        let mut shown = self.shown.iter();
+        self.placing.as_ref().is_some_and(Place::is_exclusive)
+            || shown.any(|(name, value)| &**name == "node_exclusive" && &**value == "True")
+    }
+}
+
 impl Job {
     /// The letter that PBS shows: T Q H W R S E C.
     #[must_use]
@@ -424,19 +437,39 @@ impl Job {
         array.is_some_and(|array| array.waiting.below(index) >= self.members_free())
     }
 
-    /// How many of the array's members without a record of their own are not held by its limits; the first ones are.
+    /// How many of the array's members without a record of their own are not held by its limits: the first ones.
     #[must_use]
     pub fn members_free(&self) -> u64 {
+        let (slots, idle) = self.members_room();
+        slots.min(idle)
+    }
+
+    /// How many of the array's members without a record of their own could start at once: as one starts, the next one
+    /// is idle in its stead.
+    #[must_use]
+    pub fn members_startable(&self) -> usize {
+        let (slots, idle) = self.members_room();
+        match idle {
+            0 => 0,
+            _ => usize::try_from(slots).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// How many more members the slot limit and the idle limit let go, each at most as many as wait.
+    fn members_room(&self) -> (u64, u64) {
         let (Some(array), Some(request)) = (&self.array, &self.spec.array) else {
-            return 0;
+            return (0, 0);
         };
+        let waiting = array.waiting.len();
         let left = |limit: Option<u32>, taken: u32| {
-            limit.map_or(u64::MAX, |limit| u64::from(limit.saturating_sub(taken)))
+            let left = limit.map(|limit| u64::from(limit.saturating_sub(taken)));
+            left.map_or(waiting, |left| left.min(waiting))
         };
         let idle = array.live.saturating_sub(array.running);
-        left(request.slot_limit, array.live)
-            .min(left(request.idle_limit, idle))
-            .min(array.waiting.len())
+        (
+            left(request.slot_limit, array.live),
+            left(request.idle_limit, idle),
+        )
     }
 
     /// Whether it is the array as a whole, which never runs itself.

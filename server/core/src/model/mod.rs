@@ -3,6 +3,7 @@
 mod job;
 mod node;
 mod queue;
+mod scheduler;
 mod settings;
 mod state;
 mod ties;
@@ -13,7 +14,8 @@ pub use job::{
     Run, StopOrder, Usage,
 };
 pub use node::{Card, Inventory, Link, Node, NodeShare, ShareCard};
-pub use queue::Queue;
+pub use queue::{Queue, QueueType};
+pub use scheduler::Scheduler;
 pub use settings::Settings;
 pub use state::State;
 pub use ties::{MembersWait, Sync, Tie, Ties};

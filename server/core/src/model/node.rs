@@ -24,6 +24,9 @@ pub struct Node {
     pub note: Box<str>,
     /// Cards that may not be lent: a process that is nobody's, or left over, is on them.
     pub unclean: Vec<CardId>,
+    /// Its place among all nodes: they stand in the order in which they were declared or first came.
+    #[serde(default)]
+    pub ordinal: u64,
     /// Attempts that run there though they should not (requeued or purged meanwhile) and were told to stop. While
     /// there are any, the node gets no new work: nobody knows what they still use.
     #[serde(default)]
@@ -37,6 +40,10 @@ pub enum Link {
     Up(Timestamp),
     /// Not connected, since when. For a short named time this is not yet shown as `down`.
     Lost(Timestamp),
+    /// It is only configured: no agent has ever come for it.
+    Never,
+    /// As [`Link::Never`], and it was created since the server started.
+    New,
 }
 
 /// What an agent found on its host.
@@ -106,6 +113,12 @@ impl Node {
     #[must_use]
     pub const fn is_up(&self) -> bool {
         matches!(self.link, Link::Up(_))
+    }
+
+    /// Whether an agent has ever come for it, so that what it has is known.
+    #[must_use]
+    pub const fn has_joined(&self) -> bool {
+        matches!(self.link, Link::Up(_) | Link::Lost(_))
     }
 
     /// Whether it may get new work, as far as its link and its operator are concerned.

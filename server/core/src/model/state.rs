@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use capstan_types::{AttemptId, JobId, JobPart, NodeName, Timestamp};
+use capstan_types::{AttemptId, JobId, JobPart, NodeName, QueueName, Timestamp};
 use imbl::{OrdMap, OrdSet};
 
 use super::{Job, JobState, Node, NodeShare, Settings};
@@ -25,6 +25,8 @@ pub struct State {
     ended: OrdSet<(Timestamp, JobId)>,
     /// (job waited for, waiting job).
     dependants: OrdSet<(JobId, JobId)>,
+    /// Jobs that have not ended, by queue and user; members of arrays count one by one.
+    live: OrdMap<(QueueName, Box<str>), u64>,
 }
 
 impl State {
@@ -61,6 +63,22 @@ impl State {
     #[must_use]
     pub fn live_count(&self) -> usize {
         self.jobs.len() - self.ended.len()
+    }
+
+    /// How many jobs in `queue` have not ended, all or those of one user. Members of arrays count one by one.
+    #[must_use]
+    pub fn live_in_queue(&self, queue: &QueueName, user: Option<&str>) -> u64 {
+        let all = self.live.range((queue.clone(), Box::default())..);
+        let of_queue = all.take_while(|((name, _), _)| name == queue);
+        let wanted = of_queue.filter(|((_, of), _)| user.is_none_or(|user| **of == *user));
+        wanted.map(|(_, jobs)| jobs).sum()
+    }
+
+    /// How many jobs of `user` have not ended.
+    #[must_use]
+    pub fn live_of_user(&self, user: &str) -> u64 {
+        let own = self.live.iter().filter(|((_, of), _)| **of == *user);
+        own.map(|(_, jobs)| jobs).sum()
     }
 
     /// Jobs in state Pending, held ones included, in id order.
@@ -152,6 +170,12 @@ impl State {
         self.next_seq.max(1)
     }
 
+    /// The number of the next submission as listings show it: 0 before the first, as in Torque.
+    #[must_use]
+    pub const fn next_seq_shown(&self) -> u64 {
+        self.next_seq
+    }
+
     /// The id that the next attempt gets, from 1.
     #[must_use]
     pub fn next_attempt(&self) -> AttemptId {
@@ -194,6 +218,7 @@ impl State {
 
     fn put_job(&mut self, job: Arc<Job>) {
         let old = self.jobs.insert(job.id, job.clone());
+        self.count(old.as_deref(), Some(&job));
         match old {
             Some(old) if is_indexed_alike(&old, &job) => {
                 if let JobState::Pending = job.state {
@@ -210,7 +235,34 @@ impl State {
 
     fn remove_job(&mut self, id: JobId) {
         if let Some(old) = self.jobs.remove(&id) {
+            self.count(Some(&old), None);
             self.unindex(&old);
+        }
+    }
+
+    /// Keeps the account of jobs that have not ended.
+    fn count(&mut self, old: Option<&Job>, new: Option<&Job>) {
+        let of = |job: Option<&Job>| job.map_or(0, live_jobs);
+        let is_same_place = match (old, new) {
+            (Some(old), Some(new)) => {
+                old.queue == new.queue && old.spec.owner.user == new.spec.owner.user
+            }
+            (None, _) | (_, None) => false,
+        };
+        if is_same_place && of(old) == of(new) {
+            return;
+        }
+        let key = |job: &Job| (job.queue.clone(), job.spec.owner.user.clone());
+        if let Some(old) = old.filter(|old| live_jobs(old) > 0) {
+            let left = self.live.get(&key(old)).copied().unwrap_or(0);
+            match left.saturating_sub(live_jobs(old)) {
+                0 => self.live.remove(&key(old)),
+                left => self.live.insert(key(old), left),
+            };
+        }
+        if let Some(new) = new.filter(|new| live_jobs(new) > 0) {
+            let jobs = self.live.get(&key(new)).copied().unwrap_or(0);
+            self.live.insert(key(new), jobs + live_jobs(new));
         }
     }
 
@@ -256,6 +308,15 @@ impl State {
                 self.ended.remove(&(ended.at, job.id));
             }
         }
+    }
+}
+
+/// How many jobs that have not ended a record stands for: of an array, its members without a record of their own.
+fn live_jobs(job: &Job) -> u64 {
+    match &job.array {
+        _ if job.has_ended() => 0,
+        Some(array) => array.waiting.len(),
+        None => 1,
     }
 }
 

@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use capstan_types::{JobId, NodeName};
 
 use super::request::{Each, may_run};
-use crate::{Node, NodeShare, ShareCard, State};
+use crate::{Node, NodeShare, Scheduler, ShareCard, State};
 
 pub(super) struct Cluster<'a> {
     state: &'a State,
     /// In name order.
     pub(super) seats: Vec<Seat<'a>>,
     pub(super) classes: Vec<Class<'a>>,
+    /// Whether nodes are taken in the order in which they were declared, and not the tightest first.
+    pub(super) in_order: bool,
     /// Marks nodes chosen in one try; counts tries.
     pub(super) round: u32,
     keeps: u32,
@@ -28,7 +30,16 @@ pub(super) struct Seat<'a> {
     /// The earlier job that it is kept for.
     pub(super) kept_for: Option<Keeper>,
     pub(super) round: u32,
+    /// A job on it has it for itself.
+    is_closed: bool,
     lots: Option<Lots>,
+}
+
+impl Seat<'_> {
+    /// Whether nothing of it is lent. Every share has a slot.
+    pub(super) fn is_idle(&self) -> bool {
+        self.free.slots == u32::from(self.node.slots) && !self.is_closed
+    }
 }
 
 /// What exactly is free on a node; made when something of it is lent in this plan.
@@ -65,10 +76,14 @@ impl<'a> Cluster<'a> {
             state,
             seats: Vec::new(),
             classes: Vec::new(),
+            in_order: state
+                .settings()
+                .is_some_and(|settings| settings.scheduler == Scheduler::Fifo),
             round: 0,
             keeps: 0,
         };
         let mut index = BTreeMap::new();
+        let taken = taken_whole(state);
         let mut held = state.held().peekable();
         for node in state.nodes() {
             let mut shares = Vec::new();
@@ -84,14 +99,22 @@ impl<'a> Cluster<'a> {
                 classes.push(Class::new(node));
                 classes.len() - 1
             });
-            cluster.seat(node, class, &shares);
+            let shares = match taken.contains(&node.name) {
+                true => None,
+                false => Some(&shares[..]),
+            };
+            cluster.seat(node, class, shares);
         }
         cluster
     }
 
-    fn seat(&mut self, node: &'a Node, class: usize, shares: &[&NodeShare]) {
+    /// `shares` are what is lent of the node; `None` when one job has it for itself.
+    fn seat(&mut self, node: &'a Node, class: usize, shares: Option<&[&NodeShare]>) {
         let place = self.seats.len();
-        let (free, unclean) = what_is_free(node, shares);
+        let (free, unclean) = match shares {
+            Some(shares) => what_is_free(node, shares),
+            None => (Each::default(), 0),
+        };
         self.seats.push(Seat {
             node,
             class,
@@ -99,6 +122,7 @@ impl<'a> Cluster<'a> {
             unclean,
             kept_for: None,
             round: 0,
+            is_closed: shares.is_none(),
             lots: None,
         });
         let class = &mut self.classes[class];
@@ -119,7 +143,14 @@ impl<'a> Cluster<'a> {
     /// Whether something of the node may be lent to the job being decided.
     pub(super) fn is_open(&self, place: usize) -> bool {
         let seat = &self.seats[place];
-        seat.node.is_usable() && seat.kept_for.is_none()
+        seat.node.is_usable() && seat.kept_for.is_none() && !seat.is_closed
+    }
+
+    /// Nobody else gets anything of an open node from here on: who got some of it has it for itself.
+    pub(super) fn close(&mut self, place: usize) {
+        let seat = &mut self.seats[place];
+        seat.is_closed = true;
+        self.classes[seat.class].remove(seat.free, place);
     }
 
     /// Begins a try: no node is chosen.
@@ -163,6 +194,20 @@ impl<'a> Cluster<'a> {
         class.remove(seat.free, place);
         class.first_keeper.get_or_insert(keeper);
     }
+}
+
+/// The nodes that a job with an attempt has for itself.
+fn taken_whole(state: &State) -> BTreeSet<NodeName> {
+    let exclusive = state.running().filter(|(_, job)| job.spec.is_exclusive());
+    let shares = exclusive.flat_map(|(_, job)| job.state.run().map(|run| run.shares.clone()));
+    shares
+        .flat_map(|shares| {
+            shares
+                .iter()
+                .map(|share| share.node.clone())
+                .collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 type ClassKey<'a> = (&'a [Box<str>], u16, usize, Option<u32>);

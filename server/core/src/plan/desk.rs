@@ -3,25 +3,43 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use capstan_types::{JobId, JobPart, Reason};
+use capstan_types::{JobId, Reason, Timestamp};
 
 use super::cluster::Cluster;
 use super::explain::explain;
 use super::fit::{Shape, fit};
 use super::keep::{all_kept, can_hope, keep, keeper};
+use super::limits::RunLimits;
 use super::request::ShapeKey;
 use super::{Placement, Plan};
-use crate::{Job, NodeShare, State};
+use crate::{Job, NodeShare, Scheduler, State};
 
 pub(super) struct Desk<'a> {
-    state: &'a State,
     cluster: Cluster<'a>,
     shapes: Vec<Shape<'a>>,
     index: BTreeMap<ShapeKey<'a>, usize>,
-    /// Of arrays with a slot limit: members that have an attempt, or got one or nodes kept in this plan.
-    claimed: BTreeMap<u64, u32>,
     /// Whether any node is one user's only.
     has_private_nodes: bool,
+    /// For which jobs nodes are kept.
+    keeps: Keeps,
+    limits: RunLimits<'a>,
+}
+
+/// For which jobs that do not fit nodes are kept.
+#[derive(Clone, Copy)]
+enum Keeps {
+    All,
+    /// Those that were queued at or before this time; `None` for no job.
+    QueuedUntil(Option<Timestamp>),
+}
+
+impl Keeps {
+    fn include(self, job: &Job) -> bool {
+        match self {
+            Self::All => true,
+            Self::QueuedUntil(time) => time.is_some_and(|time| job.queued <= time),
+        }
+    }
 }
 
 /// What is known of a shape in this plan. Free room only shrinks while a plan is made, so a shape that failed once
@@ -38,15 +56,22 @@ pub(super) enum Known {
 }
 
 impl<'a> Desk<'a> {
-    pub(super) fn new(state: &'a State) -> Self {
+    pub(super) fn new(state: &'a State, now: Timestamp) -> Self {
         let cluster = Cluster::new(state);
+        let keeps = match state.settings().map(|settings| settings.scheduler) {
+            Some(Scheduler::Fifo) => {
+                let starving = Scheduler::STARVING_SECS * 1000;
+                Keeps::QueuedUntil(now.0.checked_sub(starving).map(Timestamp))
+            }
+            Some(Scheduler::Packing) | None => Keeps::All,
+        };
         let has_private_nodes = cluster.classes.iter().any(|class| class.only_uid.is_some());
         Self {
-            state,
             cluster,
             shapes: Vec::new(),
             index: BTreeMap::new(),
-            claimed: BTreeMap::new(),
+            keeps,
+            limits: RunLimits::of(state),
             has_private_nodes,
         }
     }
@@ -60,11 +85,14 @@ impl<'a> Desk<'a> {
                 .err()
                 .map(|turned| turned.reason),
             Some(array) => {
-                let members = array
-                    .waiting
-                    .iter()
-                    .map(|index| JobId::member(job.id.seq, index));
-                self.serve_members(job, members, shape, plan)
+                // Those beyond the limits of the array are held.
+                let turn = job.members_startable();
+                let members = array.waiting.iter().take(turn);
+                let members = members.map(|index| JobId::member(job.id.seq, index));
+                let turned = self.serve_members(job, members, shape, plan);
+                let limit = job.spec.array.as_ref().and_then(|array| array.slot_limit);
+                let rest = limit.filter(|_| turn as u64 != array.waiting.len());
+                turned.or(rest.map(Reason::ArraySlotLimit))
             }
         };
         plan.reasons.extend(reason.map(|reason| (job.id, reason)));
@@ -100,19 +128,23 @@ impl<'a> Desk<'a> {
         if let Known::Blocked(reason) = &self.shapes[shape].known {
             return Err(Turned::finally(reason.clone()));
         }
-        self.check_array_room(job)?;
-        let decided = self.decide(id, shape);
-        if let Some(claimed) = self.claimed.get_mut(&id.seq) {
-            // One that nodes are kept for counts as well, or an array would keep more than it may use.
-            *claimed += 1;
+        if let Some(limit) = self.limits.reached(job) {
+            return Err(Turned::finally(Reason::RunLimit(limit)));
         }
-        let shares = decided?;
+        let may_keep = self.keeps.include(job);
+        let shares = self.decide(id, shape, may_keep)?;
+        self.limits.count(job);
         plan.placements.push(Placement { job: id, shares });
         Ok(())
     }
 
     /// What the job gets now, or why it gets nothing, with nodes kept for it.
-    fn decide(&mut self, job: JobId, shape: usize) -> Result<Vec<NodeShare>, Turned> {
+    fn decide(
+        &mut self,
+        job: JobId,
+        shape: usize,
+        may_keep: bool,
+    ) -> Result<Vec<NodeShare>, Turned> {
         let (cluster, shape) = (&mut self.cluster, &mut self.shapes[shape]);
         let reason = match &shape.known {
             Known::Blocked(reason) => return Err(Turned::finally(reason.clone())),
@@ -134,6 +166,9 @@ impl<'a> Desk<'a> {
                 }
             }
         };
+        if !may_keep {
+            return Err(Turned::finally(reason));
+        }
         if keep(cluster, shape, job) > 0 {
             return Err(Turned {
                 reason,
@@ -143,25 +178,6 @@ impl<'a> Desk<'a> {
         let reason = keeper(cluster, shape).map_or(reason, Reason::BehindJob);
         shape.known = Known::Blocked(reason.clone());
         Err(Turned::finally(reason))
-    }
-
-    /// The slot limit of an array counts members with an attempt, whether they got it in this plan or before.
-    fn check_array_room(&mut self, job: &Job) -> Result<(), Turned> {
-        let limit = job.spec.array.as_ref().and_then(|array| array.slot_limit);
-        let Some(limit) = limit.filter(|_| job.id.part != JobPart::Whole) else {
-            return Ok(());
-        };
-        let state = self.state;
-        let claimed = self.claimed.entry(job.id.seq).or_insert_with(|| {
-            let array = state.job(JobId::array(job.id.seq));
-            array
-                .and_then(|array| array.array.as_ref())
-                .map_or(0, |members| members.running)
-        });
-        if *claimed < limit {
-            return Ok(());
-        }
-        Err(Turned::finally(Reason::ArraySlotLimit(limit)))
     }
 
     fn shape(&mut self, job: &'a Arc<Job>) -> usize {

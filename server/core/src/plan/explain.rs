@@ -4,7 +4,7 @@
 use capstan_types::{NodeName, Reason};
 
 use super::cluster::{Cluster, Seat};
-use super::fit::{Shape, loose_slots};
+use super::fit::{Shape, chunks_wanted_and_free};
 use super::keep::keeper;
 use super::request::{Each, Part, Request, Target};
 
@@ -14,10 +14,7 @@ pub(super) fn explain(cluster: &Cluster<'_>, shape: &Shape<'_>) -> Reason {
     }
     match &shape.request {
         Request::Nodes(parts) => explain_parts(cluster, shape, parts),
-        Request::Loose {
-            slots,
-            slot_memory_bytes,
-        } => explain_loose(cluster, shape, *slots, *slot_memory_bytes),
+        Request::Free(parts) => explain_free(cluster, shape, parts),
     }
 }
 
@@ -185,22 +182,15 @@ fn cards_shortage(seats: &[&Seat<'_>], each: Each, nodes: u32) -> Option<Reason>
     Some(Reason::CardsNotClean { on, cards })
 }
 
-fn explain_loose(
-    cluster: &Cluster<'_>,
-    shape: &Shape<'_>,
-    wanted: u32,
-    slot_memory: u64,
-) -> Reason {
-    let usable = shape.classes[0]
-        .iter()
-        .flat_map(|class| &cluster.classes[*class].usable);
-    let offers =
-        usable.map(|place| u64::from(loose_slots(cluster.seats[*place].free, slot_memory)));
-    let free: u64 = offers.sum();
-    let behind = keeper(cluster, shape).filter(|_| free >= u64::from(wanted));
-    let free = u32::try_from(free).unwrap_or(u32::MAX);
-    behind.map_or(
-        Reason::NotEnoughSlotsInAll { wanted, free },
+/// Chunks that may share nodes.
+fn explain_free(cluster: &Cluster<'_>, shape: &Shape<'_>, parts: &[Part<'_>]) -> Reason {
+    let (wanted, free) = chunks_wanted_and_free(cluster, shape, parts);
+    let behind = keeper(cluster, shape).filter(|_| free >= wanted);
+    behind.map_or_else(
+        || match shape.key.loose_slots {
+            Some(_) => Reason::NotEnoughSlotsInAll { wanted, free },
+            None => Reason::NotEnoughNodes { wanted, free },
+        },
         Reason::BehindJob,
     )
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::fit::{loose_slots, turns};
+use super::fit::turns;
 use super::request::{Each, Part, Request, ShapeKey, Target, may_run};
 use crate::{JobSpec, Node, State};
 
@@ -34,10 +34,7 @@ pub(crate) fn feasible(state: &State, spec: &JobSpec) -> Result<(), Box<str>> {
     }
     let found = match request {
         Request::Nodes(parts) => known.has_parts(&parts),
-        Request::Loose {
-            slots,
-            slot_memory_bytes,
-        } => known.has_loose(slots, slot_memory_bytes),
+        Request::Free(parts) => known.has_chunks(&parts),
     };
     found.map_err(Into::into)
 }
@@ -53,11 +50,19 @@ fn is_simple_and_suits(state: &State, key: &ShapeKey<'_>) -> bool {
     let suits = |(place, node): &(usize, &Arc<Node>)| {
         may_run(node.inventory.only_uid, key.uid)
             && part.means(*place, &node.properties)
-            && part.each.fits_in(Each::whole(node))
+            && part.each.fits_in(unmetered(Each::whole(node)))
     };
     let wanted = part.count as usize;
     part.target == Target::Any
         && state.nodes().enumerate().filter(suits).take(wanted).count() == wanted
+}
+
+/// Memory is no reason to refuse: more of it may come, and Torque never looked.
+fn unmetered(whole: Each) -> Each {
+    Each {
+        memory_bytes: u64::MAX,
+        ..whole
+    }
 }
 
 /// All nodes in name order.
@@ -92,15 +97,17 @@ impl Known<'_> {
         Ok(())
     }
 
-    fn has_loose(&self, slots: u32, slot_memory: u64) -> Result<(), String> {
-        let usable = self.nodes.iter().filter(|node| self.can_run(node));
-        let offers = usable.map(|node| u64::from(loose_slots(Each::whole(node), slot_memory)));
-        let all: u64 = offers.sum();
-        if all < u64::from(slots) {
-            return Err(format!(
-                "asks for {}; all nodes together have {all}",
-                many(u64::from(slots), "slot")
-            ));
+    fn has_chunks(&self, parts: &[Part<'_>]) -> Result<(), String> {
+        for part in parts {
+            let offers = self.meant(part).map(|place| {
+                let whole = unmetered(Each::whole(self.nodes[place]));
+                u64::from(part.each.how_often_in(whole))
+            });
+            let all: u64 = offers.sum();
+            if all < u64::from(part.count) {
+                let wanted = many(u64::from(part.count), "chunk");
+                return Err(format!("asks for {wanted}; all nodes together have {all}"));
+            }
         }
         Ok(())
     }
@@ -116,7 +123,7 @@ impl Known<'_> {
     fn suiting(&self, part: &Part<'_>) -> impl Iterator<Item = usize> {
         let each = part.each;
         self.meant(part)
-            .filter(move |place| each.fits_in(Each::whole(self.nodes[*place])))
+            .filter(move |place| each.fits_in(unmetered(Each::whole(self.nodes[*place]))))
     }
 
     /// `left` nodes would do, and more are asked for.
@@ -166,7 +173,7 @@ impl Known<'_> {
 
     /// What even the largest of the nodes that are meant has too little of.
     fn lacking(&self, part: &Part<'_>, on: &str) -> Option<String> {
-        [Measure::Cards, Measure::Slots, Measure::Memory]
+        [Measure::Cards, Measure::Slots]
             .into_iter()
             .find_map(|measure| {
                 let sized = self
@@ -175,7 +182,7 @@ impl Known<'_> {
                 // The first of those that have most.
                 let most = sized.min_by_key(|(has, place)| (std::cmp::Reverse(*has), *place));
                 let (has, place) = most.filter(|(has, _)| measure.of(part.each) > *has)?;
-                let (asked, has) = (measure.say(measure.of(part.each)), measure.number(has));
+                let asked = measure.say(measure.of(part.each));
                 let name = &self.nodes[place].name;
                 Some(match part.target {
                     Target::Node(_) => format!("asks for {asked} on {on}, which has {has}"),
@@ -192,7 +199,6 @@ impl Known<'_> {
 enum Measure {
     Cards,
     Slots,
-    Memory,
 }
 
 impl Measure {
@@ -200,24 +206,14 @@ impl Measure {
         match self {
             Self::Cards => u64::from(each.cards),
             Self::Slots => u64::from(each.slots),
-            Self::Memory => each.memory_bytes,
         }
     }
 
-    /// "2", "64mb".
-    fn number(self, amount: u64) -> String {
-        match self {
-            Self::Cards | Self::Slots => amount.to_string(),
-            Self::Memory => format!("{}mb", amount >> 20),
-        }
-    }
-
-    /// "2 cards", "64mb of memory".
+    /// "2 cards".
     fn say(self, amount: u64) -> String {
         match self {
             Self::Cards => many(amount, "card"),
             Self::Slots => many(amount, "slot"),
-            Self::Memory => format!("{} of memory", self.number(amount)),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Whether a request fits now, and on which nodes: best fit by cards, then by slots, then by name, so that jobs are
-//! packed and whole nodes stay free for those that need them. All nodes of a request or none.
+//! packed and whole nodes stay free for those that need them; or in the order of declaration, where the site wants what
+//! Torque's scheduler does. All nodes of a request or none.
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Seat};
 use super::desk::Known;
 use super::request::{Each, Part, Request, ShapeKey, Target};
 use crate::{NodeShare, OrderProblem, Rejection};
@@ -12,7 +13,7 @@ pub(super) struct Shape<'a> {
     pub(super) key: ShapeKey<'a>,
     pub(super) request: Request<'a>,
     pub(super) known: Known,
-    /// Per part: classes whose nodes would do when idle. For loose slots: one list, for the slots of one node.
+    /// Per part: classes whose nodes would do when idle; of chunks that may share nodes, for one of them.
     pub(super) classes: Vec<Vec<usize>>,
     /// Parts in the order in which they choose: those with the least choice first.
     pub(super) turns: Vec<usize>,
@@ -29,28 +30,15 @@ impl<'a> Shape<'a> {
             });
             found.map(|(at, _)| at).collect::<Vec<_>>()
         };
-        let (classes, turns) = match &request {
-            Request::Nodes(parts) => {
-                let classes: Vec<_> = parts.iter().map(suits).collect();
-                let choice = |part: usize| {
-                    classes[part]
-                        .iter()
-                        .map(|class| cluster.classes[*class].known)
-                        .sum()
-                };
-                let turns = turns(parts, choice);
-                (classes, turns)
-            }
-            Request::Loose { .. } => {
-                let one = Each {
-                    slots: 1,
-                    ..Each::default()
-                };
-                let classes = cluster.classes.iter().enumerate();
-                let classes = classes.filter(|(_, class)| class.is_enough(one, key.uid));
-                (vec![classes.map(|(at, _)| at).collect()], Vec::new())
-            }
+        let parts = request.parts();
+        let classes: Vec<_> = parts.iter().map(suits).collect();
+        let choice = |part: usize| {
+            classes[part]
+                .iter()
+                .map(|class| cluster.classes[*class].known)
+                .sum()
         };
+        let turns = turns(parts, choice);
         Self {
             number,
             key,
@@ -82,26 +70,45 @@ pub(super) fn turns(parts: &[Part<'_>], choice: impl Fn(usize) -> u32) -> Vec<us
 pub(super) fn fit(cluster: &mut Cluster<'_>, shape: &Shape<'_>) -> Option<Vec<NodeShare>> {
     let picks = match &shape.request {
         Request::Nodes(parts) => pick_parts(cluster, shape, parts)?,
-        Request::Loose {
-            slots,
-            slot_memory_bytes,
-        } => pick_loose(cluster, &shape.classes[0], *slots, *slot_memory_bytes)?,
+        Request::Free(parts) => pick_free(cluster, shape, parts)?,
     };
-    let shares = picks
-        .into_iter()
-        .map(|pick| cluster.lend(pick.place, pick.each));
-    Some(shares.collect())
+    let shares: Vec<NodeShare> = picks
+        .iter()
+        .map(|pick| cluster.lend(pick.place, pick.each))
+        .collect();
+    if shape.key.is_exclusive {
+        picks.iter().for_each(|pick| cluster.close(pick.place));
+    }
+    Some(shares)
+}
+
+/// Of chunks that may share nodes: how many are wanted, and how many nodes that are up could take now, kept or not.
+pub(super) fn chunks_wanted_and_free(
+    cluster: &Cluster<'_>,
+    shape: &Shape<'_>,
+    parts: &[Part<'_>],
+) -> (u32, u32) {
+    let mut wanted: u32 = 0;
+    let mut free: u32 = 0;
+    for (at, part) in parts.iter().enumerate() {
+        wanted = wanted.saturating_add(part.count);
+        let usable = shape.classes[at]
+            .iter()
+            .flat_map(|class| &cluster.classes[*class].usable);
+        let offers = usable.map(|place| part.each.how_often_in(cluster.seats[*place].free));
+        free = free.saturating_add(offers.fold(0, u32::saturating_add));
+    }
+    (wanted, free)
 }
 
 /// How much is wanted and how much is there, of a request that does not fit now.
 pub(super) fn shortage(cluster: &Cluster<'_>, shape: &Shape<'_>) -> Rejection {
-    let Request::Nodes(parts) = &shape.request else {
-        let slots = cluster.seats.iter().filter(|seat| seat.node.is_usable());
-        let free = slots
-            .map(|seat| seat.free.slots)
-            .fold(0, u32::saturating_add);
-        let wanted = shape.key.loose_slots.unwrap_or(1);
-        return Rejection::Order(OrderProblem::NothingFree { wanted, free });
+    let parts = match &shape.request {
+        Request::Nodes(parts) => parts,
+        Request::Free(parts) => {
+            let (wanted, free) = chunks_wanted_and_free(cluster, shape, parts);
+            return Rejection::Order(OrderProblem::NothingFree { wanted, free });
+        }
     };
     let counts = parts.iter().map(|part| part.count);
     let wanted = counts.fold(0, u32::saturating_add);
@@ -132,11 +139,10 @@ fn pick_parts(
     for &at in &shape.turns {
         let part = &parts[at];
         let places = match part.target {
-            Target::Node(place) => named(cluster, part, place, shape.key.uid)
-                .into_iter()
-                .collect(),
+            Target::Node(place) => named(cluster, part, place, shape).into_iter().collect(),
             Target::Any | Target::Property(_) => {
-                tightest(cluster, &shape.classes[at], part.each, part.count)
+                let classes = &shape.classes[at];
+                best(cluster, classes, (part.each, part.count), shape)
             }
         };
         if places.len() < part.count as usize {
@@ -156,18 +162,62 @@ fn pick_parts(
     Some(picks)
 }
 
-fn named(cluster: &Cluster<'_>, part: &Part<'_>, place: usize, uid: u32) -> Option<usize> {
+fn named(cluster: &Cluster<'_>, part: &Part<'_>, place: usize, shape: &Shape<'_>) -> Option<usize> {
     let seat = &cluster.seats[place];
     let class = &cluster.classes[seat.class];
-    let is_right = part.means(place, class.properties) && class.is_enough(part.each, uid);
-    let is_free =
-        cluster.is_open(place) && !cluster.is_chosen(place) && part.each.fits_in(seat.free);
+    let is_right = part.means(place, class.properties) && class.is_enough(part.each, shape.key.uid);
+    let is_free = cluster.is_open(place)
+        && !cluster.is_chosen(place)
+        && part.each.fits_in(seat.free)
+        && may_have(seat, shape);
     (is_right && is_free).then_some(place)
+}
+
+/// Whether a job that wants nodes for itself could have this one.
+fn may_have(seat: &Seat<'_>, shape: &Shape<'_>) -> bool {
+    !shape.key.is_exclusive || seat.is_idle()
+}
+
+/// The `count` open nodes that the site's scheduler would take for `each`, in the order in which they are lent. Fewer
+/// when there are not so many.
+fn best(
+    cluster: &Cluster<'_>,
+    classes: &[usize],
+    (each, count): (Each, u32),
+    shape: &Shape<'_>,
+) -> Vec<usize> {
+    if !cluster.in_order {
+        return tightest(cluster, classes, (each, count), shape);
+    }
+    let mut found = declared(cluster, classes, |place| {
+        let seat = &cluster.seats[place];
+        !cluster.is_chosen(place) && each.fits_in(seat.free) && may_have(seat, shape)
+    });
+    found.truncate(count as usize);
+    // Torque puts each node that it finds before those it has.
+    found.reverse();
+    found
+}
+
+/// Open nodes of these classes that are `right`, in the order in which they were declared.
+fn declared(cluster: &Cluster<'_>, classes: &[usize], right: impl Fn(usize) -> bool) -> Vec<usize> {
+    let usable = classes
+        .iter()
+        .flat_map(|class| &cluster.classes[*class].usable);
+    let open = usable.filter(|place| cluster.is_open(**place) && right(**place));
+    let mut found: Vec<usize> = open.copied().collect();
+    found.sort_by_key(|place| (cluster.seats[*place].node.ordinal, *place));
+    found
 }
 
 /// The `count` open nodes on which `each` leaves least: cards first, then slots, then by name. Fewer when there are
 /// not so many.
-fn tightest(cluster: &Cluster<'_>, classes: &[usize], each: Each, count: u32) -> Vec<usize> {
+fn tightest(
+    cluster: &Cluster<'_>,
+    classes: &[usize],
+    (each, count): (Each, u32),
+    shape: &Shape<'_>,
+) -> Vec<usize> {
     let mut found = Vec::new();
     for class in classes.iter().map(|class| &cluster.classes[*class]) {
         let by_cards = (each.cards..=class.cards).flat_map(|cards| {
@@ -175,8 +225,10 @@ fn tightest(cluster: &Cluster<'_>, classes: &[usize], each: Each, count: u32) ->
             class.by_cards.range(range)
         });
         let fitting = by_cards.filter(|(_, _, place)| {
-            each.memory_bytes <= cluster.seats[*place].free.memory_bytes
+            let seat = &cluster.seats[*place];
+            each.memory_bytes <= seat.free.memory_bytes
                 && !cluster.is_chosen(*place)
+                && may_have(seat, shape)
         });
         found.extend(fitting.take(count as usize));
     }
@@ -185,62 +237,104 @@ fn tightest(cluster: &Cluster<'_>, classes: &[usize], each: Each, count: u32) ->
     found.into_iter().map(|(_, _, place)| place).collect()
 }
 
-/// Loose slots on one node if any has so many, else on as few nodes as will do.
-fn pick_loose(
+/// All chunks on one node if any has so much, else on as few nodes as will do.
+fn pick_free(
     cluster: &mut Cluster<'_>,
-    classes: &[usize],
-    slots: u32,
-    slot_memory: u64,
+    shape: &Shape<'_>,
+    parts: &[Part<'_>],
 ) -> Option<Vec<Pick>> {
     cluster.begin();
-    let of = |slots: u32| Each {
-        slots,
-        cards: 0,
-        memory_bytes: slot_memory.saturating_mul(u64::from(slots)),
-    };
-    if let Some(&place) = tightest(cluster, classes, of(slots), 1).first() {
-        let each = of(slots);
-        return Some(vec![Pick {
-            part: 0,
-            place,
-            each,
-        }]);
+    if let Some(pick) = pick_together(cluster, shape, parts) {
+        return Some(vec![pick]);
     }
-    let open = classes
-        .iter()
-        .flat_map(|class| &cluster.classes[*class].by_slots);
-    let mut offers: Vec<_> = open
-        .map(|(_, cards, place)| {
-            (
-                loose_slots(cluster.seats[*place].free, slot_memory),
-                *cards,
-                *place,
-            )
-        })
-        .filter(|(offer, _, _)| *offer > 0)
-        .collect();
-    offers
-        .sort_unstable_by_key(|(offer, cards, place)| (std::cmp::Reverse(*offer), *cards, *place));
-    let mut picks = Vec::new();
-    let mut missing = slots;
-    for (offer, _, place) in offers {
-        let each = of(offer.min(missing));
-        missing -= each.slots;
-        picks.push(Pick {
-            part: 0,
-            place,
-            each,
-        });
-        if missing == 0 {
-            return Some(picks);
+    let mut picks: Vec<Pick> = Vec::new();
+    for &at in &shape.turns {
+        let part = &parts[at];
+        let mut missing = part.count;
+        for (offer, place) in offers(cluster, shape, (part, at), &picks) {
+            let each = part.each.times(offer.min(missing));
+            match picks.iter_mut().find(|pick| pick.place == place) {
+                Some(pick) => pick.each = pick.each.and(each),
+                None => picks.push(Pick {
+                    part: at,
+                    place,
+                    each,
+                }),
+            }
+            missing = missing.saturating_sub(offer);
+            if missing == 0 {
+                break;
+            }
+        }
+        if missing > 0 {
+            return None;
         }
     }
-    None
+    Some(picks)
 }
 
-/// How many slots with their memory this much has.
-pub(super) fn loose_slots(free: Each, slot_memory: u64) -> u32 {
-    let by_memory = free.memory_bytes.checked_div(slot_memory);
-    let by_memory = by_memory.map_or(u32::MAX, |slots| u32::try_from(slots).unwrap_or(u32::MAX));
-    free.slots.min(by_memory)
+fn pick_together(cluster: &Cluster<'_>, shape: &Shape<'_>, parts: &[Part<'_>]) -> Option<Pick> {
+    let all = parts.iter().map(|part| part.each.times(part.count));
+    let each = all.fold(Each::default(), Each::and);
+    let (first, others) = shape.classes.split_first()?;
+    let in_all = |class: &&usize| others.iter().all(|classes| classes.contains(class));
+    let classes: Vec<usize> = first.iter().filter(in_all).copied().collect();
+    let named = parts.iter().find_map(|part| match part.target {
+        Target::Node(place) => Some(place),
+        Target::Any | Target::Property(_) => None,
+    });
+    let place = match named {
+        Some(place) => {
+            let class = &cluster.classes[cluster.seats[place].class];
+            let means_all = parts.iter().all(|part| part.means(place, class.properties));
+            let is_free = cluster.is_open(place)
+                && each.fits_in(cluster.seats[place].free)
+                && may_have(&cluster.seats[place], shape);
+            (means_all && is_free).then_some(place)
+        }
+        None => best(cluster, &classes, (each, 1), shape).first().copied(),
+    }?;
+    Some(Pick {
+        part: 0,
+        place,
+        each,
+    })
+}
+
+/// How many chunks of a part which open nodes could take beside what is picked already, in the order in which to ask
+/// them.
+fn offers(
+    cluster: &Cluster<'_>,
+    shape: &Shape<'_>,
+    (part, at): (&Part<'_>, usize),
+    picks: &[Pick],
+) -> Vec<(u32, usize)> {
+    let offer = |place: usize| {
+        let seat = &cluster.seats[place];
+        let picked = picks.iter().find(|pick| pick.place == place);
+        let free = picked.map_or(seat.free, |pick| seat.free.minus(pick.each));
+        match may_have(seat, shape) {
+            true => part.each.how_often_in(free),
+            false => 0,
+        }
+    };
+    let is_meant = |place: usize| match part.target {
+        Target::Node(wanted) => wanted == place,
+        Target::Any | Target::Property(_) => true,
+    };
+    let places = declared(cluster, &shape.classes[at], |place| {
+        is_meant(place) && offer(place) > 0
+    });
+    let mut offers: Vec<(u32, usize)> = places
+        .into_iter()
+        .map(|place| (offer(place), place))
+        .collect();
+    if !cluster.in_order {
+        offers.sort_by_key(|(offer, place)| {
+            let is_new = picks.iter().all(|pick| pick.place != *place);
+            let cards = cluster.seats[*place].free.cards;
+            (is_new, std::cmp::Reverse(*offer), cards, *place)
+        });
+    }
+    offers
 }

@@ -5,7 +5,7 @@
 use capstan_types::JobId;
 
 use super::cluster::{Class, Cluster};
-use super::fit::{Shape, loose_slots};
+use super::fit::Shape;
 use super::request::{Each, Part, Request, Target};
 
 /// Whether the request fits on the nodes that are up and not offline, were they idle.
@@ -18,19 +18,25 @@ pub(super) fn can_hope(cluster: &mut Cluster<'_>, shape: &Shape<'_>) -> bool {
                 .iter()
                 .all(|at| could_get(cluster, shape, &parts[*at], *at))
         }
-        Request::Loose {
-            slots,
-            slot_memory_bytes,
-        } => {
-            let usable = shape.classes[0]
+        Request::Free(parts) => parts.iter().enumerate().all(|(at, part)| {
+            let usable = shape.classes[at]
                 .iter()
                 .flat_map(|class| &cluster.classes[*class].usable);
-            let wholes = usable.map(|place| Each::whole(cluster.seats[*place].node));
+            let meant = usable.filter(|place| is_meant(part, **place));
+            let wholes = meant.map(|place| Each::whole(cluster.seats[*place].node));
             let all: u64 = wholes
-                .map(|whole| u64::from(loose_slots(whole, *slot_memory_bytes)))
+                .map(|whole| u64::from(part.each.how_often_in(whole)))
                 .sum();
-            all >= u64::from(*slots)
-        }
+            all >= u64::from(part.count)
+        }),
+    }
+}
+
+/// Whether this is the node that a part names, if it names one.
+fn is_meant(part: &Part<'_>, place: usize) -> bool {
+    match part.target {
+        Target::Node(wanted) => wanted == place,
+        Target::Any | Target::Property(_) => true,
     }
 }
 
@@ -83,29 +89,33 @@ pub(super) fn keep(cluster: &mut Cluster<'_>, shape: &Shape<'_>, job: JobId) -> 
                 .map(|at| keep_part(cluster, &shape.classes[*at], &parts[*at], job))
                 .sum()
         }
-        Request::Loose {
-            slots,
-            slot_memory_bytes,
-        } => {
-            let mut kept = 0;
-            let mut missing = *slots;
-            let one = Each {
-                slots: 1,
-                cards: 0,
-                memory_bytes: *slot_memory_bytes,
-            };
-            while missing > 0 {
-                let Some(place) = nearest(cluster, &shape.classes[0], one) else {
-                    break;
-                };
-                let whole = Each::whole(cluster.seats[place].node);
-                missing = missing.saturating_sub(loose_slots(whole, *slot_memory_bytes));
-                cluster.keep(place, job);
-                kept += 1;
-            }
-            kept
+        Request::Free(parts) => {
+            let turns = shape.turns.iter();
+            turns
+                .map(|at| keep_chunks(cluster, &shape.classes[*at], &parts[*at], job))
+                .sum()
         }
     }
+}
+
+/// Nodes for chunks that may share them: as many as hold so many chunks when idle.
+fn keep_chunks(cluster: &mut Cluster<'_>, classes: &[usize], part: &Part<'_>, job: JobId) -> u32 {
+    let mut kept = 0;
+    let mut missing = part.count;
+    while missing > 0 {
+        let place = match part.target {
+            Target::Node(place) => Some(place).filter(|place| cluster.is_open(*place)),
+            Target::Any | Target::Property(_) => nearest(cluster, classes, part.each),
+        };
+        let Some(place) = place else {
+            break;
+        };
+        let whole = Each::whole(cluster.seats[place].node);
+        missing = missing.saturating_sub(part.each.how_often_in(whole).max(1));
+        cluster.keep(place, job);
+        kept += 1;
+    }
+    kept
 }
 
 fn keep_part(cluster: &mut Cluster<'_>, classes: &[usize], part: &Part<'_>, job: JobId) -> u32 {
@@ -146,11 +156,8 @@ fn nearest_in(cluster: &Cluster<'_>, class: &Class<'_>, each: Each) -> Option<(u
 
 /// The first job in line that keeps a node which this shape could use.
 pub(super) fn keeper(cluster: &Cluster<'_>, shape: &Shape<'_>) -> Option<JobId> {
-    let named = match &shape.request {
-        Request::Nodes(parts) => &parts[..],
-        Request::Loose { .. } => &[],
-    };
-    let named = named.iter().filter_map(|part| match part.target {
+    let parts = shape.request.parts();
+    let named = parts.iter().filter_map(|part| match part.target {
         Target::Node(place) => cluster.seats[place].kept_for,
         Target::Any | Target::Property(_) => None,
     });

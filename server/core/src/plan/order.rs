@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use capstan_types::{JobId, Reason, Timestamp};
 
-use crate::{Job, Settings, State};
+use crate::{Job, Scheduler, Settings, State};
 
 /// Waiting jobs, sorted out.
 pub(super) struct Line<'a> {
@@ -15,8 +15,10 @@ pub(super) struct Line<'a> {
     pub(super) aside: Vec<(JobId, Reason)>,
 }
 
-/// Order: priority of the queue, priority of the job, age, id.
+/// Order: priority of the queue, priority of the job where the site's scheduler looks at it, age, id.
 pub(super) fn line_up(state: &State, now: Timestamp) -> Line<'_> {
+    let settings = state.settings();
+    let ignores_priority = settings.is_some_and(|settings| settings.scheduler == Scheduler::Fifo);
     let mut line = Vec::new();
     let mut aside = Vec::new();
     for job in state.pending() {
@@ -31,8 +33,9 @@ pub(super) fn line_up(state: &State, now: Timestamp) -> Line<'_> {
         match stands_aside(job, state.settings().map(AsRef::as_ref), now) {
             Err(reason) => aside.push((job.id, reason)),
             Ok(queue_priority) => {
+                let priority = if ignores_priority { 0 } else { job.priority };
                 let (age, id) = job.place.unwrap_or((job.queued, id));
-                let key = (Reverse(queue_priority), Reverse(job.priority), age, id);
+                let key = (Reverse(queue_priority), Reverse(priority), age, id);
                 line.push((key, job));
             }
         }

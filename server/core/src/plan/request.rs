@@ -1,7 +1,10 @@
-//! What a job asks of nodes, in one form for `nodes=`, `ncpus=` and `procs=`.
+//! What a job asks of nodes, in one form for `nodes=`, `ncpus=`, `procs=` and `select=`.
 
-use capstan_types::{Chunk, ChunkTarget};
+use std::borrow::Cow;
 
+use capstan_types::{Arrangement, Chunk, ChunkTarget};
+
+use crate::apply::arrangement;
 use crate::{JobSpec, Node};
 
 /// What decides where a job may run: jobs with equal shapes fit or fail alike, so each is tried once a plan.
@@ -10,6 +13,10 @@ pub(super) struct ShapeKey<'a> {
     pub(super) chunks: &'a [Chunk],
     pub(super) loose_slots: Option<u32>,
     pub(super) memory_bytes: Option<u64>,
+    /// Whether its nodes must differ.
+    pub(super) arrangement: Arrangement,
+    /// Whether its nodes are its own.
+    pub(super) is_exclusive: bool,
     /// Matters only to nodes whose agent is not root.
     pub(super) uid: u32,
 }
@@ -21,6 +28,8 @@ impl<'a> ShapeKey<'a> {
             chunks: nodes.map_or(&[], |nodes| &nodes.chunks),
             loose_slots: spec.loose_slots,
             memory_bytes: spec.memory_bytes,
+            arrangement: arrangement(spec),
+            is_exclusive: spec.is_exclusive(),
             uid: spec.owner.uid,
         }
     }
@@ -31,13 +40,8 @@ impl<'a> ShapeKey<'a> {
 pub(super) enum Request<'a> {
     /// Parts of one or more nodes each; all nodes differ.
     Nodes(Vec<Part<'a>>),
-    /// Slots wherever they are.
-    Loose {
-        /// How many.
-        slots: u32,
-        /// Memory that goes with each.
-        slot_memory_bytes: u64,
-    },
+    /// Chunks wherever they are, several of them on one node or not.
+    Free(Vec<Part<'a>>),
 }
 
 /// So many nodes, each with so much.
@@ -50,7 +54,7 @@ pub(super) struct Part<'a> {
     /// Which nodes are meant.
     pub(super) target: Target<'a>,
     /// Properties each must have.
-    pub(super) properties: &'a [Box<str>],
+    pub(super) properties: Cow<'a, [Box<str>]>,
 }
 
 /// What is wanted of one node.
@@ -77,11 +81,12 @@ impl<'a> Request<'a> {
     pub(super) fn of(key: &ShapeKey<'a>, find: impl Fn(&str) -> Option<usize>) -> Self {
         let memory = key.memory_bytes.unwrap_or(0);
         if let Some(slots) = key.loose_slots {
-            let slot_memory_bytes = memory.div_ceil(u64::from(slots.max(1)));
-            return Self::Loose {
-                slots,
-                slot_memory_bytes,
+            let memory_each = memory.div_ceil(u64::from(slots.max(1)));
+            let part = Part {
+                count: slots,
+                ..Part::single(memory_each)
             };
+            return Self::Free(vec![part]);
         }
         if key.chunks.is_empty() {
             return Self::Nodes(vec![Part::single(memory)]);
@@ -92,19 +97,68 @@ impl<'a> Request<'a> {
             .map(|chunk| u64::from(chunk.node_count()))
             .sum::<u64>();
         let memory_each = memory.div_ceil(nodes.max(1));
-        let mut parts: Vec<Part<'a>> = Vec::with_capacity(key.chunks.len());
-        for chunk in key.chunks {
-            let part = Part::of(chunk, memory_each, &find);
-            let same = parts.iter_mut().find(|other| other.is_same_node(&part));
-            match same {
-                // `gpu01+gpu01` asks one node for both.
-                Some(other) => other.each = other.each.and(part.each),
-                None => parts.push(part),
-            }
+        let parts = key
+            .chunks
+            .iter()
+            .map(|chunk| Part::of(chunk, memory_each, &find));
+        match key.arrangement {
+            Arrangement::Scatter | Arrangement::VScatter => Self::Nodes(merged(parts)),
+            Arrangement::Pack => Self::Nodes(vec![packed(parts)]),
+            Arrangement::Free if nodes == 1 => Self::Nodes(parts.collect()),
+            Arrangement::Free => Self::Free(parts.collect()),
         }
-        Self::Nodes(parts)
+    }
+
+    /// Its parts, whatever they mean.
+    pub(super) fn parts(&self) -> &[Part<'a>] {
+        match self {
+            Self::Nodes(parts) | Self::Free(parts) => parts,
+        }
     }
 }
+
+/// `gpu01+gpu01` asks one node for both.
+fn merged<'a>(parts: impl Iterator<Item = Part<'a>>) -> Vec<Part<'a>> {
+    let mut merged: Vec<Part<'a>> = Vec::new();
+    for part in parts {
+        match merged.iter_mut().find(|other| other.is_same_node(&part)) {
+            Some(other) => other.each = other.each.and(part.each),
+            None => merged.push(part),
+        }
+    }
+    merged
+}
+
+/// One node for everything. Parts that name different nodes, or a node and a property, ask for what no node is.
+fn packed<'a>(parts: impl Iterator<Item = Part<'a>>) -> Part<'a> {
+    let mut all = Part {
+        each: Each::default(),
+        ..Part::single(0)
+    };
+    for part in parts {
+        all.each = all.each.and(part.each.times(part.count));
+        match (all.target, part.target) {
+            (Target::Any, target) => all.target = target,
+            (_, Target::Any) => {}
+            (one, other) if one == other => {}
+            (_, Target::Property(name)) => all.properties.to_mut().push(name.into()),
+            (Target::Property(name), node @ Target::Node(_)) => {
+                all.properties.to_mut().push(name.into());
+                all.target = node;
+            }
+            (Target::Node(_), Target::Node(_)) => {
+                all.properties.to_mut().push(TWO_NODES.into());
+            }
+        }
+        all.properties
+            .to_mut()
+            .extend(part.properties.iter().cloned());
+    }
+    all
+}
+
+/// What no node has as a property: names have no blanks.
+const TWO_NODES: &str = "two nodes at once";
 
 impl<'a> Part<'a> {
     fn single(memory_bytes: u64) -> Self {
@@ -117,7 +171,7 @@ impl<'a> Part<'a> {
             count: 1,
             each,
             target: Target::Any,
-            properties: &[],
+            properties: Cow::Borrowed(&[]),
         }
     }
 
@@ -129,13 +183,13 @@ impl<'a> Part<'a> {
         let each = Each {
             slots: chunk.ppn,
             cards: chunk.gpus,
-            memory_bytes,
+            memory_bytes: memory_bytes.saturating_add(chunk.memory_bytes),
         };
         Self {
             count: chunk.node_count(),
             each,
             target,
-            properties: &chunk.properties,
+            properties: Cow::Borrowed(&chunk.properties),
         }
     }
 
@@ -158,12 +212,32 @@ impl<'a> Part<'a> {
 }
 
 impl Each {
-    fn and(self, other: Self) -> Self {
+    pub(super) fn and(self, other: Self) -> Self {
         Self {
             slots: self.slots.saturating_add(other.slots),
             cards: self.cards.saturating_add(other.cards),
             memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
         }
+    }
+
+    /// So many of it.
+    pub(super) fn times(self, count: u32) -> Self {
+        Self {
+            slots: self.slots.saturating_mul(count),
+            cards: self.cards.saturating_mul(count),
+            memory_bytes: self.memory_bytes.saturating_mul(u64::from(count)),
+        }
+    }
+
+    /// How many of it `free` holds.
+    pub(super) fn how_often_in(self, free: Self) -> u32 {
+        let by = |free: u32, each: u32| free.checked_div(each).unwrap_or(u32::MAX);
+        let by_memory = free.memory_bytes.checked_div(self.memory_bytes);
+        let by_memory =
+            by_memory.map_or(u32::MAX, |often| u32::try_from(often).unwrap_or(u32::MAX));
+        by(free.slots, self.slots)
+            .min(by(free.cards, self.cards))
+            .min(by_memory)
     }
 
     /// All that `node` has.

@@ -111,7 +111,7 @@ impl World {
         let outcome = self.apply(&Event::Submit(Box::new(job)))?;
         match outcome.reply {
             Reply::Submitted(id) => Ok(id),
-            Reply::Done => panic!("a submission is answered with an id"),
+            Reply::Done | Reply::SomeUnchanged => panic!("a submission is answered with an id"),
         }
     }
 
@@ -226,6 +226,7 @@ pub(crate) fn deletion(job: JobId, user: &str) -> DeleteOrder {
         by: caller(user),
         grace_secs: None,
         purge: false,
+        message: Box::default(),
     }
 }
 
@@ -288,6 +289,7 @@ pub(crate) fn submission(resources: &str) -> Submission {
             uid: 1000,
             group: "users".into(),
             host: "hn1".into(),
+            groups: Vec::new(),
         },
         is_rerunnable: true,
         ..JobSpec::default()

@@ -17,7 +17,7 @@ fn letters_of(world: &World) -> String {
         Effect::StartAttempt { .. } => Some('>'),
         Effect::StopAttempt { .. } => Some('!'),
         Effect::ForgetAttempt { .. } => Some('.'),
-        Effect::WelcomeNode { .. } => None,
+        Effect::WelcomeNode { .. } | Effect::AdjustAttempt { .. } => None,
     });
     records.collect()
 }
@@ -100,7 +100,7 @@ fn a_running_job_is_told_to_stop_as_often_as_it_is_deleted() {
 #[test]
 fn only_the_owner_and_operators_delete() {
     let mut world = one_node();
-    world.settings.operators.push("olga".into());
+    world.settings.set("operators", "olga@hn1");
     world.must(&Event::ServerStarted(std::sync::Arc::new(
         world.settings.clone(),
     )));
@@ -214,6 +214,43 @@ fn an_unstartable_job_is_held_with_the_reason() {
     assert_eq!(
         (world.letter(job), world.job(job).comment.as_deref()),
         ('Q', None)
+    );
+}
+
+/// The recorded session H05.
+#[test]
+fn a_job_whose_files_could_not_be_copied_waits_half_an_hour() {
+    let mut world = one_node();
+    let job = world.queue("");
+    world.place();
+    let (at, reason) = (world.now, "no /nosuch/file".into());
+    world.report(job, ReportedPhase::StageInFailed { at, reason });
+    let waiting = world.job(job);
+    assert_eq!(
+        (world.letter(job), waiting.not_before, waiting.holds),
+        ('W', Some(at.plus_secs(1800)), Holds::NONE)
+    );
+    assert!(waiting.comment.as_deref().unwrap().contains("/nosuch/file"));
+    assert_eq!(world.state.running().count(), 0);
+    world.pass(1799);
+    world.place();
+    assert_eq!(world.letter(job), 'W');
+    world.pass(1);
+    world.place();
+    assert_eq!((world.letter(job), world.job(job).run_count), ('R', 2));
+}
+
+#[test]
+fn a_job_deleted_while_its_files_were_copied_is_gone() {
+    let mut world = one_node();
+    let job = world.queue("");
+    world.place();
+    world.delete(job).unwrap();
+    let (at, reason) = (world.now, "stopped".into());
+    world.report(job, ReportedPhase::StageInFailed { at, reason });
+    assert_eq!(
+        (world.letter(job), world.exit_status(job)),
+        ('C', Some(271))
     );
 }
 

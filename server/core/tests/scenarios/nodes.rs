@@ -231,10 +231,9 @@ fn a_restarted_server_waits_for_its_nodes_and_keeps_its_jobs() {
     let mut world = world();
     let job = running(&mut world, true);
     let mut settings = world.settings.clone();
-    settings
-        .node_properties
-        .insert("node01".into(), vec!["S".into()]);
-    settings.node_slots.insert("node01".into(), 16);
+    let node01 = settings.node_mut(&"node01".into());
+    node01.set("properties", "S").unwrap();
+    node01.set("np", "16").unwrap();
     world.pass(1000);
     world.must(&Event::ServerStarted(settings.into()));
     let node = world.state.node(&"node01".into()).unwrap().clone();

@@ -10,23 +10,22 @@ use crate::harness::{World, inventory, submission};
 fn world() -> World {
     let mut settings = Settings::new(ServerName::from("hn1"));
     let mut small = Queue::new(QueueName::from("small"));
-    small.resources_default.set("nodes", "1:ppn=2").unwrap();
+    small.set("resources_default.nodes", "1:ppn=2");
     for (name, limit) in [
         ("walltime", "01:00:00"),
         ("mem", "1gb"),
         ("nodect", "2"),
         ("ncpus", "4"),
     ] {
-        small.resources_max.set(name, limit).unwrap();
+        small.set(&format!("resources_max.{name}"), limit);
     }
     let mut closed = Queue::new(QueueName::from("closed"));
-    closed.is_enabled = false;
+    closed.set("enabled", "False");
     for queue in [small, closed] {
-        settings.queues.insert(queue.name.clone(), queue);
+        settings.add_queue(queue);
     }
-    settings
-        .node_properties
-        .insert("node01".into(), vec!["S".into()]);
+    let node01 = settings.node_mut(&"node01".into());
+    node01.set("properties", "S").unwrap();
     settings.script_bytes_max = 1000;
     settings.live_jobs_max = 3;
     let mut world = World::new(settings);

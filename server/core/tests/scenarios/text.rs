@@ -50,19 +50,19 @@ fn settings() -> Settings {
     let mut settings = Settings::new(ServerName::from("hn1"));
     let mut add = |name: &str, priority, is_started| {
         let mut queue = Queue::new(QueueName::from(name));
-        queue.priority = priority;
-        queue.is_started = is_started;
-        settings.queues.insert(queue.name.clone(), queue);
+        queue.set("Priority", priority);
+        queue.set("started", is_started);
+        settings.add_queue(queue);
     };
-    add("high", 10, true);
-    add("stopped", 0, false);
+    add("high", "10", "True");
+    add("stopped", "0", "False");
     settings
 }
 
 fn add_node(world: &mut World, entry: &str) {
     let (name, words) = entry.split_once(':').unwrap();
     let mut node = inventory(name, 8, 0);
-    let mut properties: Vec<Box<str>> = Vec::new();
+    let mut properties: Vec<&str> = Vec::new();
     let (mut is_offline, mut is_down, mut unclean) = (false, false, Vec::new());
     let mut words = words.split_whitespace();
     while let Some(word) = words.next() {
@@ -74,13 +74,11 @@ fn add_node(world: &mut World, entry: &str) {
             number if number.parse::<u32>().is_ok() => {
                 size(&mut node, name, number, words.next().unwrap())
             }
-            property => properties.push(property.into()),
+            property => properties.push(property),
         }
     }
-    world
-        .settings
-        .node_properties
-        .insert(NodeName::from(name), properties);
+    let config = world.settings.node_mut(&NodeName::from(name));
+    config.set("properties", &properties.join(",")).unwrap();
     let settings = world.settings.clone();
     let others: Vec<_> = world
         .state

@@ -107,6 +107,7 @@ fn fresh_spec(caller: &Person) -> JobSpec {
             uid: caller.uid,
             group: caller.group.clone(),
             host: caller.host.clone(),
+            groups: Vec::new(),
         },
         is_rerunnable: true,
         ..JobSpec::default()

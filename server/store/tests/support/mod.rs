@@ -28,6 +28,7 @@ pub(crate) fn spec(seq: u64) -> JobSpec {
             uid: 1000,
             group: "users".into(),
             host: "node01".into(),
+            groups: Vec::new(),
         },
         is_rerunnable: true,
         stdout_path: "/ghome/alice/$PBS_JOBID.out".into(),

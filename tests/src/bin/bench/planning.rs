@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use capstan_core::{
-    Card, Change, Inventory, Job, JobSpec, JobState, Link, Node, Queue, Settings, State, Ties,
-    plan,
+    Card, Change, Inventory, Job, JobSpec, JobState, Link, Node, Settings, State, Ties, plan,
 };
 use capstan_types::{CardId, JobId, NodeSpec, Timestamp};
 
@@ -50,30 +49,7 @@ fn waiting(jobs: u64) -> State {
 }
 
 fn settings() -> Settings {
-    let queue = Queue {
-        name: "batch".into(),
-        is_enabled: true,
-        is_started: true,
-        priority: 0,
-        resources_default: capstan_types::ResourceList::default(),
-        resources_max: capstan_types::ResourceList::default(),
-    };
-    Settings {
-        server: "bench".into(),
-        default_queue: "batch".into(),
-        queues: [("batch".into(), queue)].into(),
-        node_properties: std::collections::BTreeMap::new(),
-        node_slots: std::collections::BTreeMap::new(),
-        managers: Vec::new(),
-        operators: Vec::new(),
-        keep_completed_secs: 300,
-        kill_delay_secs: 2,
-        node_down_after_secs: 30,
-        node_lost_after_secs: 300,
-        script_bytes_max: 1 << 20,
-        array_members_max: 100_000,
-        live_jobs_max: 1_000_000,
-    }
+    Settings::new("bench".into())
 }
 
 fn node(number: u32) -> Node {
@@ -105,6 +81,7 @@ fn node(number: u32) -> Node {
         note: "".into(),
         unclean: Vec::new(),
         strays: Vec::new(),
+        ordinal: u64::from(number),
     }
 }
 

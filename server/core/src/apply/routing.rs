@@ -1,0 +1,49 @@
+//! Which queue a job ends up in: a routing queue hands it on, at once, to the first of its destinations that takes it.
+
+use super::limits::Entry;
+use crate::{Queue, Rejection, Settings};
+
+/// A job that is handed on more often than this is going in a circle.
+const HOPS_MAX: usize = 10;
+
+/// Tries `queue`, and where it is a routing queue its destinations one after another; returns the execution queue that
+/// takes the job, and what `enter` made of it there. `enter` refuses for what a queue has against the job.
+///
+/// # Errors
+/// What the queue itself has against it, or that none of its destinations takes it.
+pub(super) fn enter<'a, T>(
+    settings: &'a Settings,
+    queue: &'a Queue,
+    entry: Entry,
+    enter: &mut dyn FnMut(&'a Queue, Entry) -> Result<T, Rejection>,
+) -> Result<(&'a Queue, T), Rejection> {
+    hop(settings, queue, entry, enter, HOPS_MAX)
+}
+
+fn hop<'a, T>(
+    settings: &'a Settings,
+    queue: &'a Queue,
+    entry: Entry,
+    enter: &mut dyn FnMut(&'a Queue, Entry) -> Result<T, Rejection>,
+    hops_left: usize,
+) -> Result<(&'a Queue, T), Rejection> {
+    let entered = enter(queue, entry)?;
+    if !queue.is_routing() {
+        return Ok((queue, entered));
+    }
+    for destination in queue.route_destinations() {
+        let next = local_queue(settings, destination).filter(|_| hops_left > 0);
+        let taken = next.map(|next| hop(settings, next, Entry::Routed, enter, hops_left - 1));
+        if let Some(Ok(taken)) = taken {
+            return Ok(taken);
+        }
+    }
+    Err(Rejection::NoDestination(queue.name.clone()))
+}
+
+/// The queue of this server that a destination means: `queue` or `queue@server`.
+fn local_queue<'a>(settings: &'a Settings, destination: &str) -> Option<&'a Queue> {
+    let (name, server) = destination.split_once('@').unwrap_or((destination, ""));
+    let is_here = ["", settings.server.as_str(), &settings.host].contains(&server);
+    settings.queues.get(name).filter(|_| is_here)
+}
