@@ -39,6 +39,11 @@ pub(crate) const COMMANDS: &[Command] = &[
         options: crate::qalter::OPTIONS,
     },
     Command {
+        name: "qselect",
+        summary: "Print the ids of jobs that meet criteria",
+        options: crate::qselect::OPTIONS,
+    },
+    Command {
         name: "qdel",
         summary: "Delete jobs",
         options: crate::qdel::OPTIONS,

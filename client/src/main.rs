@@ -19,6 +19,7 @@ mod qmove;
 mod qorder;
 mod qrerun;
 mod qrun;
+mod qselect;
 mod qstat;
 mod qsub;
 mod startdocker;
@@ -89,6 +90,7 @@ fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
             "capstan" => complete::answer(call, screen).await.map(|()| 0),
             "tracejob" => tracejob::run(call, screen),
             "qstat" => qstat::run(call, screen).await,
+            "qselect" => qselect::run(call, screen).await,
             "qdel" => qdel::run(call, screen).await,
             "pbsnodes" => pbsnodes::run(call, screen).await,
             "qmove" => qmove::run(call, screen).await,

@@ -5,32 +5,36 @@ use std::io::Write;
 use capstan_proto::Refusal;
 use capstan_proto::wire::alter_node_request::Admin;
 use capstan_proto::wire::{AlterNodeRequest, NodeRow, StatNodesRequest};
-use serde_json::{Value, json};
+use capstan_types::Pbse;
+use jiff::tz::TimeZone;
 
 use crate::command::{Call, Failure, refusal};
 use crate::door::{self, Server};
-use crate::getopt::{Opt, Parsed};
+use crate::getopt::{Item, Opt, Parsed};
 use crate::output::screen::Screen;
-use crate::output::{json, nodes};
+use crate::output::{json, nodes, pro, pro_formats};
+use crate::qstat::Format;
 
 /// The options of `pbsnodes`.
 pub(crate) const OPTIONS: &[Opt] = &[
     Opt::flag('a', "List all nodes"),
     Opt::value('A', "TEXT", "Add to the note"),
     Opt::flag('c', "Put the nodes back in service"),
-    Opt::flag('d', "Ignored"),
+    Opt::flag('d', "No effect"),
+    Opt::value('F', "json|dsv[:X]", "In a format of PBS Pro"),
     Opt::flag(
         'l',
         "List names and states; of nodes in trouble, or in the state named first",
     ),
-    Opt::value('m', "STATE", "Power state"),
+    Opt::value('m', "STATE", "Power state; only running is possible"),
     Opt::flag('n', "With -l: show notes"),
     Opt::value('N', "TEXT", "Set the note; n or nothing clears it"),
     Opt::flag('o', "Take the nodes out of service; running jobs go on"),
-    Opt::flag('p', "Ignored"),
+    Opt::flag('p', "No effect"),
     Opt::flag('q', "Say nothing about what fails"),
     Opt::flag('r', "Put the nodes back in service once they report"),
     Opt::value('s', "SERVER", "The server to ask"),
+    Opt::flag('v', "No effect: every node is listed"),
     Opt::flag('x', "List as XML"),
     Opt::value(
         '-',
@@ -49,24 +53,45 @@ usage:\tpbsnodes [-{c|d|l|o|p|r}] [-s server] [-n] [-N \"note\"] [-A \"append no
 /// Misuse, a server that is not there, a node that is not there. Exit status 1 for all of them, as in Torque.
 pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
     let parsed = call.parse(OPTIONS);
-    let wish = Wish::read(&parsed)?;
+    let is_quiet = parsed.has('q');
+    let wish = match Wish::read(&parsed) {
+        Ok(wish) => wish,
+        Err(Misuse(lines)) => {
+            let usage = (!is_quiet).then(|| USAGE.to_owned());
+            let lines: Vec<String> = lines.into_iter().chain(usage).collect();
+            return Err(Failure::new(1, lines.join("\n")));
+        }
+    };
+    let done = ask(call, &parsed, &wish, screen).await;
+    match done {
+        Err(failure) if is_quiet => Err(Failure::new(failure.status, "")),
+        done => done.map(|()| 0),
+    }
+}
+
+async fn ask<W: Write>(
+    call: &Call,
+    parsed: &Parsed,
+    wish: &Wish,
+    screen: &mut Screen<W>,
+) -> Result<(), Failure> {
     let mut server = door::open(call, door::patience(None, &call.env)).await?;
     if let Some(name) = parsed.value('s') {
         check_server(&mut server, name).await?;
     }
-    let done = match &wish.action {
+    match &wish.action {
         Action::Nothing => Ok(()),
         Action::Change(change) => {
-            change_nodes(&mut server, change, &wish, screen).await;
+            change_nodes(&mut server, change, wish, screen).await;
             Ok(())
         }
         Action::List(list) => show(&mut server, list, &wish.nodes, screen).await,
-    };
-    match done {
-        Err(failure) if wish.is_quiet => Err(Failure::new(failure.status, "")),
-        done => done.map(|()| 0),
     }
 }
+
+/// What is said of a command line that is not understood, in front of the usage.
+#[derive(Debug, PartialEq, Eq)]
+struct Misuse(Vec<String>);
 
 /// What the command line asks for.
 struct Wish {
@@ -82,11 +107,15 @@ enum Action {
 }
 
 /// A listing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum List {
     Blocks,
     Xml,
     Json,
+    /// `-F json` of PBS Pro.
+    ProJson,
+    /// `-F dsv` of PBS Pro, with this between values.
+    Dsv(String),
     /// `-l`: nodes in these states, with notes or without.
     Lines {
         state: State,
@@ -99,6 +128,7 @@ struct Change {
     admin: Admin,
     note: Option<String>,
     appended: Option<String>,
+    power: Option<String>,
 }
 
 /// The state words of `-l`.
@@ -114,78 +144,110 @@ enum State {
     Word(&'static str),
 }
 
+/// Power states that `-m` takes.
+const POWER_STATES: [&str; 6] = [
+    "running",
+    "standby",
+    "suspend",
+    "sleep",
+    "hibernate",
+    "shutdown",
+];
+
 impl Wish {
-    fn read(parsed: &Parsed) -> Result<Self, Failure> {
-        let problems: Vec<&str> = parsed.problems().collect();
-        if !problems.is_empty() {
-            return Err(Failure::new(1, format!("{}\n{USAGE}", problems.join("\n"))));
+    fn read(parsed: &Parsed) -> Result<Self, Misuse> {
+        let mut lines: Vec<String> = parsed.problems().map(str::to_owned).collect();
+        let mut is_wrong = !lines.is_empty();
+        let mode = Mode::of(parsed);
+        if parsed.has('n') && mode != Mode::Lines {
+            lines.push("Error: -n requires -l".to_owned());
         }
-        if parsed.has('n') && !parsed.has('l') {
-            return Err(Failure::new(1, format!("Error: -n requires -l\n{USAGE}")));
+        let mut format = None;
+        for item in &parsed.items {
+            match item {
+                Item::Value('-', word) if word == "xml" => format = Some(List::Xml),
+                Item::Value('-', word) if word == "json" => format = Some(List::Json),
+                Item::Value('-', _) => is_wrong = true,
+                Item::Value('F', name) => match Format::named(name) {
+                    Some(Format::ProJson) => format = Some(List::ProJson),
+                    Some(Format::Dsv(delimiter)) => format = Some(List::Dsv(delimiter)),
+                    Some(Format::Text) => format = None,
+                    Some(Format::Xml | Format::Json) | None => {
+                        lines.push("pbsnodes: invalid option -- 'F'".to_owned());
+                    }
+                },
+                Item::Value('m', word) => {
+                    is_wrong |= !POWER_STATES.contains(&word.to_ascii_lowercase().as_str());
+                }
+                Item::Flag('x') => format = Some(List::Xml),
+                Item::Value(..) | Item::Flag(_) | Item::Problem(_) => {}
+            }
         }
-        if parsed.value('m').is_some() {
-            return Err(Failure::new(
-                1,
-                "pbsnodes: power states (-m) are not supported yet",
-            ));
+        is_wrong |= parsed.operands.iter().any(String::is_empty);
+        if is_wrong || !lines.is_empty() {
+            return Err(Misuse(lines));
         }
         let mut nodes = parsed.operands.clone();
-        let action = Self::action(parsed, &mut nodes)?;
-        if matches!(action, Action::Change(_)) && nodes.is_empty() {
-            return Err(Failure::new(1, USAGE));
-        }
+        let action = match mode {
+            Mode::Nothing => Action::Nothing,
+            Mode::Change(admin) => Action::Change(Change::of(parsed, admin)),
+            Mode::Lines => {
+                let state = nodes.first().and_then(|word| State::named(word));
+                if state.is_some() {
+                    nodes.remove(0);
+                }
+                Action::List(format.unwrap_or(List::Lines {
+                    state: state.unwrap_or(State::Trouble),
+                    with_notes: parsed.has('n'),
+                }))
+            }
+            Mode::All => Action::List(format.unwrap_or(List::Blocks)),
+        };
         Ok(Self {
             action,
             nodes,
             is_quiet: parsed.has('q'),
         })
     }
+}
 
-    fn action(parsed: &Parsed, nodes: &mut Vec<String>) -> Result<Action, Failure> {
-        let note = parsed
-            .value('N')
-            .map(|note| if note == "n" { "" } else { note });
-        let is_change = parsed.has('o') || parsed.has('c') || parsed.has('r');
-        if is_change || note.is_some() || parsed.value('A').is_some() {
-            let admin = match (parsed.has('o'), is_change) {
-                (true, _) => Admin::Offline,
-                (false, true) => Admin::Clear,
-                (false, false) => Admin::Keep,
+/// What is done: the last of the options that choose wins, as in Torque.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    All,
+    Lines,
+    Nothing,
+    Change(Admin),
+}
+
+impl Mode {
+    fn of(parsed: &Parsed) -> Self {
+        let mut mode = Self::All;
+        for item in &parsed.items {
+            mode = match item {
+                Item::Flag('a' | 'x') => Self::All,
+                Item::Flag('l') => Self::Lines,
+                Item::Flag('d' | 'p') => Self::Nothing,
+                Item::Flag('o') => Self::Change(Admin::Offline),
+                Item::Flag('c' | 'r') => Self::Change(Admin::Clear),
+                // These go with the others.
+                Item::Value('N' | 'A' | 'm', _) if mode == Self::All => Self::Change(Admin::Keep),
+                Item::Flag(_) | Item::Value(..) | Item::Problem(_) => mode,
             };
-            let appended = parsed.value('A').map(str::to_owned);
-            return Ok(Action::Change(Change {
-                admin,
-                note: note.map(str::to_owned),
-                appended,
-            }));
         }
-        let list = match parsed.value('-') {
-            Some("xml") => List::Xml,
-            Some("json") => List::Json,
-            Some(word) => {
-                return Err(Failure::new(
-                    1,
-                    format!("pbsnodes: unrecognized option '--{word}'\n{USAGE}"),
-                ));
-            }
-            None if parsed.has('x') => List::Xml,
-            None if parsed.has('l') => {
-                let state = nodes.first().and_then(|word| State::named(word));
-                if state.is_some() {
-                    nodes.remove(0);
-                }
-                List::Lines {
-                    state: state.unwrap_or(State::Trouble),
-                    with_notes: parsed.has('n'),
-                }
-            }
-            None if parsed.has('d') || parsed.has('p') => return Ok(Action::Nothing),
-            None => List::Blocks,
-        };
-        if parsed.has('a') {
-            nodes.clear();
+        mode
+    }
+}
+
+impl Change {
+    fn of(parsed: &Parsed, admin: Admin) -> Self {
+        let note = parsed.value('N');
+        Self {
+            admin,
+            note: note.map(|note| if note == "n" { "" } else { note }.to_owned()),
+            appended: parsed.value('A').map(str::to_owned),
+            power: parsed.value('m').map(str::to_ascii_lowercase),
         }
-        Ok(Action::List(list))
     }
 }
 
@@ -202,7 +264,7 @@ impl State {
             "time-shared",
             "state-unknown",
         ];
-        match word {
+        match word.to_ascii_lowercase().as_str() {
             "active" => Some(Self::Active),
             "all" => Some(Self::All),
             "up" => Some(Self::Up),
@@ -223,6 +285,7 @@ impl State {
             Self::Up => !is_in_trouble,
             Self::Active => is(&["job-exclusive", "job-sharing", "busy"]),
             Self::Word("state-unknown") => is(&["state-unknown", "unknown"]),
+            Self::Word("down") => is(&["down", "state-unknown", "unknown"]),
             Self::Word(word) => is(&[word]),
         }
     }
@@ -268,6 +331,7 @@ async fn show<W: Write>(
 ) -> Result<(), Failure> {
     let all = [String::new()];
     let names = if names.is_empty() { &all } else { names };
+    // A document is whole or not there at all.
     let mut together = Vec::new();
     for name in names {
         let found = stat(server, name).await?;
@@ -279,17 +343,56 @@ async fn show<W: Write>(
                 let meant = found.iter().filter(|node| state.fits(&node.state));
                 meant.for_each(|node| nodes::line(screen.out(), node, *with_notes));
             }
-            List::Xml | List::Json => together.extend(found),
+            List::Dsv(delimiter) => {
+                let zone = TimeZone::system();
+                for node in &found {
+                    let head = format!("Name={}", node.name);
+                    let how = (delimiter.as_str(), &zone);
+                    pro_formats::dsv(screen.out(), &head, &pro::node(node), how);
+                }
+            }
+            List::Xml | List::Json | List::ProJson => together.extend(found),
         }
         screen.pass_on()?;
     }
+    document(server, list, &together, screen).await
+}
+
+async fn document<W: Write>(
+    server: &mut Server,
+    list: &List,
+    found: &[NodeRow],
+    screen: &mut Screen<W>,
+) -> Result<(), Failure> {
     match list {
-        List::Xml => nodes::document(screen.out(), &together),
+        List::Xml => nodes::document(screen.out(), found),
         List::Json => {
-            let list: Vec<Value> = together.iter().map(json::node).collect();
-            writeln!(screen.out(), "{}", json!({ "nodes": list }))?;
+            let mut document = json::Document::default();
+            for node in found {
+                document.element(screen.out(), "nodes");
+                json::node(screen.out(), node);
+                screen.pass_on()?;
+            }
+            document.end(screen.out(), "nodes");
         }
-        List::Blocks | List::Lines { .. } => {}
+        List::ProJson => {
+            let name = door::server_name(server).await;
+            let name = name.map_err(|status| failed(&refusal(&status)))?;
+            let version = found.first().and_then(|node| {
+                let list = pro::node(node);
+                let version = list.into_iter().find(|a| a.name == "pbs_version");
+                version.map(|a| a.value)
+            });
+            let by = (name.as_str(), version.as_deref().unwrap_or_default());
+            let zone = TimeZone::system();
+            let mut document = pro_formats::Document::begin(screen.out(), "nodes", by, zone);
+            for node in found {
+                document.object(screen.out(), &node.name, &pro::node(node));
+                screen.pass_on()?;
+            }
+            document.end(screen.out());
+        }
+        List::Blocks | List::Lines { .. } | List::Dsv(_) => {}
     }
     Ok(())
 }
@@ -306,16 +409,21 @@ async fn change_nodes<W: Write>(
             continue;
         };
         if !wish.is_quiet {
-            let what = match change.admin {
-                Admin::Keep => "Error setting note attribute for",
-                Admin::Offline | Admin::Clear => "Error marking node",
-            };
-            screen.complain(&format!("{what} {node} - {}", refusal.text()));
+            let text = refusal.text();
+            screen.complain(&format!("Error setting note attribute for {node} - {text}"));
         }
     }
 }
 
 async fn change_node(server: &mut Server, change: &Change, node: &str) -> Result<(), Refusal> {
+    if change
+        .power
+        .as_deref()
+        .is_some_and(|state| state != "running")
+    {
+        let detail = "the power of nodes is not managed here: power_state is always Running";
+        return Err(Refusal::new(Pbse::Nosup, detail));
+    }
     let mut note = change.note.clone();
     if let Some(appended) = &change.appended {
         let request = StatNodesRequest {
@@ -348,81 +456,4 @@ async fn change_node(server: &mut Server, change: &Change, node: &str) -> Result
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::getopt;
-    use proptest::prelude::*;
-
-    fn read(args: &[&str]) -> Result<Wish, Failure> {
-        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        Wish::read(&getopt::parse("pbsnodes", OPTIONS, &args))
-    }
-
-    fn check_list(args: &[&str], expected: List, nodes: &[&str]) {
-        let wish = read(args).map_err(|failure| failure.text).unwrap();
-        let Action::List(list) = wish.action else {
-            panic!("{args:?} lists")
-        };
-        assert_eq!(
-            (list, wish.nodes),
-            (expected, nodes.iter().map(|&n| n.to_owned()).collect()),
-            "{args:?}"
-        );
-    }
-
-    #[test]
-    fn a_state_word_behind_l_is_no_node() {
-        let lines = |state| List::Lines {
-            state,
-            with_notes: false,
-        };
-        check_list(&["-l"], lines(State::Trouble), &[]);
-        check_list(&["-l", "all"], lines(State::All), &[]);
-        check_list(
-            &["-l", "free", "gpu01"],
-            lines(State::Word("free")),
-            &["gpu01"],
-        );
-        check_list(&["-l", "banana"], lines(State::Trouble), &["banana"]);
-        check_list(&["gpu01", "cpu01"], List::Blocks, &["gpu01", "cpu01"]);
-        check_list(&["-a", "gpu01"], List::Blocks, &[]);
-        check_list(&[":fast"], List::Blocks, &[":fast"]);
-        check_list(&["--json"], List::Json, &[]);
-    }
-
-    #[test]
-    fn misuse_is_told_as_torque_tells_it() {
-        let text = |args: &[&str]| {
-            read(args)
-                .err()
-                .map(|failure| (failure.status, failure.text))
-        };
-        assert_eq!(
-            text(&["-n"]),
-            Some((1, format!("Error: -n requires -l\n{USAGE}")))
-        );
-        assert_eq!(
-            text(&["-Z"]),
-            Some((1, format!("pbsnodes: invalid option -- 'Z'\n{USAGE}")))
-        );
-        assert_eq!(text(&["-o"]), Some((1, USAGE.to_owned())));
-    }
-
-    #[test]
-    fn states_are_words_of_a_list() {
-        assert!(State::Trouble.fits("offline,job-exclusive"));
-        assert!(!State::Up.fits("offline,job-exclusive"));
-        assert!(State::Active.fits("offline,job-exclusive"));
-        assert!(State::Word("free").fits("free") && !State::Word("free").fits("down"));
-    }
-
-    proptest! {
-        #[test]
-        fn any_command_line_is_understood_or_refused(
-            args in proptest::collection::vec("-[aAcdlmnNopqrsx-]{1,4}|[ -~]{0,8}", 0..6),
-        ) {
-            let args: Vec<&str> = args.iter().map(String::as_str).collect();
-            prop_assert!(read(&args).is_err_and(|failure| failure.status == 1) || read(&args).is_ok());
-        }
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use capstan_proto::wire::Attribute;
 use jiff::tz::TimeZone;
 
 /// Job attributes that are points in time: epoch seconds on the wire, a date for people.
-const TIMES: &[&str] = &[
+pub(crate) const TIMES: &[&str] = &[
     "ctime",
     "etime",
     "mtime",
@@ -14,6 +14,9 @@ const TIMES: &[&str] = &[
     "comp_time",
     "checkpoint_time",
     "Execution_Time",
+    // PBS Pro's names of two of them.
+    "stime",
+    "obittime",
 ];
 /// Where lines are folded, a tab counting as eight columns.
 const LINE_WIDTH: usize = 77;
@@ -67,7 +70,7 @@ fn line(out: &mut Vec<u8>, style: &Style, attribute: &Attribute) {
 }
 
 /// `Sun Nov 22 03:55:50 2026`, as ctime(3) has it.
-fn date(epoch_secs: &str, zone: &TimeZone) -> Option<String> {
+pub(crate) fn date(epoch_secs: &str, zone: &TimeZone) -> Option<String> {
     let at = jiff::Timestamp::from_second(epoch_secs.parse().ok()?).ok()?;
     Some(
         at.to_zoned(zone.clone())
@@ -95,12 +98,13 @@ fn folded(out: &mut Vec<u8>, mut start: usize, value: &str) {
             start = TAB_WIDTH + 1;
         }
         for c in piece.chars() {
+            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            start += 1;
+            // As in Torque also behind the last letter: what follows is unfolded all the same.
             if start > LINE_WIDTH {
                 fold(out);
                 start = TAB_WIDTH;
             }
-            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-            start += 1;
         }
     }
 }
@@ -178,6 +182,18 @@ Job Id: 248.hn1
             "PBS_O_LANG=C,PBS_O_WORKDIR=/home/alice,PBS_O_HOST=hn1,PBS_O_SERVER=hn1",
         );
         assert!(!out.contains(&b'\n'));
+    }
+
+    /// `a/b/c…` of 100 letters: the source's rule, of which the recordings have no case with the path unmasked.
+    #[test]
+    fn a_piece_longer_than_a_line_is_cut_at_the_edge() {
+        let long = format!("PBS_O_PATH={}", "x".repeat(140));
+        let seen = shown(false, &[&format!("Variable_List = A=b,{long},C=d")]);
+        let lines: Vec<&str> = seen.lines().collect();
+        assert_eq!(lines[1], "    Variable_List = A=b,");
+        assert_eq!(lines[2].len(), "\t".len() + 69);
+        assert_eq!(lines[3].len(), "\t".len() + 70);
+        assert_eq!(lines[4], "\txxxxxxxxxxxx,C=d");
     }
 
     #[test]

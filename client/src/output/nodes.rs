@@ -76,7 +76,7 @@ mod tests {
                 attribute("power_state", "?"),
                 attribute("jobs", "0-1/374.hn1"),
             ],
-            simulated: false,
+            ..NodeRow::default()
         }
     }
 

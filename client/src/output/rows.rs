@@ -12,17 +12,24 @@ Job ID                    Name             User            Time Use S Queue
 
 /// Names longer than this show their end.
 const NAME_WIDTH: usize = 16;
+/// Ids longer than this are cut.
+const ID_MAX: usize = 29;
 
 /// Appends the line of one job.
 pub(crate) fn row(out: &mut Vec<u8>, row: &JobRow) {
-    pad::left(out, &row.id, 26, usize::MAX);
+    pad::left(out, &row.id, 26, ID_MAX);
     out.push(b' ');
     name(out, &row.name);
     out.push(b' ');
     pad::left(out, &row.owner, 15, 15);
     out.push(b' ');
     match row.cput_secs {
-        Some(secs) => clock(out, secs, 8),
+        // Longer times lose their end, as in Torque: the column may not move.
+        Some(secs) => {
+            let mut time = Vec::with_capacity(16);
+            clock(&mut time, secs, 8);
+            out.extend_from_slice(&time[..8]);
+        }
         None => pad::right(out, "0", 8),
     }
     out.push(b' ');
@@ -32,7 +39,8 @@ pub(crate) fn row(out: &mut Vec<u8>, row: &JobRow) {
     out.push(b'\n');
 }
 
-/// A long name is three dots and its last characters, so that numbered names stay apart.
+/// A long name is three dots and its last characters, so that numbered names stay apart; of a name with slashes, what
+/// begins with the first slash among those.
 fn name(out: &mut Vec<u8>, name: &str) {
     const DOTS: &str = "...";
     let count = name.chars().count();
@@ -40,8 +48,10 @@ fn name(out: &mut Vec<u8>, name: &str) {
         return pad::left(out, name, NAME_WIDTH, NAME_WIDTH);
     }
     let end = name.char_indices().nth(count - (NAME_WIDTH - DOTS.len()));
+    let end = end.map_or(name, |(at, _)| &name[at..]);
+    let end = end.find('/').map_or(end, |slash| &end[slash..]);
     out.extend_from_slice(DOTS.as_bytes());
-    out.extend_from_slice(end.map_or(name, |(at, _)| &name[at..]).as_bytes());
+    pad::left(out, end, NAME_WIDTH - DOTS.len(), usize::MAX);
 }
 
 /// Appends a span as `HH:MM:SS` on the right of a column; hours are not folded into days.
@@ -114,7 +124,7 @@ Job ID                    Name             User            Time Use S Queue
 248.hn1                    run1             alice                  0 R batch          
 249.hn1                    ...amethatislong alice                  0 R batch          
 292.hn1                    sleep.sh         alice           00:00:00 C batch          
-253[].hn1                  arr              alice           100:01:01 Q a_queue_with_lo
+253[].hn1                  arr              alice           100:01:0 Q a_queue_with_lo
 ";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
@@ -124,5 +134,8 @@ Job ID                    Name             User            Time Use S Queue
         let mut out = Vec::new();
         name(&mut out, "sixteen-letters!");
         assert_eq!(out, b"sixteen-letters!");
+        out.clear();
+        name(&mut out, "a/very/long/path/of/names");
+        assert_eq!(out, b".../of/names    ");
     }
 }

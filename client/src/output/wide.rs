@@ -17,6 +17,10 @@ pub(crate) struct Layout {
     pub(crate) with_comment: bool,
     /// `-R`: other columns.
     pub(crate) with_disks: bool,
+    /// `-w` of PBS Pro: wider columns.
+    pub(crate) has_wide_columns: bool,
+    /// `-T` of PBS Pro: when jobs are expected to start.
+    pub(crate) with_estimates: bool,
     /// `-G` or `-M`: memory in this unit.
     pub(crate) memory: MemoryUnit,
 }
@@ -44,7 +48,7 @@ Job ID                  Username    Queue    NDS   TSK    Memory    Time      S 
 ";
 
 /// Columns of the line of nodes under a job before it is folded.
-const NODES_WIDTH: usize = 76;
+pub(crate) const NODES_WIDTH: usize = 76;
 
 /// Appends an empty line, the server's name and comment, and the column heads.
 pub(crate) fn header(out: &mut Vec<u8>, layout: Layout, server: &str, comment: &str) {
@@ -98,10 +102,8 @@ pub(crate) fn row(out: &mut Vec<u8>, layout: Layout, row: &JobRow) {
         out.push(b'\n');
     }
     if layout.with_nodes {
-        match is_open {
-            true => line(out, or_none(&wide.exec_host)),
-            false => nodes(out, &wide.exec_host),
-        }
+        let width = if is_open { usize::MAX } else { NODES_WIDTH };
+        nodes(out, &wide.exec_host, width);
         is_open = false;
     }
     if layout.with_comment {
@@ -113,7 +115,7 @@ pub(crate) fn row(out: &mut Vec<u8>, layout: Layout, row: &JobRow) {
     }
 }
 
-fn or_none(text: &str) -> &str {
+pub(crate) fn or_none(text: &str) -> &str {
     if text.is_empty() { NONE } else { text }
 }
 
@@ -149,7 +151,7 @@ pub(crate) fn in_unit(unit: MemoryUnit, typed: &str) -> String {
 }
 
 /// Where a job runs, folded in front of a `+`. Domains are left out of host names, as in Torque.
-fn nodes(out: &mut Vec<u8>, exec_host: &str) {
+pub(crate) fn nodes(out: &mut Vec<u8>, exec_host: &str, width_max: usize) {
     if exec_host.is_empty() {
         return line(out, NONE);
     }
@@ -160,7 +162,7 @@ fn nodes(out: &mut Vec<u8>, exec_host: &str) {
         let plus = if at == 0 { "" } else { "+" };
         let slash = if part.contains('/') { "/" } else { "" };
         let width = plus.len() + host.len() + slash.len() + slots.len();
-        if !text.is_empty() && text.len() + width > NODES_WIDTH {
+        if !text.is_empty() && text.len() + width > width_max {
             line(out, &text);
             text.clear();
         }
@@ -169,7 +171,7 @@ fn nodes(out: &mut Vec<u8>, exec_host: &str) {
     line(out, &text);
 }
 
-fn line(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn line(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(b"   ");
     out.extend_from_slice(text.as_bytes());
     out.push(b'\n');
@@ -321,7 +323,7 @@ Job ID                  Username    Queue    NDS   TSK    Memory    Time      S 
         let hosts: Vec<String> = (10..30)
             .map(|n| format!("node{n}.example.org/0-3"))
             .collect();
-        nodes(&mut out, &hosts.join("+"));
+        nodes(&mut out, &hosts.join("+"), NODES_WIDTH);
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert!(

@@ -1,6 +1,9 @@
 //! The XML of `qstat -x` and `pbsnodes -x`: everything on one line, resources nested in their list.
 
+use std::borrow::Cow;
+
 use capstan_proto::wire::Attribute;
+use quick_xml::escape::escape;
 
 /// What `qstat -x` begins with; `pbsnodes -x` has no such line.
 pub(crate) const DECLARATION: &str = "<?xml version=\"1.0\"?>\n";
@@ -61,16 +64,13 @@ pub(crate) fn close(out: &mut Vec<u8>, tag: &str) {
 }
 
 fn escaped(out: &mut Vec<u8>, text: &str) {
-    for byte in text.bytes() {
-        match byte {
-            b'&' => out.extend_from_slice(b"&amp;"),
-            b'<' => out.extend_from_slice(b"&lt;"),
-            b'>' => out.extend_from_slice(b"&gt;"),
-            // XML 1.0 has no way to write the other control characters.
-            0..=8 | 11 | 12 | 14..=31 => out.push(b' '),
-            byte => out.push(byte),
-        }
-    }
+    // XML 1.0 has no way to write other control characters, escaped or not.
+    let is_writable = |c: char| !c.is_control() || matches!(c, '\t' | '\n' | '\r');
+    let writable: Cow<'_, str> = match text.chars().all(is_writable) {
+        true => text.into(),
+        false => text.replace(|c| !is_writable(c), " ").into(),
+    };
+    out.extend_from_slice(escape(&*writable).as_bytes());
 }
 
 #[cfg(test)]
@@ -91,12 +91,12 @@ mod tests {
                 attribute("Rerunable", "", "True"),
                 attribute("Resource_List", "nodes", "1"),
                 attribute("Resource_List", "walltime", "01:00:00"),
-                attribute("submit_args", "", "-v A=<b>&\u{1b}"),
+                attribute("submit_args", "", "-v A=<b>&\"'\u{1b}"),
                 attribute("Walltime", "Remaining", "9"),
             ],
         );
         let expected = "<Rerunable>True</Rerunable><Resource_List><nodes>1</nodes><walltime>01:00:00</walltime></Resource_List>\
-            <submit_args>-v A=&lt;b&gt;&amp; </submit_args><Walltime><Remaining>9</Remaining></Walltime>";
+            <submit_args>-v A=&lt;b&gt;&amp;&quot;&apos; </submit_args><Walltime><Remaining>9</Remaining></Walltime>";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

@@ -1,21 +1,23 @@
-//! The job listings of `qstat`: asks for each operand in the detail that the view needs, and prints batch by batch.
+//! The job listings of `qstat`: asks for each operand in the detail that the view needs, and prints job by job, so that
+//! neither side ever holds a long listing.
 
 use std::io::Write;
 
 use capstan_proto::Refusal;
 use capstan_proto::wire::stat_jobs_request::Detail;
-use capstan_proto::wire::{JobAttributes, JobRow, StatJobsReply, StatJobsRequest};
+use capstan_proto::wire::{JobAttributes, JobRow, ListingHead, StatJobsReply, StatJobsRequest};
 use capstan_types::{JobReference, Pbse};
 use jiff::tz::TimeZone;
-use serde_json::Value;
 
 use crate::command::{Failure, refusal};
+use crate::dialect::Dialect;
 use crate::door;
 use crate::output::attributes::{Style, block};
-use crate::output::{json, rows, wide, xml};
+use crate::output::screen::Screen;
+use crate::output::{json, pro, pro_formats, pro_tables, rows, wide, xml};
 
-use super::options::{View, Wish};
-use super::{Listing, write_json};
+use super::Listing;
+use super::options::{Format, View, Wish};
 
 /// Lists the jobs.
 ///
@@ -26,14 +28,9 @@ pub(super) async fn list<W: Write>(
     wish: &Wish,
 ) -> Result<(), Failure> {
     let mut printer = Printer::new(wish);
-    if wish.view == View::Wide {
-        let server = listing.server_status().await?;
-        printer.comment = server
-            .attributes
-            .iter()
-            .find(|a| a.name == "comment")
-            .map(|a| a.value.clone());
-        printer.server = server.name;
+    if wish.format == Format::ProJson {
+        let server = listing.identity().await?;
+        printer.begin_pro(listing.screen.out(), &server);
     }
     let every = [String::new()];
     let operands = if wish.operands.is_empty() {
@@ -42,11 +39,8 @@ pub(super) async fn list<W: Write>(
         &wish.operands
     };
     for operand in operands {
-        if is_id(operand) && operand.parse::<JobReference>().is_err() {
-            let text = format!(
-                "qstat: illegally formed job identifier: {operand}\nqstat: Error (1 - Operation not permitted) "
-            );
-            listing.fail(1, &text);
+        if let Some((status, early, late)) = malformed(operand) {
+            listing.fail_early(status, &early, &late);
             continue;
         }
         let Some(asked) = listing.here(operand).await? else {
@@ -56,12 +50,60 @@ pub(super) async fn list<W: Write>(
             complain(listing, &refusal, operand).await;
         }
     }
-    printer.finish(listing.screen.out())
+    printer.finish(listing.screen.out());
+    Ok(())
+}
+
+/// What is neither an id nor a destination: exit status, what is said at once and what in the end.
+fn malformed(operand: &str) -> Option<(u8, String, String)> {
+    if is_id(operand) {
+        let is_wrong = operand.parse::<JobReference>().is_err();
+        let early = format!("qstat: illegally formed job identifier: {operand}");
+        let late = "qstat: Error (1 - Operation not permitted) ".to_owned();
+        return is_wrong.then_some((1, early, late));
+    }
+    let is_wrong = operand.chars().any(|c| c.is_whitespace() || c.is_control())
+        || operand.matches('@').count() > 1
+        || operand.ends_with('@');
+    let error = Pbse::Ivalreq;
+    let early = format!("qstat: illegally formed destination: {operand}");
+    let late = format!("qstat: Error ({} - {}) ", error.number(), error.text());
+    is_wrong.then_some((error.exit_status(), early, late))
 }
 
 /// Whether an operand is meant as a job's id; anything else is a queue.
 fn is_id(operand: &str) -> bool {
     operand.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn request(wish: &Wish, operand: String) -> StatJobsRequest {
+    let detail = match wish.view {
+        View::Wide => Detail::Wide,
+        View::Full => Detail::Full,
+        View::Rows if wish.with_percentage => Detail::Wide,
+        View::Rows | View::Queues { .. } | View::Limits | View::Server { .. } => Detail::Row,
+    };
+    // What is asked for by its id is shown whatever its state, and in the tables whosever it is.
+    let is_id = is_id(&operand);
+    let chooses = !operand.is_empty() || !wish.states.is_empty() || !wish.users.is_empty();
+    StatJobsRequest {
+        detail: detail.into(),
+        expand_arrays: wish.expand_arrays || (wish.expand_unless_chosen && (is_id || !chooses)),
+        users: match is_id && wish.view != View::Full {
+            true => Vec::new(),
+            false => wish.users.clone(),
+        },
+        hide_completed: wish.hide_completed,
+        exec_only: wish.exec_only,
+        dialect: match wish.dialect {
+            Some(Dialect::Torque) => "torque".to_owned(),
+            Some(Dialect::PbsPro) => "pbspro".to_owned(),
+            None => String::new(),
+        },
+        include_finished: wish.include_finished,
+        arrays_only: wish.arrays_only,
+        operand,
+    }
 }
 
 /// Asks for one operand and prints what comes.
@@ -70,19 +112,12 @@ async fn one<W: Write>(
     printer: &mut Printer<'_>,
     operand: String,
 ) -> Result<Result<(), Refusal>, Failure> {
-    let wish = printer.wish;
-    let detail = match wish.view {
-        View::Wide => Detail::Wide,
-        View::Full | View::Xml | View::Json => Detail::Full,
-        View::Rows | View::Queues { .. } | View::Limits | View::Server { .. } => Detail::Row,
+    let states = if is_id(&operand) {
+        ""
+    } else {
+        printer.wish.states
     };
-    let request = StatJobsRequest {
-        operand,
-        detail: detail.into(),
-        expand_arrays: wish.expand_arrays,
-        users: wish.users.clone(),
-        hide_completed: wish.hide_completed,
-    };
+    let request = request(printer.wish, operand);
     let mut batches = match listing.server.stat_jobs(request).await {
         Ok(reply) => reply.into_inner(),
         Err(status) => return Ok(Err(refusal(&status))),
@@ -90,8 +125,15 @@ async fn one<W: Write>(
     loop {
         match batches.message().await {
             Ok(Some(batch)) => {
-                printer.batch(listing.screen.out(), batch);
-                listing.screen.pass_on()?;
+                if let Some(head) = &batch.head {
+                    printer.head(head);
+                } else if printer.needs_head() {
+                    // A server of another version names itself only when asked.
+                    let (server, comment) = listing.heading().await?;
+                    printer.server = server;
+                    printer.comment = comment;
+                }
+                printer.batch(listing.screen, batch, states)?;
             }
             Ok(None) => return Ok(Ok(())),
             Err(status) => return Ok(Err(refusal(&status))),
@@ -116,107 +158,157 @@ struct Printer<'a> {
     wish: &'a Wish,
     style: Style,
     has_header: bool,
+    is_pro: bool,
     server: String,
-    comment: Option<String>,
-    json: Vec<Value>,
+    comment: String,
+    json: json::Document,
+    pro: Option<pro_formats::Document>,
 }
 
 impl<'a> Printer<'a> {
     fn new(wish: &'a Wish) -> Self {
-        // Only -f shows dates; reading the zone costs a file.
-        let zone = (wish.view == View::Full).then(TimeZone::system);
+        // Only these show dates; reading the zone costs a file.
+        let has_dates =
+            wish.view == View::Full && !matches!(wish.format, Format::Xml | Format::Json);
         Self {
             wish,
             style: Style {
                 on_one_line: wish.on_one_line,
-                zone,
+                zone: has_dates.then(TimeZone::system),
             },
             has_header: false,
+            is_pro: wish.dialect == Some(Dialect::PbsPro),
             server: String::new(),
-            comment: None,
-            json: Vec::new(),
+            comment: String::new(),
+            json: json::Document::default(),
+            pro: None,
         }
     }
 
-    fn batch(&mut self, out: &mut Vec<u8>, batch: StatJobsReply) {
-        let StatJobsReply { rows, jobs } = batch;
-        let states = self.wish.states;
+    fn begin_pro(&mut self, out: &mut Vec<u8>, (server, version): &(String, String)) {
+        let zone = self.style.zone.clone().unwrap_or(TimeZone::UTC);
+        let begun = pro_formats::Document::begin(out, "Jobs", (server, version), zone);
+        self.pro = Some(begun);
+    }
+
+    fn head(&mut self, head: &ListingHead) {
+        self.server.clone_from(&head.server);
+        self.comment.clone_from(&head.comment);
+        if self.wish.dialect.is_none() {
+            self.is_pro = Dialect::parse(&head.dialect) == Some(Dialect::PbsPro);
+        }
+    }
+
+    fn needs_head(&self) -> bool {
+        self.wish.view == View::Wide && self.server.is_empty()
+    }
+
+    fn batch<W: Write>(
+        &mut self,
+        screen: &mut Screen<W>,
+        batch: StatJobsReply,
+        states: &str,
+    ) -> Result<(), Failure> {
+        let StatJobsReply {
+            rows,
+            jobs,
+            head: _,
+        } = batch;
         let is_wanted = |state: &str| states.is_empty() || states.contains(state);
         for row in rows.iter().filter(|row| is_wanted(&row.state)) {
-            self.row(out, row);
+            self.row(screen.out(), row);
+            screen.pass_on()?;
         }
         for job in jobs.iter().filter(|job| is_wanted(state(job))) {
-            self.job(out, job);
+            self.job(screen.out(), job);
+            screen.pass_on()?;
         }
+        Ok(())
     }
 
     fn row(&mut self, out: &mut Vec<u8>, row: &JobRow) {
-        let is_wide = self.wish.view == View::Wide;
-        if !self.has_header {
-            self.has_header = true;
-            match is_wide {
-                true => wide::header(
-                    out,
-                    self.wish.layout,
-                    &self.server,
-                    self.comment.as_deref().unwrap_or(""),
-                ),
-                false => out.extend_from_slice(rows::HEADER.as_bytes()),
+        let layout = self.wish.layout;
+        let is_first = !std::mem::replace(&mut self.has_header, true);
+        match (self.wish.view == View::Wide, self.is_pro) {
+            (true, false) => {
+                if is_first {
+                    wide::header(out, layout, &self.server, &self.comment);
+                }
+                wide::row(out, layout, row);
             }
-        }
-        match is_wide {
-            true => wide::row(out, self.wish.layout, row),
-            false => rows::row(out, row),
+            (true, true) => {
+                if is_first {
+                    pro_tables::wide_header(out, layout, &self.server, &self.comment);
+                }
+                pro_tables::wide_row(out, layout, row);
+            }
+            (false, false) => {
+                if is_first {
+                    out.extend_from_slice(rows::HEADER.as_bytes());
+                }
+                rows::row(out, row);
+            }
+            (false, true) => {
+                let with_percentage = self.wish.with_percentage;
+                if is_first {
+                    pro_tables::header(out, with_percentage);
+                }
+                pro_tables::row(out, row, with_percentage);
+            }
         }
     }
 
     fn job(&mut self, out: &mut Vec<u8>, job: &JobAttributes) {
-        match self.wish.view {
-            View::Xml => {
+        let head = || format!("Job Id: {}", job.id);
+        match &self.wish.format {
+            Format::Xml => {
                 self.xml_header(out);
                 xml::open(out, "Job");
                 xml::element(out, "Job_Id", &job.id);
                 xml::attributes(out, &job.attributes);
                 xml::close(out, "Job");
             }
-            View::Json => self.json.push(json::job(job)),
-            View::Full
-            | View::Rows
-            | View::Wide
-            | View::Queues { .. }
-            | View::Limits
-            | View::Server { .. } => {
-                out.extend_from_slice(b"Job Id: ");
-                block(out, &self.style, &job.id, &job.attributes);
+            Format::Json => {
+                self.json.element(out, "jobs");
+                json::job(out, job);
             }
+            Format::ProJson => {
+                if let Some(document) = &mut self.pro {
+                    document.object(out, &job.id, &pro::job(job));
+                }
+            }
+            Format::Dsv(delimiter) => {
+                let zone = self.style.zone.clone().unwrap_or(TimeZone::UTC);
+                pro_formats::dsv(out, &head(), &pro::job(job), (delimiter, &zone));
+            }
+            Format::Text if self.is_pro => block(out, &self.style, &head(), &pro::job(job)),
+            Format::Text => block(out, &self.style, &head(), &job.attributes),
         }
     }
 
     fn xml_header(&mut self, out: &mut Vec<u8>) {
-        if !self.has_header {
-            self.has_header = true;
+        if !std::mem::replace(&mut self.has_header, true) {
             out.extend_from_slice(xml::DECLARATION.as_bytes());
             xml::open(out, "Data");
         }
     }
 
     /// The end of a document; XML and JSON have one even when there are no jobs.
-    fn finish(mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
-        match self.wish.view {
-            View::Xml => {
+    fn finish(mut self, out: &mut Vec<u8>) {
+        match &self.wish.format {
+            Format::Xml => {
                 self.xml_header(out);
                 xml::close(out, "Data");
                 out.push(b'\n');
             }
-            View::Json => write_json(out, "jobs", &self.json)?,
-            View::Full
-            | View::Rows
-            | View::Wide
-            | View::Queues { .. }
-            | View::Limits
-            | View::Server { .. } => {}
+            Format::Json => self.json.end(out, "jobs"),
+            Format::ProJson => {
+                if let Some(document) = self.pro {
+                    document.end(out);
+                }
+            }
+            Format::Dsv(_) | Format::Text => {}
         }
-        Ok(())
     }
 }
 
@@ -225,4 +317,29 @@ fn state(job: &JobAttributes) -> &str {
         .iter()
         .find(|a| a.name == "job_state")
         .map_or("", |a| a.value.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_neither_an_id_nor_a_destination_is_told() {
+        let status = |operand| malformed(operand).map(|(status, ..)| status);
+        assert_eq!(status("1x"), Some(1));
+        assert_eq!(status("bad queue"), Some(156));
+        assert_eq!(status("@"), Some(156));
+        assert_eq!(status("a@b@c"), Some(156));
+        for fine in [
+            "",
+            "1",
+            "253[].hn1",
+            "batch",
+            "@hn1",
+            "batch@hn1",
+            "abc.def",
+        ] {
+            assert_eq!(status(fine), None, "{fine}");
+        }
+    }
 }

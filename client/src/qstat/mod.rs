@@ -3,21 +3,21 @@
 
 mod jobs;
 mod options;
+mod others;
+mod usage;
 
 use std::io::Write;
 
 use capstan_proto::Refusal;
-use capstan_proto::wire::{StatQueuesRequest, StatServerReply, StatServerRequest};
+use capstan_proto::wire::{StatServerReply, StatServerRequest};
 use capstan_types::Pbse;
-use serde_json::{Value, json};
 
 use crate::command::{Call, Failure, exit_status, refusal};
+use crate::dialect::Dialect;
 use crate::door::{self, Server};
-use crate::output::attributes::{Style, block};
-use crate::output::queues;
 use crate::output::screen::Screen;
 
-pub(crate) use options::OPTIONS;
+pub(crate) use options::{Format, OPTIONS};
 use options::{View, Wish};
 
 /// Lists what the command line asks for.
@@ -25,19 +25,27 @@ use options::{View, Wish};
 /// # Errors
 /// Misuse, a server that is not there, an output that cannot be written.
 pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
-    let wish = Wish::read(call)?;
-    let server = door::open(call, door::patience(None, &call.env)).await?;
+    let mut dialect = Dialect::from_environment(&call.env);
+    // Misuse is told without a server; only the rest of a disputed command line needs its word.
+    let mut wish = Wish::read(call, dialect)?;
+    let mut server = door::open(call, door::patience(None, &call.env)).await?;
+    if dialect.is_none() && options::is_contested(call) {
+        dialect = Some(Dialect::of_server(&mut server).await);
+        wish = Wish::read(call, dialect)?;
+    }
     let mut listing = Listing {
         server,
         screen,
         status: 0,
+        late: Vec::new(),
     };
     match wish.view {
-        View::Queues { .. } | View::Limits => listing.queues(&wish).await?,
-        View::Server { in_full } => listing.servers(&wish, in_full).await?,
-        View::Rows | View::Wide | View::Full | View::Xml | View::Json => {
-            jobs::list(&mut listing, &wish).await?
-        }
+        View::Queues { .. } | View::Limits => others::queues(&mut listing, &wish).await?,
+        View::Server { in_full } => others::servers(&mut listing, &wish, in_full).await?,
+        View::Rows | View::Wide | View::Full => jobs::list(&mut listing, &wish).await?,
+    }
+    for text in std::mem::take(&mut listing.late) {
+        listing.screen.complain(&text);
     }
     Ok(listing.status)
 }
@@ -48,15 +56,23 @@ struct Listing<'a, W: Write> {
     screen: &'a mut Screen<W>,
     /// The first failure.
     status: u8,
+    /// What is said when all operands are done.
+    late: Vec<String>,
 }
 
 impl<W: Write> Listing<'_, W> {
     /// Notes a failure: what is said about it in the end, and its exit status.
     fn fail(&mut self, status: u8, text: &str) {
-        self.screen.complain(text);
+        self.late.push(text.to_owned());
         if self.status == 0 {
             self.status = status;
         }
+    }
+
+    /// The same, with something that is said before the failures of other operands.
+    fn fail_early(&mut self, status: u8, early: &str, late: &str) {
+        self.screen.complain(early);
+        self.fail(status, late);
     }
 
     /// Notes a refusal; `about` is the object, behind a blank.
@@ -80,75 +96,18 @@ impl<W: Write> Listing<'_, W> {
             .into_inner())
     }
 
-    async fn queues(&mut self, wish: &Wish) -> Result<(), Failure> {
-        let every = [String::new()];
-        let names = if wish.operands.is_empty() {
-            &every[..]
-        } else {
-            &wish.operands
-        };
-        let mut found = Vec::new();
-        for name in names {
-            let Some(queue) = self.here(name).await? else {
-                continue;
-            };
-            match self.server.stat_queues(StatQueuesRequest { queue }).await {
-                Ok(reply) => found.extend(reply.into_inner().queues),
-                // The recorded text ends in a blank, where other errors have an id.
-                Err(status) => self.refuse(&refusal(&status), ""),
-            }
-        }
-        if found.is_empty() {
-            return Ok(());
-        }
-        if wish.view == View::Limits {
-            let server = self.server_status().await?.name;
-            queues::limits(self.screen.out(), &server, &found, wish.layout.memory);
-            return Ok(());
-        }
-        let in_full = wish.view == View::Queues { in_full: true };
-        if !in_full {
-            self.screen
-                .out()
-                .extend_from_slice(queues::HEADER.as_bytes());
-        }
-        for queue in &found {
-            match in_full {
-                true => block(
-                    self.screen.out(),
-                    &plain_style(wish),
-                    &format!("Queue: {}", queue.name),
-                    &queue.attributes,
-                ),
-                false => queues::row(self.screen.out(), queue),
-            }
-            self.screen.pass_on()?;
-        }
-        Ok(())
+    /// The server's name, and the version that it says it is.
+    async fn identity(&mut self) -> Result<(String, String), Failure> {
+        let status = self.server_status().await?;
+        Ok(identity(&status))
     }
 
-    async fn servers(&mut self, wish: &Wish, in_full: bool) -> Result<(), Failure> {
+    /// The server's name and comment.
+    async fn heading(&mut self) -> Result<(String, String), Failure> {
         let status = self.server_status().await?;
-        for name in &wish.operands {
-            if !door::is_name_of(name, &status.name) {
-                self.unresolved(name);
-                return Ok(());
-            }
-        }
-        let out = self.screen.out();
-        match in_full {
-            true => block(
-                out,
-                &plain_style(wish),
-                &format!("Server: {}", status.name),
-                &status.attributes,
-            ),
-            false => {
-                out.extend_from_slice(queues::SERVER_HEADER.as_bytes());
-                queues::server_row(out, &status.name, &status.attributes);
-            }
-        }
-        Ok(())
+        let comment = status.attributes.iter().find(|a| a.name == "comment");
+        let comment = comment.map_or_else(String::new, |a| a.value.clone());
+        Ok((status.name, comment))
     }
 
     /// An operand without the server behind its `@`; `None`, and a complaint, when that is not the server we talk to.
@@ -168,24 +127,18 @@ impl<W: Write> Listing<'_, W> {
     fn unresolved(&mut self, host: &str) {
         let error = Pbse::Badhost;
         let once = door::unresolved(host);
-        let text = format!(
-            "{once}\n{once}\n{once}\nqstat: {}\nqstat: Error ({} - {}) ",
-            door::unresolved_connection(host),
-            error.number(),
-            error.text()
+        let early = format!(
+            "{once}\n{once}\n{once}\nqstat: {}",
+            door::unresolved_connection(host)
         );
-        self.fail(exit_status(error), &text);
+        let late = format!("qstat: Error ({} - {}) ", error.number(), error.text());
+        self.fail_early(exit_status(error), &early, &late);
     }
 }
 
-fn plain_style(wish: &Wish) -> Style {
-    Style {
-        on_one_line: wish.on_one_line,
-        zone: None,
-    }
-}
-
-/// JSON on one line.
-fn write_json(out: &mut Vec<u8>, name: &str, list: &[Value]) -> Result<(), Failure> {
-    Ok(writeln!(out, "{}", json!({ name: list }))?)
+/// Name and version of the server.
+fn identity(status: &StatServerReply) -> (String, String) {
+    let version = status.attributes.iter().find(|a| a.name == "pbs_version");
+    let version = version.map_or_else(|| status.version.clone(), |a| a.value.clone());
+    (status.name.clone(), version)
 }

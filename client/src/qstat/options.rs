@@ -1,52 +1,63 @@
-//! The options of `qstat`, which of them exclude each other, and its usage text.
+//! The options of `qstat` in both dialects, and which of them exclude each other.
 
 use crate::command::{Call, Failure};
-use crate::getopt::{Item, Opt};
+use crate::dialect::Dialect;
+use crate::getopt::{self, Item, Opt};
 use crate::output::wide::{Layout, MemoryUnit};
 
-/// Every option.
+use super::usage::{self, misuse};
+
+/// Every option, as Torque reads it. What only PBS Pro knows is understood as well.
 pub(crate) const OPTIONS: &[Opt] = &[
     Opt::flag('a', "List jobs in the wide table"),
     Opt::flag('c', "Leave completed jobs out"),
-    Opt::flag('C', "Show fewer attributes"),
-    Opt::flag('e', "List jobs in execution queues only"),
-    Opt::value('E', "TEXT", "Ignored"),
+    Opt::flag('C', "Show fewer attributes; no effect"),
+    Opt::flag(
+        'e',
+        "List jobs in execution queues only, arrays member by member",
+    ),
+    Opt::value('E', "TEXT", "List arrays member by member"),
     Opt::flag('f', "Show all attributes"),
+    Opt::value('F', "json|dsv[:X]", "In a format of PBS Pro"),
+    Opt::flag('H', "List finished jobs in the wide table"),
     Opt::flag('i', "List jobs that do not run"),
-    Opt::flag('l', "Ignored"),
+    Opt::flag('J', "List job arrays only"),
+    Opt::flag('l', "No effect"),
     Opt::flag('n', "Show where jobs run"),
     Opt::flag('1', "With -n or -f: on one line"),
-    Opt::flag('p', "Ignored"),
+    Opt::flag(
+        'p',
+        "No effect; with PBS Pro's dialect: show how much is done",
+    ),
     Opt::flag('q', "List limits and loads of queues"),
     Opt::flag('r', "List jobs that run"),
     Opt::flag('s', "Show why jobs are in their state"),
     Opt::flag('t', "List members of arrays one by one"),
+    Opt::flag('T', "Show estimated start times"),
     Opt::value('u', "USER[,...]", "List jobs of these users"),
-    Opt::flag('x', "List as XML"),
+    Opt::flag('w', "Use wide columns"),
+    Opt::flag(
+        'x',
+        "As XML; with PBS Pro's dialect or -F: finished jobs as well",
+    ),
     Opt::flag('G', "Show memory in gigabytes"),
     Opt::flag('M', "Show memory in megawords"),
     Opt::flag('Q', "List queues"),
     Opt::flag('R', "Show disk columns"),
     Opt::flag('B', "List the server"),
-    Opt::value('W', "TEXT", "Ignored"),
+    Opt::value('W', "TEXT", "No effect"),
     Opt::value(
         '-',
         "xml|json|version",
-        "List as XML or JSON; say which version this is",
+        "As XML or JSON; say which version this is",
     ),
 ];
 
-const USAGE: &str = "\
-usage: 
-                          qstat [-f [-1]] [-W site_specific] [-x] [ job_identifier... | destination... ]
-                          qstat [-a|-i|-r|-e] [-u user] [-n [-1]] [-s] [-t] [-G|-M] [-R] [job_id... | destination...]
-                          qstat -Q [-f [-1]] [-W site_specific] [ destination... ]
-                          qstat -q [-G|-M] [ destination... ]
-                          qstat -B [-f [-1]] [-W site_specific] [ server_name... ]
-                          qstat -t";
+/// Options that the dialects understand differently.
+const CONTESTED: &str = "xpE";
 
-/// What is listed, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum View {
     /// Jobs in the plain table.
     Rows,
@@ -54,16 +65,34 @@ pub(crate) enum View {
     Wide,
     /// Jobs with all attributes.
     Full,
-    /// Jobs with all attributes, as XML.
-    Xml,
-    /// Jobs with all attributes, as JSON.
-    Json,
     /// Queues, in full or not.
-    Queues { in_full: bool },
+    Queues {
+        /// With all attributes.
+        in_full: bool,
+    },
     /// Limits of queues.
     Limits,
     /// The server, in full or not.
-    Server { in_full: bool },
+    Server {
+        /// With all attributes.
+        in_full: bool,
+    },
+}
+
+/// In which form.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// Torque's XML; jobs only.
+    Xml,
+    /// Everything under its PBS name, values as text.
+    Json,
+    /// PBS Pro's JSON.
+    ProJson,
+    /// PBS Pro's lines of `name=value` with this between them.
+    Dsv(String),
 }
 
 /// The command line, understood.
@@ -71,27 +100,70 @@ pub(crate) enum View {
 pub(crate) struct Wish {
     /// What is listed.
     pub(crate) view: View,
+    /// In which form.
+    pub(crate) format: Format,
     /// How the wide table looks.
     pub(crate) layout: Layout,
-    /// Only jobs in these states; empty for all.
+    /// Only jobs in these states, unless asked for by id; empty for all.
     pub(crate) states: &'static str,
-    /// Only jobs of these users; empty for everybody's.
+    /// Only jobs of these users, unless asked for by id in a table; empty for everybody's.
     pub(crate) users: Vec<String>,
     /// Members of arrays one by one.
     pub(crate) expand_arrays: bool,
+    /// The same, but not where states, users or a queue choose the jobs (`-E`).
+    pub(crate) expand_unless_chosen: bool,
+    /// Only jobs in execution queues.
+    pub(crate) exec_only: bool,
     /// Without completed jobs.
     pub(crate) hide_completed: bool,
+    /// PBS Pro: with finished jobs.
+    pub(crate) include_finished: bool,
+    /// Only arrays.
+    pub(crate) arrays_only: bool,
+    /// PBS Pro's plain table: percentage instead of time.
+    pub(crate) with_percentage: bool,
     /// No folding.
     pub(crate) on_one_line: bool,
+    /// The dialect as far as the command line and the environment decide it.
+    pub(crate) dialect: Option<Dialect>,
     /// Ids, queues or the server's name.
     pub(crate) operands: Vec<String>,
 }
 
-const CONFLICT: &str = "qstat: conflicting options.";
-
-fn misuse(what: &str) -> Failure {
-    Failure::new(2, format!("{what}\n{USAGE}"))
+/// Whether the command line says something that the dialects understand differently, so that the server has to be asked
+/// for its own when the environment does not say.
+pub(crate) fn is_contested(call: &Call) -> bool {
+    let flags = call.args.iter().filter_map(|arg| arg.strip_prefix('-'));
+    flags
+        .filter(|flags| !flags.starts_with('-'))
+        .any(|flags| flags.contains(|letter| CONTESTED.contains(letter)))
 }
+
+/// What has been seen of the options.
+#[derive(Default)]
+struct Seen {
+    /// Complaints, each on its line.
+    lines: Vec<String>,
+    /// An unknown long option: told by the usage alone.
+    is_wrong: bool,
+    /// Letters of the options that choose or shape the wide table.
+    alternates: String,
+    has_full: bool,
+    mode: Mode,
+    users: Option<String>,
+    format: Format,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Mode {
+    #[default]
+    Jobs,
+    Queues,
+    Limits,
+    Servers,
+}
+
+const CONFLICT: &str = "qstat: conflicting options.";
 
 impl Wish {
     /// Understands a command line.
@@ -99,61 +171,216 @@ impl Wish {
     /// # Errors
     /// Unknown options, and those that exclude each other. As in Torque `-f`, `-Q` and `-B` mind only what stands
     /// before them: `-f -a` passes, `-a -f` does not.
-    pub(crate) fn read(call: &Call) -> Result<Self, Failure> {
-        let parsed = call.parse(OPTIONS);
-        let problems: Vec<&str> = parsed.problems().collect();
-        if !problems.is_empty() {
-            return Err(misuse(&problems.join("\n")));
+    pub(crate) fn read(call: &Call, dialect: Option<Dialect>) -> Result<Self, Failure> {
+        let is_pro = dialect == Some(Dialect::PbsPro);
+        let options: Vec<Opt> = OPTIONS
+            .iter()
+            .map(|option| of_dialect(option, is_pro))
+            .collect();
+        let parsed = getopt::parse(call.program, &options, &call.args);
+        let mut seen = Seen::default();
+        for item in &parsed.items {
+            if let Err(()) = seen.take(item, is_pro) {
+                return Err(misuse(&seen.lines, is_pro));
+            }
         }
-        check_order(&parsed.items)?;
+        seen.check(parsed.has('w'), is_pro);
+        if !seen.lines.is_empty() || seen.is_wrong {
+            return Err(misuse(&seen.lines, is_pro));
+        }
+        Ok(Self::of(call, seen, (parsed, dialect)))
+    }
+
+    fn of(call: &Call, seen: Seen, (parsed, dialect): (getopt::Parsed, Option<Dialect>)) -> Self {
         let has = |letter| parsed.has(letter);
-        if has('B') && has('q') {
-            return Err(misuse("cannot combine -B with -q option"));
-        }
-        let is_one_without_use = has('1') && !has('n') && !has('f');
-        if (has('G') && has('M')) || (has('q') && has('f')) || is_one_without_use {
-            return Err(misuse(CONFLICT));
-        }
         let is_set = |name: &str| call.env.get(name).is_some();
-        let users = parsed.value('u').map(user_names).unwrap_or_default();
-        let is_wide = "airnsGMR".chars().any(has) || parsed.value('u').is_some();
-        let view = match parsed.value('-') {
-            Some("xml") => View::Xml,
-            Some("json") => View::Json,
-            Some(word) => return Err(misuse(&format!("qstat: unrecognized option '--{word}'"))),
-            None if has('Q') => View::Queues { in_full: has('f') },
-            None if has('B') => View::Server { in_full: has('f') },
-            None if has('q') => View::Limits,
-            None if has('x') => View::Xml,
-            None if has('f') => View::Full,
-            None if is_wide => View::Wide,
-            None => View::Rows,
+        let is_pro_format = matches!(seen.format, Format::ProJson | Format::Dsv(_));
+        // Who asks for a format of PBS Pro speaks its tongue.
+        let dialect = match is_pro_format {
+            true => Some(Dialect::PbsPro),
+            false => dialect,
         };
-        let hide_completed = (has('c') || is_set("PBS_QSTAT_NO_COMPLETE")) && view != View::Wide;
-        Ok(Self {
-            layout: Layout {
-                with_nodes: has('n'),
-                on_one_line: has('1'),
-                with_comment: has('s'),
-                with_disks: has('R'),
-                memory: match (has('G'), has('M')) {
-                    (true, _) => MemoryUnit::Gigabytes,
-                    (_, true) => MemoryUnit::Megawords,
-                    (false, false) => MemoryUnit::Typed,
-                },
+        let is_pro = dialect == Some(Dialect::PbsPro);
+        let format = match seen.format {
+            Format::Text if has('x') && !is_pro => Format::Xml,
+            format => format,
+        };
+        // -1 is none of them, and -u alone does not change what -f shows.
+        let shapes = |letter: char| letter != '1' && !(letter == 'u' && seen.has_full);
+        let is_wide = seen.alternates.chars().any(shapes);
+        let view = match seen.mode {
+            Mode::Servers => View::Server {
+                in_full: seen.has_full,
             },
-            states: match (has('i'), has('r')) {
-                (true, _) => "EHQTW",
-                (_, true) => "RS",
-                (false, false) => "",
+            Mode::Limits => View::Limits,
+            Mode::Queues => View::Queues {
+                in_full: seen.has_full,
             },
-            users,
-            expand_arrays: has('t') || has('e') || is_set("PBS_QSTAT_EXECONLY"),
-            hide_completed,
-            on_one_line: has('1'),
-            operands: parsed.operands,
+            Mode::Jobs if is_wide && matches!(format, Format::Text | Format::Xml) => View::Wide,
+            Mode::Jobs if seen.has_full || format != Format::Text => View::Full,
+            Mode::Jobs => View::Rows,
+        };
+        let format = match view {
+            // Torque has XML of jobs in full only.
+            View::Full => format,
+            _ if format == Format::Xml => Format::Text,
+            _ => format,
+        };
+        let exec_only = has('e') || is_set("PBS_QSTAT_EXECONLY");
+        let hides = has('c') || is_set("PBS_QSTAT_NO_COMPLETE");
+        Self {
             view,
-        })
+            format,
+            layout: layout(&parsed, is_pro),
+            states: match (has('i'), has('r'), has('H')) {
+                (true, _, _) => "EHQTW",
+                (_, true, _) => "RSB",
+                (_, _, true) => "CFX",
+                (false, false, false) => "",
+            },
+            users: seen.users.as_deref().map(user_names).unwrap_or_default(),
+            expand_arrays: has('t') || exec_only,
+            expand_unless_chosen: !is_pro && parsed.value('E').is_some(),
+            exec_only,
+            hide_completed: hides && view != View::Wide,
+            include_finished: has('x') || has('H'),
+            arrays_only: has('J'),
+            with_percentage: has('p') && is_pro,
+            on_one_line: has('1'),
+            dialect,
+            operands: parsed.operands,
+        }
+    }
+}
+
+/// `-E` takes a text in Torque and nothing in PBS Pro.
+fn of_dialect(option: &Opt, is_pro: bool) -> Opt {
+    match option.letter {
+        'E' if is_pro => Opt::flag('E', "Group ids by server; no effect"),
+        _ => *option,
+    }
+}
+
+fn layout(parsed: &getopt::Parsed, is_pro: bool) -> Layout {
+    Layout {
+        with_nodes: parsed.has('n'),
+        on_one_line: parsed.has('1'),
+        with_comment: parsed.has('s'),
+        with_disks: parsed.has('R') && !is_pro,
+        has_wide_columns: parsed.has('w'),
+        with_estimates: parsed.has('T'),
+        memory: match (parsed.has('G'), parsed.has('M')) {
+            (true, _) => MemoryUnit::Gigabytes,
+            (_, true) => MemoryUnit::Megawords,
+            (false, false) => MemoryUnit::Typed,
+        },
+    }
+}
+
+impl Seen {
+    /// Takes one option in, in its place. `Err` ends the reading at once.
+    fn take(&mut self, item: &Item, is_pro: bool) -> Result<(), ()> {
+        let letter = match item {
+            Item::Problem(text) => {
+                self.lines.push(match text.ends_with("-- 'F'") {
+                    true => usage::unknown('F'),
+                    false => text.clone(),
+                });
+                return Ok(());
+            }
+            Item::Value('u', users) => {
+                self.users = Some(users.clone());
+                'u'
+            }
+            Item::Value('F', format) => {
+                match Format::named(format) {
+                    Some(format) => self.format = format,
+                    None => self.lines.push(usage::unknown('F')),
+                }
+                return Ok(());
+            }
+            Item::Value('-', word) => {
+                match word.as_str() {
+                    "xml" => self.format = Format::Xml,
+                    "json" => self.format = Format::Json,
+                    _ => self.is_wrong = true,
+                }
+                return Ok(());
+            }
+            Item::Value(..) => return Ok(()),
+            Item::Flag(letter) => *letter,
+        };
+        self.take_letter(letter, is_pro)
+    }
+
+    fn take_letter(&mut self, letter: char, is_pro: bool) -> Result<(), ()> {
+        let has_alternates = !self.alternates.is_empty();
+        let is_mode = |mode| self.mode == mode;
+        let is_refused = match letter {
+            'f' => has_alternates && self.alternates != "u" && !is_pro,
+            'Q' => has_alternates || is_mode(Mode::Servers),
+            'B' => has_alternates || is_mode(Mode::Queues),
+            _ => false,
+        };
+        if is_refused {
+            let with =
+                format!(" -{letter} incompatible with one or more options. Read qstat man page");
+            self.lines.push(match is_pro {
+                true => CONFLICT.to_owned(),
+                false => format!("{CONFLICT}\n{with}"),
+            });
+            return Err(());
+        }
+        match letter {
+            'f' => self.has_full = true,
+            'Q' => self.mode = Mode::Queues,
+            'B' => self.mode = Mode::Servers,
+            'q' if is_mode(Mode::Servers) => {
+                self.lines
+                    .push("cannot combine -B with -q option".to_owned());
+                return Err(());
+            }
+            'q' => self.mode = Mode::Limits,
+            _ => {}
+        }
+        if "airqunsGMRTHw1".contains(letter) && !self.alternates.contains(letter) {
+            self.alternates.push(letter);
+        }
+        Ok(())
+    }
+
+    /// What may not stand together in any order; each conflict is told once more.
+    fn check(&mut self, has_wide_columns: bool, is_pro: bool) {
+        let has = |letter| self.alternates.contains(letter);
+        let choices = "airqH".chars().filter(|letter| has(*letter)).count();
+        let has_use = has('n') || self.has_full || (is_pro && has('s'));
+        let is_one_without_use = has('1') && !has_use;
+        let conflicts = [
+            choices > 1,
+            has('G') && has('M'),
+            has('q') && self.has_full,
+            is_one_without_use,
+        ];
+        let is_wide_without_use = has_wide_columns && !"ansT".chars().any(has);
+        for _ in conflicts.iter().filter(|is_so| **is_so) {
+            self.lines.push(CONFLICT.to_owned());
+        }
+        if is_wide_without_use {
+            let text = "qstat: option w can be used only with option a, n, T or s";
+            self.lines.push(text.to_owned());
+        }
+    }
+}
+
+impl Format {
+    /// A format by PBS Pro's name of it.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name.split_once(':').unwrap_or((name, "|")) {
+            ("json", _) if name == "json" => Some(Self::ProJson),
+            ("default", _) if name == "default" => Some(Self::Text),
+            ("dsv", delimiter) => Some(Self::Dsv(delimiter.to_owned())),
+            _ => None,
+        }
     }
 }
 
@@ -165,111 +392,5 @@ fn user_names(list: &str) -> Vec<String> {
     names.collect()
 }
 
-/// The conflicts that depend on the order of options.
-fn check_order(items: &[Item]) -> Result<(), Failure> {
-    let mut alternates = String::new();
-    let mut has_users = false;
-    let mut has_queues = false;
-    for item in items {
-        let letter = match item {
-            Item::Flag(letter) => *letter,
-            Item::Value('u', _) => {
-                has_users = true;
-                continue;
-            }
-            Item::Value(..) | Item::Problem(_) => continue,
-        };
-        let is_after = match letter {
-            'f' => !alternates.is_empty() && alternates != "q",
-            'Q' => !alternates.is_empty() || has_users,
-            'B' => (!alternates.is_empty() && alternates != "q") || has_users || has_queues,
-            _ => false,
-        };
-        if is_after {
-            let what = format!(
-                "{CONFLICT}\n -{letter} incompatible with one or more options. Read qstat man page"
-            );
-            return Err(misuse(&what));
-        }
-        let is_exclusive = "airq".contains(letter);
-        if is_exclusive
-            && alternates
-                .chars()
-                .any(|other| other != letter && "airq".contains(other))
-        {
-            return Err(misuse(CONFLICT));
-        }
-        has_queues |= letter == 'Q';
-        if "airqnsGMR".contains(letter) && !alternates.contains(letter) {
-            alternates.push(letter);
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn read(args: &[&str]) -> Result<Wish, Failure> {
-        let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        Wish::read(&Call {
-            program: "qstat",
-            args,
-            ..Call::default()
-        })
-    }
-
-    fn check(args: &[&str], expected: Result<View, &str>) {
-        let seen = read(args).map(|wish| wish.view);
-        assert_eq!(seen, expected.map_err(misuse), "{args:?}");
-    }
-
-    #[test]
-    fn options_choose_the_view() {
-        check(&[], Ok(View::Rows));
-        check(&["-an1u", "alice"], Ok(View::Wide));
-        check(&["-u", "alice", "-f"], Ok(View::Full));
-        check(&["-f", "-a"], Ok(View::Full));
-        check(&["-f", "-1"], Ok(View::Full));
-        check(&["-Qf"], Ok(View::Queues { in_full: true }));
-        check(&["-B"], Ok(View::Server { in_full: false }));
-        check(&["-q"], Ok(View::Limits));
-        check(&["--json"], Ok(View::Json));
-        assert_eq!(
-            read(&["-u", "alice@h,bob"]).unwrap().users,
-            ["alice", "bob"]
-        );
-    }
-
-    #[test]
-    fn options_that_exclude_each_other_are_refused_in_the_words_of_torque() {
-        let before = |letter| {
-            format!(
-                "{CONFLICT}\n -{letter} incompatible with one or more options. Read qstat man page"
-            )
-        };
-        check(&["-1"], Err(CONFLICT));
-        check(&["-a", "-i"], Err(CONFLICT));
-        check(&["-G", "-M"], Err(CONFLICT));
-        check(&["-f", "-q"], Err(CONFLICT));
-        check(&["-n", "-f"], Err(&before('f')));
-        check(&["-a", "-Q"], Err(&before('Q')));
-        check(&["-Q", "-B"], Err(&before('B')));
-        check(&["-B", "-q"], Err("cannot combine -B with -q option"));
-        check(&["-Z"], Err("qstat: invalid option -- 'Z'"));
-    }
-
-    proptest! {
-        #[test]
-        fn any_command_line_is_understood_or_refused_with_usage(
-            args in proptest::collection::vec("-[acCeEfilnpqrstuxGMQRBW1-]{1,4}|[ -~]{0,8}", 0..6),
-        ) {
-            let args: Vec<&str> = args.iter().map(String::as_str).collect();
-            if let Err(Failure { status, text }) = read(&args) {
-                prop_assert_eq!((status, text.ends_with(USAGE)), (2, true));
-            }
-        }
-    }
-}
+mod tests;

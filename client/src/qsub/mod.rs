@@ -2,7 +2,7 @@
 
 mod additional;
 pub(crate) mod checks;
-mod date;
+pub(crate) mod date;
 mod draft;
 mod filter;
 mod lists;

@@ -95,6 +95,7 @@ mod tests {
             let job = JobAttributes {
                 id: "1.hn1".into(),
                 attributes: said.map(attribute).into_iter().collect(),
+                ..JobAttributes::default()
             };
             assert_eq!(exit(&job), expected, "{said:?}");
         };

@@ -97,11 +97,27 @@ impl Scheduler for Fake {
             expand_arrays,
             users,
             hide_completed,
+            exec_only,
+            dialect,
+            include_finished,
+            arrays_only,
         } = &request;
-        let heard = format!(
+        let mut heard = format!(
             "stat {operand} {detail} {expand_arrays} {} {hide_completed}",
             users.join("+")
         );
+        for (is_so, word) in [
+            (exec_only, "exec"),
+            (include_finished, "finished"),
+            (arrays_only, "arrays"),
+        ] {
+            if *is_so {
+                heard.extend([" ", word]);
+            }
+        }
+        if !dialect.is_empty() {
+            heard.extend([" ", dialect]);
+        }
         self.judge(operand, heard)?;
         let world = self.world();
         let is_asked = |id: &str| {
@@ -126,15 +142,19 @@ impl Scheduler for Fake {
             .collect();
         let batches: Vec<Result<StatJobsReply, Status>> = match request.detail() {
             stat_jobs_request::Detail::Full => vec![Ok(StatJobsReply {
-                rows: Vec::new(),
                 jobs,
+                ..StatJobsReply::default()
             })],
             stat_jobs_request::Detail::Row | stat_jobs_request::Detail::Wide => rows
                 .chunks(500)
                 .map(|rows| {
                     Ok(StatJobsReply {
                         rows: rows.to_vec(),
-                        jobs: Vec::new(),
+                        head: Some(ListingHead {
+                            server: "hn1".into(),
+                            ..ListingHead::default()
+                        }),
+                        ..StatJobsReply::default()
                     })
                 })
                 .collect(),
@@ -172,6 +192,7 @@ impl Scheduler for Fake {
             name: "hn1".into(),
             version: "0".into(),
             attributes: vec![attribute],
+            ..StatServerReply::default()
         };
         Ok(Response::new(reply))
     }

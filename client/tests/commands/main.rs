@@ -5,6 +5,8 @@
 
 mod control;
 mod fake;
+mod submitting;
+mod viewing;
 
 use std::fs;
 use std::io::Write;
@@ -60,7 +62,7 @@ impl Stage {
         if fs::hard_link(built, &capstan).is_err() {
             fs::copy(built, &capstan).unwrap();
         }
-        for name in ["qsub", "qstat", "qdel", "qhold", "qrls", "pbsnodes"] {
+        for name in ["qsub", "qalter", "qstat", "qdel", "qhold", "qrls", "qselect", "pbsnodes",] {
             symlink("capstan", folder.path().join(name)).unwrap();
         }
         Self {
@@ -312,24 +314,6 @@ fn root_may_not_submit() {
 }
 
 #[test]
-fn an_unreachable_server_is_named_with_what_to_do() {
-    let stage = Stage::without_server();
-    let socket = stage.socket();
-    for (command, status) in [("qsub", 2), ("qstat", 2), ("qdel 1", 2), ("qhold 1", 2)] {
-        let name = command.split(' ').next().unwrap();
-        let seen = stage.run(command);
-        let text = format!(
-            "{name}: cannot connect to server {} (errno=2) No such file or directory\nhint: ",
-            socket.display()
-        );
-        assert!(seen.stderr.starts_with(&text), "{seen:?}");
-        assert!(seen.stderr.contains("CAPSTAN_SERVER_SOCKET"), "{seen:?}");
-        assert_eq!((seen.stdout.as_str(), seen.status), ("", Some(status)));
-    }
-    assert_eq!(stage.run("pbsnodes").status, Some(1));
-}
-
-#[test]
 fn b_waits_for_a_server_that_comes_up() {
     let stage = Stage::without_server();
     let mut command = stage.command("qsub -b 60");
@@ -417,6 +401,7 @@ fn qstat_in_full_shows_every_attribute() {
         attribute("Resource_List.walltime", "00:20:00"),
     ];
     stage.server.world().jobs = vec![JobAttributes {
+        reason: String::new(),
         id: "248.hn1".into(),
         attributes,
     }];
@@ -426,8 +411,8 @@ fn qstat_in_full_shows_every_attribute() {
     let xml = "<?xml version=\"1.0\"?>\n<Data><Job><Job_Id>248.hn1</Job_Id><Job_Name>run1</Job_Name><ctime>1795319750</ctime>\
         <Resource_List><nodes>2:ppn=2</nodes><walltime>00:20:00</walltime></Resource_List></Job></Data>\n";
     assert_eq!(stage.run("qstat -x"), outcome(xml, "", 0));
-    let json = "{\"jobs\":[{\"attributes\":{\"Job_Name\":\"run1\",\"Resource_List\":{\"nodes\":\"2:ppn=2\",\
-        \"walltime\":\"00:20:00\"},\"ctime\":\"1795319750\"},\"id\":\"248.hn1\"}]}\n";
+    let json = "{\"jobs\":[{\"id\":\"248.hn1\",\"attributes\":{\"Job_Name\":\"run1\",\"ctime\":\"1795319750\",\
+        \"Resource_List\":{\"nodes\":\"2:ppn=2\",\"walltime\":\"00:20:00\"}}}]}\n";
     assert_eq!(stage.run("qstat --json"), outcome(json, "", 0));
 }
 
@@ -578,6 +563,7 @@ fn pbsnodes_lists_and_changes_nodes() {
         note: "old".into(),
         attributes: vec![attribute("state", state), attribute("np", "4")],
         simulated: true,
+        facts: Vec::new(),
     };
     stage.server.world().nodes = vec![
         node("gpu01", "free"),
@@ -637,7 +623,7 @@ fn pbsnodes_lists_and_changes_nodes() {
 #[test]
 fn versions_and_help_need_no_server() {
     let stage = Stage::without_server();
-    for command in ["qsub", "qstat", "qdel", "qhold", "qrls", "pbsnodes"] {
+    for command in ["qsub", "qstat", "qdel", "qhold", "qrls", "qselect", "pbsnodes",] {
         let seen = stage.run(&format!("{command} --version"));
         let commit = seen
             .stdout
