@@ -31,6 +31,8 @@ const SOCKET_DEFAULT: &str = "/run/capstan/server.sock";
 const SOCKET_BESIDE: &str = "../run/server.sock";
 /// The server writes its name here, beside its socket, and leaves it there when it ends.
 const NAME_FILE: &str = "server_name";
+/// And here the name by which it knows callers on its host.
+const HOST_FILE: &str = "host_name";
 /// Where an administrator may write the name.
 const NAME_FILE_DEFAULT: &str = "/etc/capstan/server_name";
 /// Variables that name the server to speak to, the first one first.
@@ -223,6 +225,14 @@ fn is_of_this_host(address: &IpAddr) -> bool {
     address.is_loopback() || UdpSocket::bind((*address, 0)).is_ok()
 }
 
+/// The name by which the server knows this host, else the kernel's.
+pub(crate) fn known_host_name(env: &Environment) -> String {
+    let socket = socket(env);
+    let file = socket.parent().map(|folder| folder.join(HOST_FILE));
+    let known = file.and_then(|file| read_name(&file));
+    known.unwrap_or_else(host_name)
+}
+
 fn host_name() -> String {
     let name = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
     name.unwrap_or_else(|_| "localhost".to_owned())
@@ -235,16 +245,18 @@ fn local_name(socket: &Path) -> String {
 
 /// The name in the file beside the socket, else in the administrator's.
 fn stored_name(socket: &Path) -> Option<String> {
-    let is_part = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-    let read = |path: &Path| {
-        let text = std::fs::read_to_string(path).ok()?;
-        let name = without_port(text.lines().next()?.trim());
-        let is_name = !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(is_part);
-        is_name.then(|| name.to_owned())
-    };
     let beside = socket.parent().map(|folder| folder.join(NAME_FILE));
-    let beside = beside.and_then(|path| read(&path));
-    beside.or_else(|| read(Path::new(NAME_FILE_DEFAULT)))
+    let beside = beside.and_then(|path| read_name(&path));
+    beside.or_else(|| read_name(Path::new(NAME_FILE_DEFAULT)))
+}
+
+/// The name on the first line of a file, if it is one.
+fn read_name(path: &Path) -> Option<String> {
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    let text = std::fs::read_to_string(path).ok()?;
+    let name = without_port(text.lines().next()?.trim());
+    let is_name = !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(is_part);
+    is_name.then(|| name.to_owned())
 }
 
 /// The name of the server, which ends job ids.
@@ -307,10 +319,9 @@ mod tests {
     #[test]
     fn a_name_is_read_from_beside_the_socket_and_no_other_text_is() {
         let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("server.sock");
         let check = |text: &str, expected: Option<&str>| {
             std::fs::write(folder.path().join(NAME_FILE), text).unwrap();
-            let seen = stored_name(&socket).filter(|name| *name != "" && text.contains(name));
+            let seen = read_name(&folder.path().join(NAME_FILE));
             assert_eq!(seen.as_deref(), expected, "{text:?}");
         };
         check("hn1\n", Some("hn1"));

@@ -201,7 +201,8 @@ impl Draft {
             'a' => {
                 let now = jiff::Zoned::now();
                 let at = date::execution_time(value, &now).ok_or_else(no)?;
-                return Ok(self.set("Execution_Time", at.to_string()));
+                self.set("Execution_Time", at.to_string());
+                return Ok(());
             }
             'A' => ("Account_Name", value),
             'c' => ("Checkpoint", checks::checkpoint(value).ok_or_else(no)?),
@@ -224,7 +225,8 @@ impl Draft {
             'N' => ("Job_Name", checks::job_name(value).ok_or_else(no)?),
             'p' => {
                 let priority = checks::priority(value).ok_or_else(no)?;
-                return Ok(self.set("Priority", priority.to_string()));
+                self.set("Priority", priority.to_string());
+                return Ok(());
             }
             'r' => {
                 let word = match value {

@@ -89,6 +89,9 @@ pub(crate) fn exported_variables(
     text: &str,
     reading: &Reading<'_>,
 ) -> Result<Vec<(String, String)>, Failure> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
     let elements = match reading.dialect {
         Dialect::Torque => split_escaped(text),
         Dialect::PbsPro => split_commas(text).into_iter().map(str::to_owned).collect(),
@@ -228,6 +231,7 @@ mod tests {
         check("B=,C=", "B=b;C=");
         check("A,B=", "A=from env, with comma;B=");
         check("B,", "B=b");
+        check("", "");
         check("D='x,y'", "D='x;y'=");
         check_in(Dialect::PbsPro, "D='x,y',B", "D=x,y;B=b");
         check("D=x,B", "D=x;B=b");
@@ -237,7 +241,7 @@ mod tests {
             exported_variables("=1", &reading(Dialect::Torque)),
             Err(Failure::new(3, "invalid -v syntax"))
         );
-        for bad in ["A,,B", ",A", ""] {
+        for bad in ["A,,B", ",A"] {
             let refused = exported_variables(bad, &reading(Dialect::Torque));
             assert_eq!(refused.unwrap_err().status, 3, "{bad}");
         }

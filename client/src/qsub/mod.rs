@@ -197,9 +197,8 @@ pub(crate) fn here(env: &Environment) -> Place {
             .map(|folder| folder.to_string_lossy().into_owned())
             .unwrap_or_default(),
     };
-    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
     Place {
-        host: host.unwrap_or_else(|_| "localhost".to_owned()),
+        host: door::known_host_name(env),
         folder,
     }
 }

@@ -288,7 +288,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_judged(text in "(tasks=)?\\PC{0,30}", parts in "(:(lprocs|memory|place|gpus)=[0-9a-z=]{0,4}){0,4}") {
-            prop_assert!(matches!(check(&format!("{text}{parts}"), true), Ok(()) | Err(_)));
+            let whole = format!("{text}{parts}");
+            prop_assert!(matches!(check(&whole, true), Ok(()) | Err(_)));
         }
     }
 }

@@ -56,6 +56,10 @@ async fn look(server: &mut Server, id: &str) -> Result<Vec<JobAttributes>, Statu
     while let Some(reply) = replies.message().await? {
         jobs.extend(reply.jobs);
     }
+    // Of an array its members count.
+    if jobs.len() > 1 {
+        jobs.retain(|job| !job.id.contains("[]"));
+    }
     Ok(jobs)
 }
 
