@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use capstan_supervisor::containers::{ContainerEngine, Door};
-use capstan_supervisor::ports::Attempts;
+use capstan_supervisor::ports::{Attempts, Tasks};
 use futures_util::{Stream, stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
@@ -53,7 +53,7 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Serves callers for ever.
-pub(crate) async fn serve<E: ContainerEngine, A: Attempts>(
+pub(crate) async fn serve<E: ContainerEngine, A: Attempts + Tasks>(
     listener: UnixListener,
     door: Door<E, A>,
 ) -> anyhow::Result<()> {

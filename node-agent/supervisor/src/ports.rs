@@ -147,6 +147,112 @@ pub trait Attempts: Send + Sync + 'static {
     fn attempt_of(&self, pid: u32) -> Option<AttemptContext>;
 }
 
+/// A program that is to run in an attempt beside its script.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TaskAsked {
+    /// Index of a slot of the attempt, `PBS_VNODENUM`.
+    pub place: u32,
+    /// The program and its arguments.
+    pub arguments: Vec<String>,
+    /// Added to what tasks see anyway.
+    pub environment: Vec<wire::Variable>,
+}
+
+/// A task under way.
+#[derive(Debug)]
+pub struct TaskStarted {
+    /// `PBS_TASKNUM`.
+    pub number: u32,
+    /// What it says; dropping this ends it.
+    pub reports: mpsc::Receiver<wire::task_report::Report>,
+}
+
+/// Why no task was started. Shown to whoever asked for it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TaskRefused {
+    /// Nothing to run.
+    #[error("no program is named")]
+    NoProgram,
+    /// A word that no program can be given.
+    #[error("an argument or variable holds a NUL byte, or a variable has no name")]
+    Nul,
+    /// More than a program can be given.
+    #[error("arguments and variables of {bytes} bytes are too long")]
+    TooLong {
+        /// Their size.
+        bytes: usize,
+    },
+    /// The attempt has fewer slots.
+    #[error("the job has {places} places, and {place} is none of them")]
+    NoPlace {
+        /// What was asked for.
+        place: u32,
+        /// How many there are, counted from 0.
+        places: usize,
+    },
+    /// The bound on tasks.
+    #[error("{running} tasks of the job run on this node already; wait until some have ended")]
+    TooMany {
+        /// Those of the attempt.
+        running: usize,
+    },
+    /// The attempt is over.
+    #[error("the job is ending")]
+    Ending,
+    /// Tasks on other nodes go by the server.
+    #[error("the server, by which other nodes are reached, does not answer")]
+    NoServer,
+}
+
+/// Why a process does not become one of a job.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdoptRefused {
+    /// No job of the caller's of this id runs here.
+    #[error("no job {job} of yours runs on this node")]
+    NoJob {
+        /// What was asked for.
+        job: String,
+    },
+    /// No process of the caller's.
+    #[error("process {pid} is none of yours")]
+    NotYours {
+        /// What was asked for.
+        pid: u32,
+    },
+    /// It would leave another job, whose limits it is under.
+    #[error("process {pid} belongs to another job")]
+    Belongs {
+        /// What was asked for.
+        pid: u32,
+    },
+    /// Without cgroups nothing holds a process that did not descend from the job.
+    #[error("this node has no cgroups, without which a job cannot take on a process")]
+    NoCgroups,
+    /// The kernel refused.
+    #[error("process {pid} cannot be moved: {problem}")]
+    Refused {
+        /// What was asked for.
+        pid: u32,
+        /// What the kernel said.
+        problem: String,
+    },
+}
+
+/// What the door asks of the tasks.
+pub trait Tasks: Send + Sync + 'static {
+    /// Starts a task in the attempt, here or on another of its nodes.
+    ///
+    /// # Errors
+    /// When nothing was started.
+    fn run_task(&self, attempt: AttemptId, asked: TaskAsked) -> Result<TaskStarted, TaskRefused>;
+
+    /// Makes process `pid` one of the job's. Both must be `uid`'s. Blocks.
+    ///
+    /// # Errors
+    /// When they are not, or the process cannot be moved.
+    fn adopt(&self, uid: u32, job_id: &str, pid: u32) -> Result<(), AdoptRefused>;
+}
+
 /// What the attempts ask of the containers.
 pub trait Containers: Send + Sync + 'static {
     /// Ends and removes every container of `attempt`; returns when none is left. May be repeated.

@@ -285,7 +285,7 @@ impl Cgroup {
     }
 
     /// Moves another process into the groups; one that has ended is no error.
-    fn adopt(&self, pid: u32) -> io::Result<()> {
+    pub(super) fn adopt(&self, pid: u32) -> io::Result<()> {
         for folder in &self.folders {
             match fs::write(process_folder(folder).join("cgroup.procs"), pid.to_string()) {
                 Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => return Ok(()),

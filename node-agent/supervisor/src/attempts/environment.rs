@@ -3,20 +3,61 @@
 use capstan_proto::wire;
 use capstan_types::{Env, JobId, OutputStream, PathVariables};
 
-use super::record::{Entry, Identity};
+use super::record::{Entry, Identity, PBS_MOMPORT};
 
 /// What `PBS_VERSION` says: programs compare it with the version they were written for.
 const PBS_VERSION: &str = "TORQUE-6.1.3.h5";
-/// Nobody listens there; Torque's own port, for programs that want the variable set.
-const PBS_MOMPORT: &str = "15003";
-/// Until the login shell has read the profile.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// Until the login shell has read the profile; tasks keep it.
+const PATH: &str = "/bin:/usr/bin";
+/// Torque's own, so that what programs print does not depend on how the agent was started.
+const LANG: &str = "C.UTF-8";
+
+/// Where in the attempt a process is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Which of the attempt's nodes, `PBS_NODENUM`.
+    pub(super) node: u32,
+    /// Which of its slots, `PBS_VNODENUM`.
+    pub(super) vnode: u32,
+    /// Which of its tasks, `PBS_TASKNUM`.
+    pub(super) task: u32,
+}
+
+impl Place {
+    /// The script itself.
+    pub(super) const SCRIPT: Self = Self {
+        node: 0,
+        vnode: 0,
+        task: 1,
+    };
+}
 
 /// Everything that the job's first process gets. What the user exported comes first: it cannot override our own.
 #[must_use]
 pub(super) fn environment(entry: &Entry, identity: &Identity, host: &str) -> Env {
+    let mut env = of_task(entry, identity, host, Place::SCRIPT);
     let spec = &entry.spec;
-    let mut pairs = vec![("PATH".to_owned(), PATH.to_owned())];
+    env.set("LOGNAME", identity.user.as_str());
+    env.set("USER", identity.user.as_str());
+    env.set("SHELL", shell(spec, identity, &entry.node));
+    env.set("PBS_NP", spec.node_file.len().max(1).to_string());
+    if let Some(index) = spec.array_index {
+        env.set("PBS_ARRAYID", index.to_string());
+    }
+    if spec.pro_dialect {
+        of_pro(&mut env, entry, identity);
+    }
+    env
+}
+
+/// What a task of `pbsdsh` gets, in Torque's order: less than the script, as no shell has logged in for it.
+#[must_use]
+pub(super) fn of_task(entry: &Entry, identity: &Identity, host: &str, place: Place) -> Env {
+    let spec = &entry.spec;
+    let mut pairs = vec![
+        ("PATH".to_owned(), PATH.to_owned()),
+        ("LANG".to_owned(), LANG.to_owned()),
+    ];
     let exported = spec
         .variables
         .iter()
@@ -24,48 +65,63 @@ pub(super) fn environment(entry: &Entry, identity: &Identity, host: &str) -> Env
     pairs.extend(exported.map(|variable| (variable.name.clone(), variable.value.clone())));
     let mut set = |name: &str, value: &str| pairs.push((name.to_owned(), value.to_owned()));
     set("HOME", &identity.home);
-    set("LOGNAME", &identity.user);
-    set("USER", &identity.user);
-    set("SHELL", &shell(spec, identity, &entry.node));
-    set("HOSTNAME", host);
-    set("ENVIRONMENT", "BATCH");
-    set("PBS_ENVIRONMENT", "PBS_BATCH");
-    set("PBS_JOBID", &spec.job_id);
     set("PBS_JOBNAME", &spec.job_name);
+    set("PBS_JOBID", &spec.job_id);
     set("PBS_QUEUE", &spec.queue);
     set("PBS_JOBCOOKIE", &entry.cookie);
-    set("PBS_NODENUM", "0");
-    set("PBS_TASKNUM", "1");
-    set("PBS_VNODENUM", "0");
+    set("PBS_NODENUM", &place.node.to_string());
+    set("PBS_TASKNUM", &place.task.to_string());
     set("PBS_MOMPORT", PBS_MOMPORT);
     set("PBS_NODEFILE", &entry.node_file());
     // Torque sets these two whether the files exist or not.
     set("PBS_GPUFILE", &entry.gpu_file());
     set("PBS_MICFILE", &format!("{}mic", entry.node_file()));
-    set("PBS_NP", &spec.node_file.len().max(1).to_string());
-    set("PBS_NUM_NODES", &spec.num_nodes.max(1).to_string());
-    set("PBS_NUM_PPN", &spec.num_ppn.max(1).to_string());
+    set("HOSTNAME", host);
     if let Some(walltime) = spec.walltime_secs {
         set("PBS_WALLTIME", &walltime.to_string());
     }
+    set("PBS_NUM_NODES", &spec.num_nodes.max(1).to_string());
+    set("PBS_NUM_PPN", &spec.num_ppn.max(1).to_string());
     set("PBS_VERSION", PBS_VERSION);
-    if let Some(index) = spec.array_index {
-        set("PBS_ARRAYID", &index.to_string());
-    }
+    set("PBS_VNODENUM", &place.vnode.to_string());
+    set("PBS_ENVIRONMENT", "PBS_BATCH");
+    set("ENVIRONMENT", "BATCH");
     if !spec.cards.is_empty() {
-        let indices: Vec<String> = spec
-            .cards
-            .iter()
-            .map(|card| card.index.to_string())
-            .collect();
-        set("CUDA_VISIBLE_DEVICES", &indices.join(","));
+        let indices = spec.cards.iter().map(|card| card.index.to_string());
+        set(
+            "CUDA_VISIBLE_DEVICES",
+            &indices.collect::<Vec<_>>().join(","),
+        );
     }
-    set("CAPSTAN_AGENT_SOCKET", &entry.agent_socket);
     pairs.into_iter().collect()
 }
 
+/// What PBS Pro sets beside, for scripts that were written for it.
+fn of_pro(env: &mut Env, entry: &Entry, identity: &Identity) {
+    let spec = &entry.spec;
+    env.set("PBS_JOBDIR", start_folder(spec, identity));
+    if let Some(folder) = entry.tmp_folder() {
+        env.set("PBS_TMPDIR", folder.as_str());
+        env.set("TMPDIR", folder.as_str());
+    }
+    if let Some(index) = spec.array_index {
+        env.set("PBS_ARRAY_INDEX", index.to_string());
+        let id = spec.job_id.replacen(&format!("[{index}]"), "[]", 1);
+        env.set("PBS_ARRAY_ID", id);
+    }
+}
+
+/// The folder that the script starts in: `-d`, else the home folder.
+#[must_use]
+pub(super) fn start_folder<'a>(spec: &'a wire::LaunchSpec, identity: &'a Identity) -> &'a str {
+    match spec.initial_folder.as_str() {
+        "" => &identity.home,
+        folder => folder,
+    }
+}
+
 /// A variable that the kernel cannot carry would end the whole launch; Torque drops such ones, too.
-fn is_settable(variable: &wire::Variable) -> bool {
+pub(super) fn is_settable(variable: &wire::Variable) -> bool {
     let wire::Variable { name, value } = variable;
     !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
 }
@@ -198,11 +254,54 @@ mod tests {
         check("PBS_NODEFILE", Some("/var/spool/capstan/aux/263[3].hn1"));
         check("PBS_GPUFILE", Some("/var/spool/capstan/aux/263[3].hn1gpu"));
         check("PBS_MICFILE", Some("/var/spool/capstan/aux/263[3].hn1mic"));
+        check("LANG", Some("C.UTF-8"));
+        check("PBS_ARRAY_INDEX", None);
+        check("PBS_JOBDIR", None);
+        check("TMPDIR", None);
+        check("CAPSTAN_AGENT_SOCKET", None);
         check("CUDA_VISIBLE_DEVICES", Some("1,0"));
         check("HOSTNAME", Some("hn1"));
         check("SHELL", Some("/bin/bash"));
         check("PBS_O_WORKDIR", Some("/home/alice/w"));
         check("FOO", Some("bar"));
+    }
+
+    /// The recorded session I05: exactly these, in this order.
+    #[test]
+    fn a_task_sees_what_torque_shows() {
+        let mut entry = entry();
+        entry.spec.cards.clear();
+        entry.spec.variables = vec![variable("PBS_O_QUEUE", "batch")];
+        let place = Place {
+            node: 1,
+            vnode: 2,
+            task: 7,
+        };
+        let env = of_task(&entry, &alice(), "hn1", place);
+        let names: Vec<&str> = env.iter().map(|(name, _)| name).collect();
+        let expected = "PATH LANG PBS_O_QUEUE HOME PBS_JOBNAME PBS_JOBID PBS_QUEUE PBS_JOBCOOKIE PBS_NODENUM \
+            PBS_TASKNUM PBS_MOMPORT PBS_NODEFILE PBS_GPUFILE PBS_MICFILE HOSTNAME PBS_WALLTIME PBS_NUM_NODES \
+            PBS_NUM_PPN PBS_VERSION PBS_VNODENUM PBS_ENVIRONMENT ENVIRONMENT";
+        let expected: Vec<&str> = expected.split_ascii_whitespace().collect();
+        assert_eq!(names, expected);
+        let numbers = ["PBS_NODENUM", "PBS_VNODENUM", "PBS_TASKNUM"].map(|name| env.get(name));
+        assert_eq!(numbers, [Some("1"), Some("2"), Some("7")]);
+        assert_eq!(env.get("PATH"), Some("/bin:/usr/bin"));
+    }
+
+    #[test]
+    fn a_job_of_pbs_pro_sees_that_dialects_variables_too() {
+        let mut entry = entry();
+        entry.spec.pro_dialect = true;
+        let env = environment(&entry, &alice(), "hn1");
+        let check =
+            |name: &str, expected: &str| assert_eq!(env.get(name), Some(expected), "{name}");
+        check("PBS_ARRAY_INDEX", "3");
+        check("PBS_ARRAY_ID", "263[].hn1");
+        check("PBS_ARRAYID", "3");
+        check("PBS_JOBDIR", "/home/alice");
+        check("TMPDIR", "/var/spool/capstan/tmp/57");
+        check("PBS_TMPDIR", "/var/spool/capstan/tmp/57");
     }
 
     #[test]

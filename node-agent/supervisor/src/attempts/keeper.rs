@@ -22,6 +22,7 @@ use super::live::{self, LiveAttempt, LiveTable};
 use super::proc;
 use super::record::{Entry, ShimRecord};
 use super::site::{Aftermath, Site};
+use super::tasks::TaskTable;
 use crate::ports::{Containers, Gpus};
 
 /// How often a shim that never began is started again.
@@ -85,6 +86,7 @@ pub(super) struct Keeping<C, G> {
     pub(super) containers: Arc<C>,
     pub(super) gpus: Arc<G>,
     pub(super) live: LiveTable,
+    pub(super) tasks: TaskTable,
     pub(super) news: mpsc::Sender<(AttemptId, News)>,
 }
 
@@ -95,6 +97,7 @@ impl<C, G> Clone for Keeping<C, G> {
             containers: self.containers.clone(),
             gpus: self.gpus.clone(),
             live: self.live.clone(),
+            tasks: self.tasks.clone(),
             news: self.news.clone(),
         }
     }
@@ -268,6 +271,7 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
     async fn clear_up(&self, attempt: &Arc<LiveAttempt>, mut ended: AttemptEnded) -> AttemptEnded {
         // First, so that no new container can begin.
         self.shared.live.remove(attempt.entry.attempt());
+        self.shared.tasks.end_attempt(attempt.entry.attempt()).await;
         let mut are_gone = true;
         if attempt.may_have_containers() {
             are_gone = self.end_containers(attempt.entry.attempt()).await;

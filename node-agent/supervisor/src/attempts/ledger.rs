@@ -75,13 +75,15 @@ pub(super) struct Found {
 }
 
 impl Ledger {
-    /// Opens the ledger under the state folder, making what is missing: `attempts` (root only), `spool` (may be
-    /// passed through) and `aux` (may be listed).
+    /// Opens the ledger under the state folder, making what is missing: `attempts` (root only), `spool`, `undelivered`
+    /// and `tmp` (may be passed through) and `aux` (may be listed).
     pub(super) fn open(state: &Path) -> Result<Self, LedgerError> {
         let folders = [
             (state.to_owned(), 0o711),
             (state.join("attempts"), 0o700),
             (state.join("spool"), 0o711),
+            (state.join("undelivered"), 0o711),
+            (state.join("tmp"), 0o711),
             (state.join("aux"), 0o755),
         ];
         for (path, mode) in folders {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
@@ -33,6 +33,7 @@ pub(super) struct LiveAttempt {
     vmem_kb_peak: AtomicU64,
     /// Stopped as a whole, by order.
     is_paused: AtomicBool,
+    tasks: AtomicU32,
 }
 
 /// All of them, shared with the door.
@@ -48,6 +49,7 @@ impl LiveAttempt {
             used_door: AtomicBool::new(false),
             vmem_kb_peak: AtomicU64::new(0),
             is_paused: AtomicBool::new(false),
+            tasks: AtomicU32::new(2),
         }
     }
 
@@ -79,6 +81,11 @@ impl LiveAttempt {
 
     pub(super) fn may_have_containers(&self) -> bool {
         self.used_door.load(Ordering::Relaxed)
+    }
+
+    /// The number of the next task, `PBS_TASKNUM`; the script is the first.
+    pub(super) fn next_task(&self) -> u32 {
+        self.tasks.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(super) fn set_paused(&self, is_paused: bool) {
@@ -241,5 +248,6 @@ pub(super) fn ended(attempt: u64, outcome: Outcome) -> AttemptEnded {
         usage: Some(Usage::default()),
         outcome: Some(outcome),
         unclean_cards: Vec::new(),
+        messages: Vec::new(),
     }
 }

@@ -16,6 +16,7 @@ mod signalling;
 mod site;
 mod spawner;
 mod table;
+mod tasks;
 
 pub use cgroup::CgroupTree;
 pub use ledger::LedgerError;
@@ -24,3 +25,4 @@ pub use signalling::NotReached;
 pub use site::{Site, SiteSettings};
 pub use spawner::{SHIM_COMMAND, SPAWNER_COMMAND, execute_shim, serve as serve_spawner};
 pub use table::{Held, Order, Supervisor};
+pub use tasks::TaskWanted;

@@ -5,6 +5,8 @@ use capstan_proto::wire;
 use capstan_types::AttemptId;
 use prost::Message;
 
+/// Nobody listens there; Torque's own port, for programs that want it in the variable, and in the names of scripts.
+pub(super) const PBS_MOMPORT: &str = "15003";
 /// First bytes of every record, before its kind.
 const MAGIC: &[u8; 3] = b"CAP";
 /// Magic, kind, length of the body, checksum of kind, length and body.
@@ -170,6 +172,12 @@ impl Entry {
         AttemptId(self.spec.attempt)
     }
 
+    /// Whether its script runs on another node, and only tasks of it here: it is in no ledger.
+    #[must_use]
+    pub(super) fn is_guest(&self) -> bool {
+        self.boot_id.is_empty()
+    }
+
     /// `PBS_NODEFILE`.
     #[must_use]
     pub(super) fn node_file(&self) -> String {
@@ -182,10 +190,31 @@ impl Entry {
         format!("{}gpu", self.node_file())
     }
 
-    /// Where the script lies while it runs.
+    /// Where the script lies while it runs. Named as Torque names it, with the port of the node's daemon, and a member
+    /// of an array without brackets, which a shell would take for a pattern.
     #[must_use]
     pub(super) fn script_file(&self) -> String {
-        format!("{}/spool/{}.SC", self.state_folder, self.spec.job_id)
+        let name = file_name(&self.spec.job_id);
+        format!("{}/spool/{name}{PBS_MOMPORT}.SC", self.state_folder)
+    }
+
+    /// Where output is kept that cannot be written where it was asked for: `O` or `E`.
+    #[must_use]
+    pub(super) fn undelivered_file(&self, letter: char) -> String {
+        let name = file_name(&self.spec.job_id);
+        let letter = letter.to_ascii_uppercase();
+        format!(
+            "{}/undelivered/{name}.{letter}{}",
+            self.state_folder,
+            if letter == 'O' { 'U' } else { 'R' }
+        )
+    }
+
+    /// `TMPDIR` of a job that gets a folder of its own, which is gone after it.
+    #[must_use]
+    pub(super) fn tmp_folder(&self) -> Option<String> {
+        let folder = || format!("{}/tmp/{}", self.state_folder, self.spec.attempt);
+        self.spec.pro_dialect.then(folder)
     }
 }
 
@@ -206,9 +235,28 @@ pub(super) struct ShimRecord {
     pub(super) started_ms: u64,
 }
 
+/// `263[3].hn1` as `263-3.hn1`.
+fn file_name(job_id: &str) -> String {
+    job_id.replace('[', "-").replace(']', "")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_a_job_are_named_as_torque_names_them() {
+        let mut entry = Entry {
+            state_folder: "/s".into(),
+            ..Entry::default()
+        };
+        entry.spec.job_id = "259.hn1".into();
+        assert_eq!(entry.script_file(), "/s/spool/259.hn115003.SC");
+        assert_eq!(entry.undelivered_file('o'), "/s/undelivered/259.hn1.OU");
+        assert_eq!(entry.undelivered_file('e'), "/s/undelivered/259.hn1.ER");
+        entry.spec.job_id = "263[3].hn1".into();
+        assert_eq!(entry.script_file(), "/s/spool/263-3.hn115003.SC");
+    }
 
     fn sealed() -> Vec<u8> {
         let record = ShimRecord {

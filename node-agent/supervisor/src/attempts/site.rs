@@ -19,6 +19,9 @@ use super::{live, proc};
 const DAMAGED_WAIT: Duration = Duration::from_secs(30);
 const DAMAGED_PAUSE: Duration = Duration::from_millis(20);
 
+/// The name of the door in the state folder.
+const DOOR: &str = "agent.sock";
+
 /// What the agent's settings say about attempts.
 #[derive(Clone, Debug)]
 pub struct SiteSettings {
@@ -74,9 +77,11 @@ impl Site {
     /// # Errors
     /// When the ledger's folders cannot be made.
     pub fn open(settings: SiteSettings, cgroups: CgroupTree) -> Result<Self, LedgerError> {
+        let ledger = Ledger::open(&settings.state_folder)?;
+        point_to_door(&settings);
         Ok(Self {
             boot_id: proc::boot_id(),
-            ledger: Ledger::open(&settings.state_folder)?,
+            ledger,
             spawner: Spawner::new(settings.program.clone()),
             identities: Identities::default(),
             cgroups,
@@ -93,6 +98,18 @@ impl Site {
         let mut entry = self.entry(spec);
         entry.identity = Some(identity);
         self.ledger.record(&entry)?;
+        Ok(entry)
+    }
+
+    /// The entry of an attempt whose script runs on another node, for a task of it here; written nowhere. Blocks.
+    pub(super) fn guest(&self, spec: LaunchSpec) -> Result<Entry, IdentityProblem> {
+        let settings = &self.settings;
+        let identity = self
+            .identities
+            .resolve(&spec, &settings.node, settings.only_uid)?;
+        let mut entry = self.entry(spec);
+        entry.identity = Some(identity);
+        entry.boot_id.clear();
         Ok(entry)
     }
 
@@ -202,6 +219,19 @@ impl Site {
     /// The attempt's file.
     pub(super) fn file(&self, entry: &Entry) -> AttemptFile {
         self.ledger.file(entry.attempt())
+    }
+}
+
+/// Names the door beside the folder of PBS_NODEFILE: programs in jobs find it by that variable, on a host with several
+/// agents too, and need none of ours.
+fn point_to_door(settings: &SiteSettings) {
+    let link = settings.state_folder.join(DOOR);
+    if link == settings.agent_socket {
+        return;
+    }
+    let _absent = std::fs::remove_file(&link);
+    if let Err(error) = std::os::unix::fs::symlink(&settings.agent_socket, &link) {
+        tracing::warn!(link = %link.display(), %error, "programs in jobs must find the door by themselves");
     }
 }
 

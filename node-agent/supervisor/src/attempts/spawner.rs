@@ -6,7 +6,7 @@
 )]
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -25,11 +25,14 @@ use nix::unistd::{ForkResult, fork, setsid};
 use super::ledger::AttemptFile;
 use super::shim;
 use super::shim::detach_streams;
+use super::tasks;
 
 /// The word that makes our binary a spawner; its stdin is the socket on which it is asked.
 pub const SPAWNER_COMMAND: &str = "spawner";
 /// The word that makes our binary a shim, with the path of the attempt's file behind it.
 pub const SHIM_COMMAND: &str = "shim";
+/// What is asked of the spawner instead of an attempt's file when a task is to run; no path of ours looks like it.
+const TASK: &str = "task";
 /// Longest path of an attempt's file.
 const PATH_BYTES_MAX: usize = 4096;
 
@@ -65,24 +68,46 @@ impl Spawner {
     pub(super) fn start(&self, file: &Path) -> io::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
+        if !self.ask(file, &[theirs.as_fd()])? {
+            self.execute(file, theirs)?;
+        }
+        Ok(ours)
+    }
+
+    /// Starts a process for a task, which is told what to run on the connection, and writes to `streams`. Blocks for a
+    /// moment.
+    ///
+    /// # Errors
+    /// When the spawner cannot be started.
+    pub(super) fn start_task(&self, streams: [OwnedFd; 2]) -> io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let [stdout, stderr] = &streams;
+        let passed = [theirs.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        match self.ask(Path::new(TASK), &passed)? {
+            true => Ok(ours),
+            false => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    /// Asks the spawner; false when it does not take what it is asked, although it was started anew.
+    fn ask(&self, what: &Path, passed: &[BorrowedFd<'_>]) -> io::Result<bool> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        // A spawner that died is noticed by asking it; the second one is asked once.
+        // One that died is noticed by asking it; the second one is asked once.
         for _ in 0..2 {
             let mut spawner = match running.take() {
                 Some(spawner) => spawner,
                 None => self.start_spawner()?,
             };
-            if request(&spawner.socket, file, &theirs).is_ok() {
+            if request(&spawner.socket, what, passed).is_ok() {
                 *running = Some(spawner);
-                return Ok(ours);
+                return Ok(true);
             }
             drop(spawner.socket);
-            // Its socket is closed on both sides, so it has ended or is about to.
+            // Closed on both sides, so it has ended or is about to.
             let _reaped = spawner.process.wait();
         }
-        drop(running);
-        self.execute(file, theirs)?;
-        Ok(ours)
+        Ok(false)
     }
 
     /// Starts one shim as a program of its own.
@@ -124,9 +149,9 @@ impl Spawner {
     }
 }
 
-fn request(socket: &OwnedFd, file: &Path, agent: &UnixStream) -> nix::Result<()> {
-    let path = [IoSlice::new(file.as_os_str().as_bytes())];
-    let passed = [agent.as_raw_fd()];
+fn request(socket: &OwnedFd, what: &Path, passed: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    let path = [IoSlice::new(what.as_os_str().as_bytes())];
+    let passed: Vec<RawFd> = passed.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&passed)];
     sendmsg::<()>(
         socket.as_raw_fd(),
@@ -150,7 +175,7 @@ pub fn serve() -> io::Result<()> {
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
     detach_streams()?;
     loop {
-        let (file, agent) = match receive(&socket) {
+        let (what, passed) = match receive(&socket) {
             Ok(Some(request)) => request,
             Ok(None) => return Ok(()),
             Err(Errno::EINTR) => continue,
@@ -161,10 +186,10 @@ pub fn serve() -> io::Result<()> {
             Ok(ForkResult::Child) => {
                 // Held open here, the agent would not notice the death of the spawner.
                 drop(socket);
-                become_shim(&file, agent);
+                begin(&what, passed);
             }
-            // Dropping the agent's end tells it that no shim began.
-            Ok(ForkResult::Parent { .. }) | Err(_) => drop(agent),
+            // Dropping the agent's end tells it that nothing began.
+            Ok(ForkResult::Parent { .. }) | Err(_) => drop(passed),
         }
     }
 }
@@ -187,35 +212,62 @@ pub fn execute_shim(file: &Path) -> io::Result<()> {
     }
 }
 
-fn become_shim(file: &Path, agent: Option<OwnedFd>) -> ! {
+fn begin(what: &Path, passed: Vec<OwnedFd>) -> ! {
+    let mut passed = passed.into_iter();
+    if what != Path::new(TASK) {
+        become_shim(what, passed.next())
+    }
+    if let (Some(agent), Some(stdout), Some(stderr)) = (passed.next(), passed.next(), passed.next())
+    {
+        become_own();
+        // The connection tells whether it ended well.
+        let _told = tasks::shim::run(tasks::shim::Passed {
+            agent,
+            stdout,
+            stderr,
+        });
+    }
+    leave(false)
+}
+
+/// What a process needs that was forked off the spawner.
+fn become_own() {
     // SAFETY: the default action runs no code of ours; ended children must be kept for us to reap.
     let _refused = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
     // The kernel should not pick the accountant when a job has taken all memory.
     let _unprivileged = std::fs::write("/proc/self/oom_score_adj", "-500");
+}
+
+fn leave(is_failure: bool) -> ! {
+    // SAFETY: leaves at once: what the spawner registered to run at its end is not ours to run.
+    unsafe { nix::libc::_exit(i32::from(is_failure)) }
+}
+
+fn become_shim(file: &Path, agent: Option<OwnedFd>) -> ! {
+    become_own();
     let outcome = shim::run(file, agent);
     if let Err(error) = &outcome {
         // Nobody listens to a shim; the reason lies beside the entry for who looks.
         let problem = AttemptFile::at(file.to_owned()).problem();
         let _unwritten = std::fs::write(problem, format!("{error:?}\n"));
     }
-    // SAFETY: leaves at once: what the spawner registered to run at its end is not ours to run.
-    unsafe { nix::libc::_exit(i32::from(outcome.is_err())) }
+    leave(outcome.is_err())
 }
 
-/// One request: the attempt's file and the agent's connection. `None` when the agent has gone.
-fn receive(socket: &OwnedFd) -> nix::Result<Option<(PathBuf, Option<OwnedFd>)>> {
+/// One request: the attempt's file or [`TASK`], and what is passed along. `None` when the agent has gone.
+fn receive(socket: &OwnedFd) -> nix::Result<Option<(PathBuf, Vec<OwnedFd>)>> {
     let mut path = [0; PATH_BYTES_MAX];
-    let mut rights = nix::cmsg_space!([std::os::fd::RawFd; 1]);
+    let mut rights = nix::cmsg_space!([RawFd; 3]);
     let mut parts = [IoSliceMut::new(&mut path)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut rights), flags)?;
     let length = message.bytes;
-    let mut agent = None;
+    let mut ours = Vec::new();
     for part in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(passed) = part {
             for fd in passed {
                 // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
-                agent = Some(unsafe { OwnedFd::from_raw_fd(fd) });
+                ours.push(unsafe { OwnedFd::from_raw_fd(fd) });
             }
         }
     }
@@ -223,5 +275,5 @@ fn receive(socket: &OwnedFd) -> nix::Result<Option<(PathBuf, Option<OwnedFd>)>> 
         return Ok(None);
     }
     let path = Path::new(std::ffi::OsStr::from_bytes(&path[..length]));
-    Ok(Some((path.to_owned(), agent)))
+    Ok(Some((path.to_owned(), ours)))
 }

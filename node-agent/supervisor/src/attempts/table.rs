@@ -22,6 +22,7 @@ use super::live::{self, LiveTable};
 use super::reconcile::{Action, Known, reconcile};
 use super::signalling::wake;
 use super::site::Site;
+use super::tasks::TaskTable;
 use crate::ports::{AttemptContext, Attempts, Containers, Gpus};
 
 /// Orders and news that may wait; who has more waits itself.
@@ -83,7 +84,8 @@ pub type Held = oneshot::Receiver<Infallible>;
 pub struct Supervisor {
     orders: mpsc::Sender<Order>,
     pub(super) live: LiveTable,
-    site: Arc<Site>,
+    pub(super) site: Arc<Site>,
+    pub(super) tasks: TaskTable,
 }
 
 impl Supervisor {
@@ -100,7 +102,9 @@ impl Supervisor {
         let (news, heard) = mpsc::channel(QUEUE_MAX);
         let site = Arc::new(site);
         let live = LiveTable::default();
+        let tasks = TaskTable::default();
         let shared = Keeping {
+            tasks: tasks.clone(),
             site: site.clone(),
             containers,
             gpus,
@@ -117,7 +121,13 @@ impl Supervisor {
         }
         table.sweep();
         let task = tokio::spawn(table.run(ordered, heard));
-        Ok((Self { orders, live, site }, task))
+        let supervisor = Self {
+            orders,
+            live,
+            site,
+            tasks,
+        };
+        Ok((supervisor, task))
     }
 
     /// Gives an order; waits when too many are waiting.
@@ -149,7 +159,9 @@ impl Supervisor {
     /// Whether process `pid` belongs to an attempt of ours. Blocks for a moment.
     #[must_use]
     pub fn owns(&self, pid: u32) -> bool {
+        let guest = self.site.cgroups.attempt_of(pid);
         self.live.attempt_of(pid, &self.site.cgroups).is_some()
+            || guest.is_some_and(|attempt| self.tasks.has(attempt))
     }
 }
 

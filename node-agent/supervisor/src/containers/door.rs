@@ -1,5 +1,5 @@
 //! The agent's door: who calls is the kernel's word, which attempt they belong to is the attempts' word, and one
-//! session serves one container.
+//! session serves one container or one task.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +8,11 @@ use capstan_proto::wire::container_input::Input;
 use capstan_proto::wire::container_output::Output as Said;
 use capstan_proto::wire::node_door_server::{NodeDoor, NodeDoorServer};
 use capstan_proto::wire::{
-    ContainerInput, ContainerOutput, ContainerRefused, ContainerRequest, ContainerResume,
+    AdoptProcessRequest, ContainerInput, ContainerOutput, ContainerRefused, ContainerRequest,
+    ContainerResume, Done, ListPlacesReply, ListPlacesRequest, RunTaskRequest, TaskOutput,
+    task_output, task_report::Report,
 };
+use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::UdsConnectInfo;
@@ -20,7 +23,7 @@ use super::keeper::Keeper;
 use super::plan::{self, Asked, Looked};
 use super::refusal::Refused;
 use super::session::{self, Served, Stop, Talk};
-use crate::ports::{AttemptContext, Attempts};
+use crate::ports::{AdoptRefused, AttemptContext, Attempts, TaskAsked, TaskStarted, Tasks};
 
 /// Messages that wait for a slow client, of at most a chunk each.
 const OUTPUT_QUEUE: usize = 8;
@@ -51,7 +54,7 @@ struct Caller {
     uid: u32,
 }
 
-impl<E: ContainerEngine, A: Attempts> Door<E, A> {
+impl<E: ContainerEngine, A: Attempts + Tasks> Door<E, A> {
     /// A door to the containers of `keeper`, for processes of `attempts`.
     pub fn new(keeper: Arc<Keeper<E>>, attempts: Arc<A>) -> Self {
         Self { keeper, attempts }
@@ -217,26 +220,15 @@ async fn stopped_early(stop: Stop, talk: &Talk) -> Result<(), Refused> {
 }
 
 #[tonic::async_trait]
-impl<E: ContainerEngine, A: Attempts> NodeDoor for Door<E, A> {
+impl<E: ContainerEngine, A: Attempts + Tasks> NodeDoor for Door<E, A> {
     type RunContainerStream = ReceiverStream<Result<ContainerOutput, Status>>;
+    type RunTaskStream = TaskStream;
 
     async fn run_container(
         &self,
         request: Request<Streaming<ContainerInput>>,
     ) -> Result<Response<Self::RunContainerStream>, Status> {
-        let peer = request
-            .extensions()
-            .get::<UdsConnectInfo>()
-            .and_then(|info| info.peer_cred);
-        let caller = peer.and_then(|peer| {
-            let pid = peer.pid()?;
-            Some(Caller {
-                pid,
-                uid: peer.uid(),
-            })
-        });
-        let caller =
-            caller.ok_or_else(|| Status::permission_denied("the kernel does not say who calls"))?;
+        let caller = caller(&request)?;
         let (talk, heard) = mpsc::channel(OUTPUT_QUEUE);
         // Not the handler's own task: that one ends with the client, and a container must still be removed then.
         tokio::spawn(
@@ -245,6 +237,103 @@ impl<E: ContainerEngine, A: Attempts> NodeDoor for Door<E, A> {
         );
         Ok(Response::new(ReceiverStream::new(heard)))
     }
+
+    async fn list_places(
+        &self,
+        request: Request<ListPlacesRequest>,
+    ) -> Result<Response<ListPlacesReply>, Status> {
+        let context = self.context(caller(&request)?).map_err(refused)?;
+        let ListPlacesRequest {} = request.into_inner();
+        let nodes = context.spec.node_file.clone();
+        Ok(Response::new(ListPlacesReply { nodes }))
+    }
+
+    async fn run_task(
+        &self,
+        request: Request<RunTaskRequest>,
+    ) -> Result<Response<TaskStream>, Status> {
+        let context = self.context(caller(&request)?).map_err(refused)?;
+        let RunTaskRequest {
+            place,
+            arguments,
+            environment,
+        } = request.into_inner();
+        let asked = TaskAsked {
+            place,
+            arguments,
+            environment,
+        };
+        let started = self.attempts.run_task(context.attempt, asked);
+        let started = started.map_err(|why| Status::failed_precondition(why.to_string()))?;
+        Ok(Response::new(said(started)))
+    }
+
+    async fn adopt_process(
+        &self,
+        request: Request<AdoptProcessRequest>,
+    ) -> Result<Response<Done>, Status> {
+        let caller = caller(&request)?;
+        let AdoptProcessRequest { job_id, pid } = request.into_inner();
+        let attempts = Arc::clone(&self.attempts);
+        let adopting =
+            tokio::task::spawn_blocking(move || attempts.adopt(caller.uid, &job_id, pid));
+        let adopted = adopting.await;
+        let adopted = adopted.map_err(|_| Status::internal("the agent failed to do it"))?;
+        adopted.map_err(adopt_refused)?;
+        Ok(Response::new(Done {}))
+    }
+}
+
+type TaskStream = std::pin::Pin<Box<dyn Stream<Item = Result<TaskOutput, Status>> + Send>>;
+
+/// What a task says, to its last word. Dropped by a client that goes away, which ends the task.
+fn said(started: TaskStarted) -> TaskStream {
+    let TaskStarted { number, reports } = started;
+    let outputs = stream::unfold(Some(reports), move |reports| async move {
+        let mut reports = reports?;
+        let report = reports.recv().await?;
+        let (output, is_last) = match report {
+            Report::Started(_) => (task_output::Output::Started(number), false),
+            Report::Stdout(bytes) => (task_output::Output::Stdout(bytes), false),
+            Report::Stderr(bytes) => (task_output::Output::Stderr(bytes), false),
+            Report::ExitStatus(status) => (task_output::Output::ExitStatus(status), true),
+            Report::Failed(failure) => (task_output::Output::Failed(failure.detail), true),
+        };
+        let output = TaskOutput {
+            output: Some(output),
+        };
+        Some((Ok(output), Some(reports).filter(|_| !is_last)))
+    });
+    outputs.boxed()
+}
+
+fn refused(why: Refused) -> Status {
+    Status::permission_denied(why.to_string())
+}
+
+fn adopt_refused(why: AdoptRefused) -> Status {
+    let text = why.to_string();
+    match why {
+        AdoptRefused::NoJob { .. } => Status::not_found(text),
+        AdoptRefused::NotYours { .. } | AdoptRefused::Belongs { .. } => {
+            Status::permission_denied(text)
+        }
+        AdoptRefused::NoCgroups | AdoptRefused::Refused { .. } => Status::failed_precondition(text),
+    }
+}
+
+/// Who calls, by the kernel's word.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let peer = request.extensions().get::<UdsConnectInfo>();
+    let peer = peer.and_then(|info| info.peer_cred);
+    let caller = peer.and_then(|peer| {
+        let pid = peer.pid()?;
+        Some(Caller {
+            pid,
+            uid: peer.uid(),
+        })
+    });
+    caller.ok_or_else(|| Status::permission_denied("the kernel does not say who calls"))
 }
 
 #[cfg(test)]

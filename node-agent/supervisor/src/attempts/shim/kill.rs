@@ -81,6 +81,11 @@ impl Processes {
         self.exit
     }
 
+    /// Whether none of the job's processes is left, as far as they were ours to reap.
+    pub(super) fn are_gone(&self) -> bool {
+        !self.has_children
+    }
+
     /// How the script ended; killed, when it would not end.
     pub(super) fn exit(&self) -> Exit {
         self.exit.unwrap_or(Exit::Signal(Signal::SIGKILL as i32))
@@ -124,6 +129,14 @@ impl Processes {
         measured.unwrap_or_else(|| reaped_cpu_time() + living_cpu_time())
     }
 
+    /// Virtual memory of the living, in bytes.
+    pub(super) fn virtual_bytes(&self) -> u64 {
+        let all = proc::all();
+        let living = proc::descendants(&all, std::process::id());
+        let stats = living.iter().filter_map(|pid| all.get(pid));
+        stats.map(|stat| stat.virtual_bytes).sum()
+    }
+
     /// What the attempt used. Virtual memory is only known to who looked while it ran: the agent adds that.
     pub(super) fn usage(&self, walltime: Duration) -> wire::Usage {
         let measured = self.measured();
@@ -150,7 +163,28 @@ impl Processes {
     }
 }
 
-fn signal_descendants(signal: Signal) {
+/// Kills every process below this one and reaps it; gives up on those that cannot be killed.
+pub(in crate::attempts) fn kill_descendants() {
+    let deadline = Instant::now() + KILL_WAIT;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        signal_descendants(Signal::SIGKILL);
+        loop {
+            match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) => break,
+                Err(Errno::ECHILD) => return,
+                Ok(_) | Err(_) => {}
+            }
+        }
+        if Instant::now() > deadline {
+            return;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+pub(in crate::attempts) fn signal_descendants(signal: Signal) {
     for pid in proc::descendants(&proc::all(), std::process::id()) {
         // It may have ended since.
         let _gone = kill(Pid::from_raw(pid as i32), signal);

@@ -1,34 +1,24 @@
-//! From an entry to a running script: cgroup, files, outputs, then the child, the user's rights and the shell.
-#![expect(
-    unsafe_code,
-    reason = "clone and signal dispositions have no safe form"
-)]
+//! From an entry to a running script: cgroup, files, outputs, then a login shell that reads the script's name.
 
 use std::ffi::{CString, NulError};
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use capstan_types::Env;
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, clone};
-use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
-use nix::sys::stat::{Mode, umask};
-use nix::unistd::{
-    Gid, Pid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, geteuid, setgroups,
-    setresgid, setresuid, setsid,
-};
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, pipe2};
 
-use super::output::Streams;
-use super::user::{AsUser, groups};
-use super::{files, output, shell};
+use super::output::{self, Streams};
+use super::program::{NotStarted, Program, Step};
+use super::{files, shell};
 use crate::attempts::cgroup::Cgroup;
 use crate::attempts::environment::{self, environment};
-use crate::attempts::record::{Entry, Identity};
+use crate::attempts::record::Entry;
 
-/// The umask of jobs that ask for none.
+/// The umask of jobs, and of the output of jobs that ask for none.
 const UMASK: u32 = 0o077;
 
 /// Why a script never ran, in a sentence for its user. A second try would fail as well.
@@ -48,23 +38,14 @@ pub(super) enum Unstartable {
         path: PathBuf,
         source: io::Error,
     },
-    #[error("{stream} file {path} is no absolute path", path = path.display())]
-    RelativeOutput { stream: &'static str, path: PathBuf },
-    #[error(
-        "output folder {folder} does not exist, and {parent} does not belong to {user}",
-        folder = folder.display(), parent = parent.display()
-    )]
-    OutputFolder {
-        folder: PathBuf,
-        parent: PathBuf,
-        user: String,
-    },
-    #[error("the output files cannot be shared: {0}")]
+    #[error("the streams of the job cannot be made: {0}")]
     Streams(io::Error),
     #[error("the rights of {user} cannot be taken on: {source}")]
     Rights { user: String, source: Errno },
     #[error("the shell `{0}` is no absolute path")]
     Shell(String),
+    #[error("the script's arguments are too long: {0} bytes")]
+    Arguments(usize),
     #[error("a variable or path of the job holds a NUL byte")]
     Nul(#[from] NulError),
     #[error("no process can be made for the job: {0}")]
@@ -80,32 +61,8 @@ pub(super) struct Launched {
     pub(super) stderr: Option<File>,
     /// It began in its cgroup.
     pub(super) is_inside: bool,
-}
-
-/// What the child does before it executes the shell, in this order.
-#[derive(Clone, Copy)]
-enum Step {
-    Session,
-    Cgroup,
-    Streams,
-    Limits,
-    Rights,
-    Folder,
-    Shell,
-}
-
-/// Everything the child needs, made before it begins.
-struct Plan<'a> {
-    entry: &'a Entry,
-    identity: &'a Identity,
-    cgroup: Option<Cgroup>,
-    streams: Streams,
-    null: File,
-    folder: CString,
-    shell: CString,
-    arguments: Vec<CString>,
-    environment: Vec<CString>,
-    umask: Mode,
+    /// What became of output that could not be written where it was asked for.
+    pub(super) messages: Vec<String>,
 }
 
 /// Starts the script of `entry`; when this returns, the shell has been executed.
@@ -120,197 +77,112 @@ pub(super) fn launch(entry: &Entry) -> Result<Launched, Unstartable> {
     }
     let is_inside = cgroup.is_some();
     let files = files::write(entry, identity)?;
-    let plan = plan(entry, identity, cgroup)?;
-    let stderr = plan.streams.stderr.try_clone().ok();
-    let child = start(&plan)?;
-    Ok(Launched {
-        child,
-        files,
-        stderr,
-        is_inside,
-    })
-}
-
-fn plan<'a>(
-    entry: &'a Entry,
-    identity: &'a Identity,
-    cgroup: Option<Cgroup>,
-) -> Result<Plan<'a>, Unstartable> {
-    let spec = &entry.spec;
     let host = nix::unistd::gethostname().unwrap_or_default();
     let env = environment(entry, identity, &host.to_string_lossy());
-    let shell = environment::shell(spec, identity, &entry.node);
+    let Streams {
+        stdout,
+        stderr,
+        messages,
+    } = output::open(entry, identity, &env, output_mask(entry))?;
+    let kept = stderr.try_clone().ok();
+    let shell = environment::shell(&entry.spec, identity, &entry.node);
     if !shell.starts_with('/') {
         return Err(Unstartable::Shell(shell));
     }
-    // The message cannot tell "no umask" from 0, and a job that shares all it writes by accident is the worse error.
-    let mask = match spec.umask {
+    let program = Program {
+        identity,
+        cgroup,
+        stdin: told(entry, &shell)?,
+        stdout,
+        stderr,
+        folder: CString::new(environment::start_folder(&entry.spec, identity))?,
+        arguments: vec![CString::new(shell::login_name(&shell))?],
+        paths: vec![CString::new(shell)?],
+        environment: variables(&env)?,
+        umask: job_mask(entry),
+        limits: Some(&entry.spec),
+    };
+    let child = program
+        .start()
+        .map_err(|problem| unstartable(problem, &program))?;
+    Ok(Launched {
+        child,
+        files,
+        stderr: kept,
+        is_inside,
+        messages,
+    })
+}
+
+/// `NAME=value` as the kernel takes it.
+pub(in crate::attempts) fn variables(env: &capstan_types::Env) -> Result<Vec<CString>, NulError> {
+    env.iter()
+        .map(|(name, value)| CString::new(format!("{name}={value}")))
+        .collect()
+}
+
+/// The mask of output files. The message cannot tell "no umask" from 0, and a job that shares all it writes by accident is
+/// the worse error.
+fn output_mask(entry: &Entry) -> Mode {
+    let mask = match entry.spec.umask {
         0 => UMASK,
         asked => asked & 0o777,
     };
-    let mask = Mode::from_bits_truncate(mask);
-    let streams = open_streams(entry, identity, &env, mask)?;
+    Mode::from_bits_truncate(mask)
+}
+
+/// The mask of the script: Torque applies `umask=` to output files only, PBS Pro to the job as well.
+pub(in crate::attempts) fn job_mask(entry: &Entry) -> Mode {
+    match entry.spec.pro_dialect {
+        true => output_mask(entry),
+        false => Mode::from_bits_truncate(UMASK),
+    }
+}
+
+/// A stdin from which the shell reads what to run, and behind it nothing.
+fn told(entry: &Entry, shell: &str) -> Result<File, Unstartable> {
     let line = shell::command_line(
-        &shell,
+        shell,
         &entry.script_file(),
-        &spec.script_arguments,
+        &entry.spec.script_arguments,
         &entry.commands_folder,
     );
-    let arguments = [shell::login_name(&shell), "-c".to_owned(), line];
-    let folder = match spec.initial_folder.as_str() {
-        "" => identity.home.as_str(),
-        folder => folder,
-    };
-    Ok(Plan {
-        entry,
-        identity,
-        cgroup,
-        streams,
-        null: File::open("/dev/null").map_err(Unstartable::Streams)?,
-        folder: CString::new(folder)?,
-        shell: CString::new(shell)?,
-        arguments: arguments
-            .into_iter()
-            .map(CString::new)
-            .collect::<Result<_, _>>()?,
-        environment: env
-            .iter()
-            .map(|(name, value)| CString::new(format!("{name}={value}")))
-            .collect::<Result<_, _>>()?,
-        umask: mask,
-    })
-}
-
-fn open_streams(
-    entry: &Entry,
-    identity: &Identity,
-    env: &Env,
-    mask: Mode,
-) -> Result<Streams, Unstartable> {
-    let rights = AsUser::become_user(identity).map_err(|source| Unstartable::Rights {
-        user: identity.user.clone(),
-        source,
-    })?;
-    let old = umask(mask);
-    let streams = output::open(&entry.spec, identity, env);
-    umask(old);
-    drop(rights);
-    streams
-}
-
-/// Stack of the child until it executes the shell.
-const STACK_BYTES: usize = 128 * 1024;
-
-fn start(plan: &Plan<'_>) -> Result<Pid, Unstartable> {
-    let mut failure = None;
-    let mut stack = vec![0; STACK_BYTES];
-    let child = {
-        let run = Box::new(|| {
-            failure = Some(become_script(plan));
-            // The status that a shell gives for a command it cannot run; nobody but us looks at it.
-            127
-        });
-        // A child in our own memory, for which we stand still until it executes the shell: copying the page tables
-        // first, only to drop them, was the dearest part of a start.
-        let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
-        // SAFETY: this process has one thread, and it waits; so the child has the memory for itself. It leaves by
-        // exec or by the end of the closure, and what it changes beside memory (signals, files, rights) is its own.
-        unsafe { clone(run, &mut stack, flags, Some(Signal::SIGCHLD as i32)) }
-    };
-    let child = child.map_err(Unstartable::Fork)?;
-    let Some((step, source)) = failure else {
-        return Ok(child);
-    };
-    // Reaped here, or it would be taken for the script.
-    let _reaped = nix::sys::wait::waitpid(child, None);
-    Err(Unstartable::Step {
-        step: plan.failed(step),
-        source,
-    })
-}
-
-impl Plan<'_> {
-    fn failed(&self, step: Step) -> String {
-        let user = &self.identity.user;
-        match step {
-            Step::Session => "no session can be made for the job".to_owned(),
-            Step::Cgroup => "the job cannot enter its cgroup".to_owned(),
-            Step::Streams => "the output files cannot be handed to the job".to_owned(),
-            Step::Limits => "the limits of the job cannot be set".to_owned(),
-            Step::Rights => format!("the rights of {user} cannot be taken on"),
-            Step::Folder => format!(
-                "the working folder {} cannot be entered by {user}",
-                self.folder.to_string_lossy()
-            ),
-            Step::Shell => format!("the shell {} cannot be run", self.shell.to_string_lossy()),
+    let pipe = pipe2(OFlag::O_CLOEXEC).map_err(|errno| Unstartable::Streams(errno.into()))?;
+    let (reading, mut writing) = (File::from(pipe.0), File::from(pipe.1));
+    // Nobody reads yet: more than the pipe holds would wait for ever.
+    nix::fcntl::fcntl(&writing, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+        .map_err(|errno| Unstartable::Streams(errno.into()))?;
+    match writing.write_all(line.as_bytes()) {
+        Ok(()) => Ok(reading),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(Unstartable::Arguments(line.len()))
         }
+        Err(error) => Err(Unstartable::Streams(error)),
     }
 }
 
-/// Turns the child into the script; returns only when that fails.
-fn become_script(plan: &Plan<'_>) -> (Step, Errno) {
-    let plain = |error: io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-    let steps = || -> Result<(), (Step, Errno)> {
-        let at = |step: Step| move |errno: Errno| (step, errno);
-        setsid().map_err(at(Step::Session))?;
-        if let Some(cgroup) = &plan.cgroup {
-            cgroup
-                .enter()
-                .map_err(|error| (Step::Cgroup, plain(error)))?;
-        }
-        // The job is what the kernel should kill when memory runs out, not us who account for it.
-        let _unprivileged = std::fs::write("/proc/self/oom_score_adj", "0");
-        reset_signals();
-        dup2_stdin(plan.null.as_fd()).map_err(at(Step::Streams))?;
-        dup2_stdout(plan.streams.stdout.as_fd()).map_err(at(Step::Streams))?;
-        dup2_stderr(plan.streams.stderr.as_fd()).map_err(at(Step::Streams))?;
-        set_limits(plan.entry).map_err(at(Step::Limits))?;
-        take_rights(plan.identity).map_err(at(Step::Rights))?;
-        umask(plan.umask);
-        chdir(plan.folder.as_c_str()).map_err(at(Step::Folder))?;
-        let Err(errno) = execve(&plan.shell, &plan.arguments, &plan.environment);
-        Err((Step::Shell, errno))
+fn unstartable(problem: NotStarted, program: &Program<'_>) -> Unstartable {
+    let (step, source) = match problem {
+        NotStarted::Fork(errno) => return Unstartable::Fork(errno),
+        NotStarted::Step(step, errno) => (step, errno),
     };
-    match steps() {
-        Ok(()) => (Step::Shell, Errno::UnknownErrno),
-        Err(failure) => failure,
-    }
-}
-
-/// Rust ignores SIGPIPE and we block all; a shell must find signals as a login would leave them.
-fn reset_signals() {
-    for number in Signal::iterator() {
-        // SAFETY: the default action runs no code of ours. KILL and STOP refuse, as they must.
-        let _refused = unsafe { signal(number, SigHandler::SigDfl) };
-    }
-    // Unblocking a valid set cannot fail.
-    let _unblocked = SigSet::all().thread_unblock();
-}
-
-fn set_limits(entry: &Entry) -> Result<(), Errno> {
-    let spec = &entry.spec;
-    let limits = [
-        (spec.pmem_bytes, Resource::RLIMIT_DATA),
-        (spec.pmem_bytes, Resource::RLIMIT_RSS),
-        (spec.vmem_bytes, Resource::RLIMIT_AS),
-        (spec.file_bytes, Resource::RLIMIT_FSIZE),
-    ];
-    for (limit, resource) in limits {
-        if let Some(limit) = limit {
-            setrlimit(resource, limit, limit)?;
+    let user = &program.identity.user;
+    let step = match step {
+        Step::Session => "no session can be made for the job".to_owned(),
+        Step::Cgroup => "the job cannot enter its cgroup".to_owned(),
+        Step::Streams => "the output files cannot be handed to the job".to_owned(),
+        Step::Limits => "the limits of the job cannot be set".to_owned(),
+        Step::Rights => format!("the rights of {user} cannot be taken on"),
+        Step::Folder => format!(
+            "the working folder {} cannot be entered by {user}",
+            program.folder.to_string_lossy()
+        ),
+        Step::Program => {
+            let shell = program.paths.first().map(|path| path.to_string_lossy());
+            format!("the shell {} cannot be run", shell.unwrap_or_default())
         }
-    }
-    Ok(())
-}
-
-fn take_rights(identity: &Identity) -> Result<(), Errno> {
-    if !geteuid().is_root() {
-        return Ok(());
-    }
-    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
-    setgroups(&groups(identity))?;
-    setresgid(gid, gid, gid)?;
-    setresuid(uid, uid, uid)
+    };
+    Unstartable::Step { step, source }
 }
 
 /// Gives this process nothing of the agent's: input, output and errors go nowhere.

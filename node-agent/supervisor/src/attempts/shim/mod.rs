@@ -5,11 +5,13 @@
 
 mod control;
 mod files;
-mod kill;
+pub(super) mod kill;
 pub(super) mod launch;
 mod output;
+pub(super) mod program;
 mod shell;
-mod user;
+mod staging;
+pub(super) mod user;
 mod verdict;
 
 use std::fs::File;
@@ -29,6 +31,8 @@ use self::control::{Control, Limits, Order, Stop};
 use self::kill::Processes;
 use self::launch::Launched;
 pub(super) use self::launch::detach_streams;
+pub(super) use self::output::paths as output_paths;
+use self::staging::{Copied, NotStaged, Staging};
 use self::verdict::Cause;
 use super::cgroup::Cgroup;
 use super::ledger::{AttemptFile, LedgerError, LockedFile};
@@ -102,29 +106,77 @@ pub(super) fn run(path: &Path, agent: Option<OwnedFd>) -> Result<(), ShimError> 
     locked.mark(&record)?;
     let mut control = Control::open(&file, agent).map_err(kernel("listen"))?;
 
-    let ended = match launch::launch(&entry) {
-        Err(problem) => {
-            files::remove(&entry, None);
-            ended(
-                &entry,
-                Outcome::Unstartable(problem.to_string()),
-                wire::Usage::default(),
-            )
-        }
-        Ok(launched) => {
-            record.session = launched.child.as_raw() as u32;
-            record.started_ms = now_ms();
-            // The marks of a shim only serve reports; a full disk must not end a job that runs.
-            let _unmarked = locked.mark(&record);
-            control.started(&record);
-            Shim::new(&entry, launched, &signals).attend(&mut control)
-        }
+    let ended = match stage_in(&entry, &signals, &mut control) {
+        Err(ended) => ended,
+        Ok(copied) => match launch::launch(&entry) {
+            Err(problem) => {
+                files::remove(&entry, None);
+                let outcome = Outcome::Unstartable(problem.to_string());
+                ended(&entry, outcome, wire::Usage::default())
+            }
+            Ok(launched) => {
+                record.session = launched.child.as_raw() as u32;
+                record.started_ms = now_ms();
+                // The marks of a shim only serve reports; a full disk must not end a job that runs.
+                let _unmarked = locked.mark(&record);
+                control.started(&record);
+                Shim::new(&entry, launched, &signals).attend(&mut control, copied)
+            }
+        },
     };
     if let Some(cgroup) = Cgroup::at(&entry.cgroups) {
         // What cannot be killed keeps its group; the agent looks once more.
         let _busy = cgroup.remove();
     }
     write_end(&mut locked, &ended)
+}
+
+/// Copies files to the node; the attempt's end, when the script cannot start for want of one.
+fn stage_in(
+    entry: &Entry,
+    signals: &SignalFd,
+    control: &mut Control,
+) -> Result<Copied, wire::AttemptEnded> {
+    let Some(identity) = entry
+        .identity
+        .as_ref()
+        .filter(|_| !entry.spec.stage_in.is_empty())
+    else {
+        return Ok(Copied::default());
+    };
+    let staging = Staging {
+        entry,
+        identity,
+        signals,
+    };
+    let problem = match staging.copy_in(control) {
+        Ok(copied) => return Ok(copied),
+        Err(problem) => problem,
+    };
+    Err(match problem {
+        NotStaged::Failed(message) => {
+            let line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+            let cause = message.lines().nth(2).map(line).unwrap_or_default();
+            let reason = format!("{}: {cause}", line(&message));
+            let ended = ended(
+                entry,
+                Outcome::StageInFailed(reason),
+                wire::Usage::default(),
+            );
+            wire::AttemptEnded {
+                messages: vec![message],
+                ..ended
+            }
+        }
+        NotStaged::Stopped(stop) => {
+            let signal = Signal::try_from(stop.signal).unwrap_or(Signal::SIGTERM);
+            let status = verdict::exit_status(
+                Some(Cause::Stopped(signal)),
+                verdict::Exit::Signal(signal as i32),
+            );
+            ended(entry, Outcome::ExitStatus(status), wire::Usage::default())
+        }
+    })
 }
 
 fn lock(file: &AttemptFile) -> Result<Option<LockedFile>, ShimError> {
@@ -161,6 +213,7 @@ fn ended(entry: &Entry, outcome: Outcome, usage: wire::Usage) -> wire::AttemptEn
         usage: Some(usage),
         outcome: Some(outcome),
         unclean_cards: Vec::new(),
+        messages: Vec::new(),
     }
 }
 
@@ -180,6 +233,7 @@ struct Shim<'a> {
     walltime_secs: Option<u64>,
     cput_secs: Option<u64>,
     ending: Option<Ending>,
+    messages: Vec<String>,
 }
 
 impl<'a> Shim<'a> {
@@ -189,6 +243,7 @@ impl<'a> Shim<'a> {
             files,
             stderr,
             is_inside,
+            messages,
         } = launched;
         let cgroup = Cgroup::at(&entry.cgroups);
         Self {
@@ -201,12 +256,13 @@ impl<'a> Shim<'a> {
             walltime_secs: entry.spec.walltime_secs,
             cput_secs: entry.spec.cput_secs,
             ending: None,
+            messages,
         }
     }
 
     /// Waits for the end of the script, enforcing limits and taking orders; then clears up.
-    fn attend(mut self, control: &mut Control) -> wire::AttemptEnded {
-        while self.processes.reap().is_none() {
+    fn attend(mut self, control: &mut Control, copied: Copied) -> wire::AttemptEnded {
+        while !self.is_over() {
             self.wait(control);
             for order in control.orders() {
                 match order {
@@ -233,8 +289,36 @@ impl<'a> Shim<'a> {
             let limit_kb = self.entry.spec.memory_bytes.unwrap_or(0) / 1024;
             self.say(&format!("mem {} exceeded limit {limit_kb}", usage.mem_kb));
         }
+        self.stage_out(copied, control);
         files::remove(self.entry, Some(&self.files));
-        ended(self.entry, Outcome::ExitStatus(status), usage)
+        wire::AttemptEnded {
+            messages: self.messages,
+            ..ended(self.entry, Outcome::ExitStatus(status), usage)
+        }
+    }
+
+    /// The script ended. When that was our doing, the others who heard of it may take the time they were given: the
+    /// login shell dies of a signal at once, while the script that it waited for catches it and tidies up.
+    fn is_over(&mut self) -> bool {
+        self.processes.reap().is_some() && (self.ending.is_none() || self.processes.are_gone())
+    }
+
+    /// Copies files from the node, whatever the job's exit status, and tells the user of those that stay.
+    fn stage_out(&mut self, copied: Copied, control: &mut Control) {
+        let Some(identity) = &self.entry.identity else {
+            return;
+        };
+        let staging = Staging {
+            entry: self.entry,
+            identity,
+            signals: self.signals,
+        };
+        for message in staging.copy_out(copied, control) {
+            if let Some(stderr) = &mut self.stderr {
+                output::append(stderr, &message);
+            }
+            self.messages.push(message);
+        }
     }
 
     fn wait(&self, control: &Control) {
@@ -260,7 +344,8 @@ impl<'a> Shim<'a> {
         let walltime = self.walltime_secs.map(Duration::from_secs);
         // A limit beyond what a clock can show is no limit.
         let walltime = walltime.and_then(|limit| self.started.checked_add(limit));
-        let cpu = self.cput_secs.map(|_| Instant::now() + CPU_POLL);
+        let is_polled = self.cput_secs.is_some() || self.entry.spec.vmem_bytes.is_some();
+        let cpu = is_polled.then(|| Instant::now() + CPU_POLL);
         let is_outside = self.processes.is_outside();
         let cgroup = is_outside.then(|| self.started + CGROUP_AFTER);
         [walltime, cpu, cgroup].into_iter().flatten().min()
@@ -286,6 +371,15 @@ impl<'a> Shim<'a> {
             if used > limit {
                 self.end(Cause::CpuTime, Signal::SIGTERM, grace);
                 self.say(&format!("cput {used} exceeded limit {limit}"));
+                return;
+            }
+        }
+        // One process is bounded by the kernel; all of them together are not.
+        if let Some(limit) = self.entry.spec.vmem_bytes {
+            let used = self.processes.virtual_bytes();
+            if used > limit {
+                self.end(Cause::Memory, Signal::SIGTERM, grace);
+                self.say(&format!("vmem {used} exceeded limit {limit}"));
             }
         }
     }

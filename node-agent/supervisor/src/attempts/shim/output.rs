@@ -1,19 +1,25 @@
-//! A job's stdout and stderr, opened live at their final path, with the user's rights and never blocking.
+//! A job's stdout and stderr, opened live at their final path, with the user's rights and never blocking. What cannot be
+//! opened there is kept on the node, and the job runs all the same.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{
+    DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown,
+};
 use std::path::{Path, PathBuf};
 
-use capstan_proto::wire::{LaunchSpec, output_files::Join};
+use capstan_proto::wire::output_files::Join;
 use capstan_types::{Env, expand_path};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::geteuid;
 
 use super::launch::Unstartable;
+use super::user::AsUser;
 use crate::attempts::environment::{JobVariables, default_output_name};
-use crate::attempts::record::Identity;
+use crate::attempts::record::{Entry, Identity};
 
 /// Most folders made for one path.
 const FOLDERS_MAX: usize = 32;
@@ -22,14 +28,18 @@ const FOLDERS_MAX: usize = 32;
 pub(super) struct Streams {
     pub(super) stdout: File,
     pub(super) stderr: File,
+    /// Where output is kept that could not be opened where it was asked for, and why, in the words of Torque's mail.
+    pub(super) messages: Vec<String>,
 }
 
-/// Opens both. To be called with the user's rights and the job's umask.
+/// Opens both, with `mask` taken off the modes of new files.
 pub(super) fn open(
-    spec: &LaunchSpec,
+    entry: &Entry,
     identity: &Identity,
     env: &Env,
+    mask: Mode,
 ) -> Result<Streams, Unstartable> {
+    let spec = &entry.spec;
     let output = spec.output.clone().unwrap_or_default();
     let place = |typed: &str, letter: char| {
         let name = default_output_name(spec, letter);
@@ -39,26 +49,131 @@ pub(super) fn open(
         let path = expand_path(without_host(typed), &JobVariables(env));
         Place::At(PathBuf::from(path), name)
     };
-    let open = |place: Place, stream: &'static str| place.open(stream, identity);
-    let twice = |file: File| {
-        let other = file.try_clone().map_err(Unstartable::Streams)?;
-        Ok(Streams {
-            stdout: other,
-            stderr: file,
-        })
+    let mut messages = Vec::new();
+    let mut open = |letter: char| {
+        let typed = if letter == 'o' {
+            &output.stdout
+        } else {
+            &output.stderr
+        };
+        let (path, opened) = as_user(identity, mask, || {
+            let path = place(typed, letter).path();
+            let opened = open_at(&path, identity);
+            (path, opened)
+        })?;
+        // Left by an earlier attempt: now it would be taken for the output of this one.
+        let _absent = fs::remove_file(entry.undelivered_file(letter));
+        let problem = match opened {
+            Ok(file) => return Ok::<_, Unstartable>(file),
+            Err(problem) => problem,
+        };
+        let kept = keep(entry, identity, letter, mask)?;
+        messages.push(undelivered(
+            &entry.undelivered_file(letter),
+            &path,
+            &problem,
+        ));
+        Ok(kept)
     };
-    match output.join() {
-        Join::IntoStdout => twice(open(place(&output.stdout, 'o'), "stdout")?),
-        Join::IntoStderr => twice(open(place(&output.stderr, 'e'), "stderr")?),
+    let (stdout, stderr) = match output.join() {
+        Join::IntoStdout => twice(open('o')?)?,
+        Join::IntoStderr => twice(open('e')?)?,
         Join::Separate => {
-            let stdout = open(place(&output.stdout, 'o'), "stdout")?;
-            let stderr = open(place(&output.stderr, 'e'), "stderr")?;
-            if is_same_file(&stdout, &stderr) {
-                // Two descriptions of one file would write over each other.
-                return twice(stdout);
+            let (stdout, stderr) = (open('o')?, open('e')?);
+            match is_same_file(&stdout, &stderr) {
+                true => twice(stdout)?,
+                false => (stdout, stderr),
             }
-            Ok(Streams { stdout, stderr })
         }
+    };
+    Ok(Streams {
+        stdout,
+        stderr,
+        messages,
+    })
+}
+
+fn twice(file: File) -> Result<(File, File), Unstartable> {
+    let other = file.try_clone().map_err(Unstartable::Streams)?;
+    Ok((other, file))
+}
+
+/// Does `work` with the user's rights and `mask`.
+fn as_user<T>(identity: &Identity, mask: Mode, work: impl FnOnce() -> T) -> Result<T, Unstartable> {
+    let rights = AsUser::become_user(identity).map_err(|source| Unstartable::Rights {
+        user: identity.user.clone(),
+        source,
+    })?;
+    let old = umask(mask);
+    let done = work();
+    umask(old);
+    drop(rights);
+    Ok(done)
+}
+
+/// The user's own file in a folder of ours, which nobody else can put anything into.
+fn keep(entry: &Entry, identity: &Identity, letter: char, mask: Mode) -> Result<File, Unstartable> {
+    let path = PathBuf::from(entry.undelivered_file(letter));
+    let write = || -> io::Result<File> {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        if geteuid().is_root() {
+            fchown(&file, Some(identity.uid), Some(identity.gid))?;
+        }
+        let mode = 0o666 & !mask.bits();
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        Ok(file)
+    };
+    let stream = if letter == 'o' { "stdout" } else { "stderr" };
+    write().map_err(|source| Unstartable::Output {
+        stream,
+        path,
+        source,
+    })
+}
+
+fn undelivered(kept: &str, wanted: &Path, problem: &io::Error) -> String {
+    let wanted = wanted.display();
+    format!(
+        "Unable to copy file {kept} to {wanted}, error 1\n*** error from copy\n{wanted}: {problem}\n\
+         *** end error output\nOutput retained on that host in: {kept}\n"
+    )
+}
+
+/// Where stdout and stderr of a running attempt are; one path twice when they are joined. To be called with the user's
+/// rights, because what is a folder counts.
+pub(in crate::attempts) fn paths(
+    entry: &Entry,
+    identity: &Identity,
+    env: &Env,
+) -> (PathBuf, PathBuf) {
+    let spec = &entry.spec;
+    let output = spec.output.clone().unwrap_or_default();
+    let path = |typed: &str, letter: char| {
+        let kept = PathBuf::from(entry.undelivered_file(letter));
+        let name = default_output_name(spec, letter);
+        if kept.exists() {
+            kept
+        } else if output.keep.contains(letter) || typed.is_empty() {
+            Place::In(PathBuf::from(&identity.home), name).path()
+        } else {
+            let path = expand_path(without_host(typed), &JobVariables(env));
+            Place::At(PathBuf::from(path), name).path()
+        }
+    };
+    let stdout = || path(&output.stdout, 'o');
+    let stderr = || path(&output.stderr, 'e');
+    match output.join() {
+        Join::IntoStdout => (stdout(), stdout()),
+        Join::IntoStderr => (stderr(), stderr()),
+        Join::Separate => (stdout(), stderr()),
     }
 }
 
@@ -93,31 +208,34 @@ enum Place {
 }
 
 impl Place {
-    fn open(self, stream: &'static str, identity: &Identity) -> Result<File, Unstartable> {
-        let path = match self {
+    /// To be asked with the user's rights: whether a folder is there depends on them.
+    fn path(self) -> PathBuf {
+        match self {
             Self::In(folder, name) => folder.join(name),
-            Self::At(path, name) if path.is_dir() => path.join(name),
             Self::At(path, name) if path.as_os_str().as_encoded_bytes().ends_with(b"/") => {
                 path.join(name)
             }
+            Self::At(path, name) if path.is_dir() => path.join(name),
             Self::At(path, _) => path,
-        };
-        if !path.is_absolute() {
-            return Err(Unstartable::RelativeOutput { stream, path });
         }
-        if let Some(folder) = path.parent() {
-            make_folder(folder, identity)?;
-        }
-        open_file(&path).map_err(|source| Unstartable::Output {
-            stream,
-            path,
-            source,
-        })
     }
 }
 
+fn open_at(path: &Path, identity: &Identity) -> io::Result<File> {
+    if !path.is_absolute() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "no absolute path",
+        ));
+    }
+    if let Some(folder) = path.parent() {
+        make_folder(folder, identity)?;
+    }
+    open_file(path)
+}
+
 /// Makes a missing folder when the deepest one that exists belongs to the user.
-fn make_folder(folder: &Path, identity: &Identity) -> Result<(), Unstartable> {
+fn make_folder(folder: &Path, identity: &Identity) -> io::Result<()> {
     let mut missing = Vec::new();
     let mut existing = folder;
     let owner = loop {
@@ -132,44 +250,34 @@ fn make_folder(folder: &Path, identity: &Identity) -> Result<(), Unstartable> {
             Some(_) | None => return Ok(()),
         };
     };
-    if missing.is_empty() {
-        return Ok(());
-    }
     if owner != identity.uid {
-        return Err(Unstartable::OutputFolder {
-            folder: folder.to_owned(),
-            parent: existing.to_owned(),
-            user: identity.user.clone(),
-        });
+        return Ok(());
     }
     // The umask takes away what the user does not want to give.
     for path in missing.into_iter().rev() {
         match DirBuilder::new().mode(0o777).create(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Unstartable::Output {
-                    stream: "output",
-                    path: path.to_owned(),
-                    source: error,
-                });
-            }
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             Ok(()) | Err(_) => {}
         }
     }
     Ok(())
 }
 
+/// Appending: what tasks and messages add meanwhile, by descriptors of their own, is then never written over.
 fn open_file(path: &Path) -> io::Result<File> {
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = OpenOptions::new()
-        .write(true)
+        .append(true)
         .create(true)
-        .truncate(true)
         .mode(0o666)
         .custom_flags(flags.bits())
         .open(path)?;
     let kind = file.metadata()?.file_type();
     if kind.is_block_device() || kind.is_socket() {
         return Err(io::ErrorKind::InvalidInput.into());
+    }
+    if kind.is_file() {
+        file.set_len(0)?;
     }
     // Only the opening must not block; the job's own writes behave as usual.
     let now = OFlag::from_bits_truncate(fcntl(&file, FcntlArg::F_GETFL)?);

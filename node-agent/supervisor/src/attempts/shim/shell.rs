@@ -1,6 +1,7 @@
-//! How a shell is told to become the script, with its profile read first. Pure.
+//! How a login shell is told to run the script, with its profile read first. Pure.
 
-/// The text for `-c`. The script replaces the shell, so a `#!` line counts, and without one the shell reads it.
+/// The line that the shell reads on its stdin. It runs the script as a command, so a `#!` line counts, and without one the
+/// shell reads it; and it says on stderr when the script is killed, and why it exits.
 ///
 /// `commands_folder` goes in front of PATH here and not in the environment, because profiles set PATH anew.
 pub(super) fn command_line(
@@ -17,12 +18,13 @@ pub(super) fn command_line(
         ("fish", _) => format!("set -gx PATH {folder} $PATH; "),
         _ => format!("PATH={folder}:\"$PATH\"; export PATH; "),
     };
-    let mut line = format!("{path}exec {}", quoted(script));
+    let mut line = format!("{path}{}", quoted(script));
     if !arguments.is_empty() {
         // As typed: the shell splits and expands them, as it did for Torque.
         line.push(' ');
         line.push_str(arguments);
     }
+    line.push('\n');
     line
 }
 
@@ -31,7 +33,12 @@ pub(super) fn login_name(shell: &str) -> String {
     format!("-{}", shell.rsplit('/').next().unwrap_or(shell))
 }
 
+/// As it is when no shell finds anything in it: messages about the script then show its path as Torque's do.
 fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
@@ -40,37 +47,43 @@ mod tests {
     use super::*;
 
     fn check(shell: &str, arguments: &str, folder: &str, expected: &str) {
-        let line = command_line(shell, "/s/1[2].x.SC", arguments, folder);
-        assert_eq!(line, expected);
+        let line = command_line(shell, "/s/1-2.x.SC", arguments, folder);
+        assert_eq!(line, format!("{expected}\n"));
     }
 
     #[test]
     fn each_shell_is_told_in_its_own_words() {
-        check("/bin/bash", "", "", "exec '/s/1[2].x.SC'");
+        check("/bin/bash", "", "", "/s/1-2.x.SC");
         check(
             "/bin/bash",
             "-a 'b c' $HOME",
             "",
-            "exec '/s/1[2].x.SC' -a 'b c' $HOME",
+            "/s/1-2.x.SC -a 'b c' $HOME",
         );
         check(
             "/bin/sh",
             "",
             "/opt/it's",
-            r#"PATH='/opt/it'\''s':"$PATH"; export PATH; exec '/s/1[2].x.SC'"#,
+            r#"PATH='/opt/it'\''s':"$PATH"; export PATH; /s/1-2.x.SC"#,
         );
         check(
             "/usr/bin/tcsh",
             "1",
             "/c",
-            r#"setenv PATH '/c':"$PATH"; exec '/s/1[2].x.SC' 1"#,
+            r#"setenv PATH /c:"$PATH"; /s/1-2.x.SC 1"#,
         );
         check(
             "/usr/bin/fish",
             "",
             "/c",
-            "set -gx PATH '/c' $PATH; exec '/s/1[2].x.SC'",
+            "set -gx PATH /c $PATH; /s/1-2.x.SC",
         );
+    }
+
+    #[test]
+    fn a_path_that_a_shell_would_read_otherwise_is_quoted() {
+        assert_eq!(quoted("/a b/[1]"), "'/a b/[1]'");
+        assert_eq!(quoted(""), "''");
     }
 
     #[test]

@@ -26,8 +26,6 @@ pub(super) enum Exit {
 pub(super) const OUT_OF_MEMORY: i32 = -10;
 const OUT_OF_WALLTIME: i32 = -11;
 const OUT_OF_CPU_TIME: i32 = -12;
-/// What a shell adds to the signal that killed its child.
-const BY_SIGNAL: i32 = 128;
 /// What PBS adds to the signal that ended a job.
 const STOPPED: i32 = 256;
 
@@ -43,8 +41,8 @@ pub(super) fn exit_status(cause: Option<Cause>, exit: Exit) -> i32 {
         (None | Some(Cause::Memory), Exit::Code(0)) => 0,
         (Some(Cause::Memory), _) => OUT_OF_MEMORY,
         (None, Exit::Code(code)) => code,
-        // The script replaced the login shell, so we see what the shell would have translated.
-        (None, Exit::Signal(signal)) => BY_SIGNAL + signal,
+        // It hit the login shell itself; of a script that is killed the shell says 128 and the signal.
+        (None, Exit::Signal(signal)) => STOPPED + signal,
     }
 }
 
@@ -58,9 +56,9 @@ mod tests {
         check(None, Exit::Code(0), 0);
         check(None, Exit::Code(3), 3);
         check(None, Exit::Code(255), 255);
-        check(None, Exit::Signal(9), 137);
-        check(None, Exit::Signal(15), 143);
-        check(None, Exit::Signal(11), 139);
+        check(None, Exit::Code(137), 137);
+        check(None, Exit::Signal(9), 265);
+        check(None, Exit::Signal(10), 266);
         check(Some(Cause::Walltime), Exit::Code(7), -11);
         check(Some(Cause::CpuTime), Exit::Signal(9), -12);
         check(Some(Cause::Stopped(Signal::SIGTERM)), Exit::Code(7), 271);

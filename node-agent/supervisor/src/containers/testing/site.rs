@@ -12,6 +12,7 @@ use std::sync::Arc;
 use capstan_proto::wire::container_input::Input;
 use capstan_proto::wire::container_output::Output;
 use capstan_proto::wire::node_door_client::NodeDoorClient;
+use capstan_proto::wire::task_report::Report;
 use capstan_proto::wire::{
     Card, ContainerInput, ContainerOutput, ContainerRefused, ContainerRequest, ContainerStarted,
     LaunchSpec,
@@ -28,7 +29,9 @@ use super::super::engine::ContainerEngine;
 use super::super::guests::guests;
 use super::super::keeper::Keeper;
 use super::super::settings::{CardsInContainers, ContainerSettings, Volume};
-use crate::ports::{AttemptContext, Attempts};
+use crate::ports::{
+    AdoptRefused, AttemptContext, Attempts, TaskAsked, TaskRefused, TaskStarted, Tasks,
+};
 
 /// Uid and gid of the test's user, whom no host knows.
 pub const UID: u32 = 61_234;
@@ -227,6 +230,38 @@ struct OneAttempt(Option<AttemptContext>);
 impl Attempts for OneAttempt {
     fn attempt_of(&self, _: u32) -> Option<AttemptContext> {
         self.0.clone()
+    }
+}
+
+/// One place; a task says its program's name on stdout, and exits with 3.
+impl Tasks for OneAttempt {
+    fn run_task(&self, _: AttemptId, asked: TaskAsked) -> Result<TaskStarted, TaskRefused> {
+        let TaskAsked {
+            place, arguments, ..
+        } = asked;
+        if place > 0 {
+            return Err(TaskRefused::NoPlace { place, places: 1 });
+        }
+        let program = arguments.first().ok_or(TaskRefused::NoProgram)?;
+        let (say, reports) = mpsc::channel(3);
+        let said = [
+            Report::Started(1),
+            Report::Stdout(program.clone().into_bytes()),
+            Report::ExitStatus(3),
+        ];
+        for report in said {
+            say.try_send(report).expect("there is room");
+        }
+        Ok(TaskStarted { number: 2, reports })
+    }
+
+    fn adopt(&self, uid: u32, job_id: &str, pid: u32) -> Result<(), AdoptRefused> {
+        let job = job_id.to_owned();
+        let context = self.0.as_ref().ok_or(AdoptRefused::NoJob { job })?;
+        match context.uid == uid {
+            true => Ok(()),
+            false => Err(AdoptRefused::NotYours { pid }),
+        }
     }
 }
 

@@ -7,9 +7,8 @@ use nix::unistd::{geteuid, mkfifo};
 
 /// Opens the outputs of a job named `run` with id 12, both written to; returns what the folder holds afterwards.
 fn check(folder: &Path, output: OutputFiles, expected: &[(&str, &str)]) {
-    let spec = spec(output);
-    let env = [("PBS_JOBID".to_owned(), "12.srv".to_owned())];
-    let mut streams = open(&spec, &me(folder), &env.into_iter().collect()).unwrap();
+    let mut streams = opened(folder, output, &me(folder));
+    assert_eq!(streams.messages, [""; 0]);
     streams.stdout.write_all(b"o").unwrap();
     streams.stderr.write_all(b"e").unwrap();
     for (name, content) in expected {
@@ -22,13 +21,19 @@ fn check(folder: &Path, output: OutputFiles, expected: &[(&str, &str)]) {
     assert_eq!(files.count(), top.count());
 }
 
-fn spec(output: OutputFiles) -> LaunchSpec {
-    LaunchSpec {
-        job_id: "12.srv".into(),
-        job_name: "run".into(),
-        output: Some(output),
-        ..LaunchSpec::default()
-    }
+/// The streams of that job; what cannot be opened is kept in `undelivered` of the same folder.
+fn opened(folder: &Path, output: OutputFiles, identity: &Identity) -> Streams {
+    let mut entry = Entry {
+        state_folder: folder.to_string_lossy().into_owned(),
+        ..Entry::default()
+    };
+    entry.spec.job_id = "12.srv".into();
+    entry.spec.job_name = "run".into();
+    entry.spec.output = Some(output);
+    let _there = fs::create_dir(folder.join("undelivered"));
+    let env = [("PBS_JOBID".to_owned(), "12.srv".to_owned())];
+    let mask = Mode::from_bits_truncate(0o077);
+    open(&entry, identity, &env.into_iter().collect(), mask).unwrap()
 }
 
 fn me(home: &Path) -> Identity {
@@ -40,13 +45,17 @@ fn me(home: &Path) -> Identity {
     }
 }
 
-fn refusal(folder: &Path, stdout: &Path) -> String {
+/// What is said when stdout cannot be opened; its content is kept.
+fn kept(folder: &Path, stdout: &Path, identity: &Identity) -> String {
     let output = OutputFiles {
         stdout: stdout.to_string_lossy().into_owned(),
         ..OutputFiles::default()
     };
-    let opened = open(&spec(output), &me(folder), &Env::default());
-    opened.err().expect("must be refused").to_string()
+    let mut streams = opened(folder, output, identity);
+    streams.stdout.write_all(b"o").unwrap();
+    let content = fs::read_to_string(folder.join("undelivered/12.srv.OU"));
+    assert_eq!(content.unwrap(), "o");
+    streams.messages.concat()
 }
 
 #[test]
@@ -118,24 +127,40 @@ fn kept_streams_go_to_the_home_folder() {
 }
 
 #[test]
-fn a_pipe_without_a_reader_is_refused_and_does_not_block() {
+fn a_pipe_without_a_reader_does_not_block() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
     mkfifo(&pipe, Mode::S_IRWXU).unwrap();
-    assert!(refusal(folder.path(), &pipe).contains("pipe"));
+    assert!(kept(folder.path(), &pipe, &me(folder.path())).contains("pipe"));
+}
+
+/// The recorded session D07.
+#[test]
+fn output_that_cannot_be_delivered_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = kept(folder.path(), Path::new("/proc/none/x"), &me(folder.path()));
+    let kept = folder.path().join("undelivered/12.srv.OU");
+    let expected = format!(
+        "Unable to copy file {} to /proc/none/x, error 1\n",
+        kept.display()
+    );
+    assert!(message.starts_with(&expected), "{message}");
+    assert!(message.ends_with(&format!("in: {}\n", kept.display())));
 }
 
 #[test]
-fn a_missing_folder_in_somebody_elses_is_refused_with_both_names() {
+fn output_is_written_anew_and_appended_to() {
     let folder = tempfile::tempdir().unwrap();
-    let mut other = me(folder.path());
-    other.uid += 1;
+    let path = folder.path().join("x");
+    fs::write(&path, "old content").unwrap();
     let output = OutputFiles {
-        stdout: folder.path().join("a/b/x").to_string_lossy().into_owned(),
+        stdout: path.to_string_lossy().into_owned(),
         ..OutputFiles::default()
     };
-    let opened = open(&spec(output), &other, &Env::default());
-    let refusal = opened.err().unwrap().to_string();
-    assert!(refusal.contains("a/b"), "{refusal}");
-    assert!(refusal.contains("does not belong to me"), "{refusal}");
+    let mut streams = opened(folder.path(), output, &me(folder.path()));
+    streams.stdout.write_all(b"a").unwrap();
+    let mut other = OpenOptions::new().append(true).open(&path).unwrap();
+    other.write_all(b"b").unwrap();
+    streams.stdout.write_all(b"c").unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "abc");
 }

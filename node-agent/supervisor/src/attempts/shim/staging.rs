@@ -1,0 +1,411 @@
+//! Files of `-W stagein=` and `stageout=`: copied to the node before the script starts and from it when it has ended, by
+//! programs that run as the user, so that the kernel decides what may be read and written. Within a bounded time.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use capstan_proto::wire::StagedFile;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, pipe2};
+
+use super::control::{Control, Order, Stop};
+use super::kill::kill_descendants;
+use super::program::Program;
+use super::user::AsUser;
+use crate::attempts::record::{Entry, Identity};
+
+/// How long all copies of one direction may take together.
+const COPY_TIME: Duration = Duration::from_secs(2 * 3600);
+/// The longest that one `poll` sleeps.
+const POLL_MAX: Duration = Duration::from_secs(60);
+/// What is kept of the words of a program that copies.
+const SAID_BYTES_MAX: usize = 2048;
+/// Messages that go into the report; more would only repeat them.
+pub(super) const MESSAGES_MAX: usize = 16;
+/// Files of one list, as the server bounds it.
+const FILES_MAX: usize = 1000;
+/// The mask of copies: they keep the modes of their originals.
+const UMASK: u32 = 0o077;
+
+/// Why the script does not start.
+#[derive(Debug)]
+pub(super) enum NotStaged {
+    /// A file could not be copied; in the words of Torque's mail.
+    Failed(String),
+    /// An order to end the attempt came meanwhile.
+    Stopped(Stop),
+}
+
+/// What copies files, and what may interrupt it.
+pub(super) struct Staging<'a> {
+    pub(super) entry: &'a Entry,
+    pub(super) identity: &'a Identity,
+    pub(super) signals: &'a SignalFd,
+}
+
+/// Files on this node that are ours to take away again.
+#[derive(Debug, Default)]
+pub(super) struct Copied(Vec<PathBuf>);
+
+/// How a copy ended.
+enum Ended {
+    Well,
+    Badly(String),
+    Stopped(Stop),
+}
+
+impl Staging<'_> {
+    /// Copies everything to the node. What was copied before a failure is taken away.
+    pub(super) fn copy_in(&self, control: &mut Control) -> Result<Copied, NotStaged> {
+        let deadline = Instant::now() + COPY_TIME;
+        let mut copied = Copied::default();
+        for file in self.entry.spec.stage_in.iter().take(FILES_MAX) {
+            let made = self.as_user(|| self.incoming(file)).flatten();
+            let Some(made) = made else { continue };
+            let ended = self.copy(file, Direction::In, deadline, control);
+            copied.0.extend(made.ours);
+            let problem = match ended {
+                Ended::Well => continue,
+                Ended::Badly(problem) => {
+                    NotStaged::Failed(message(&file.remote, &file.local, &problem))
+                }
+                Ended::Stopped(stop) => NotStaged::Stopped(stop),
+            };
+            self.remove(copied);
+            return Err(problem);
+        }
+        Ok(copied)
+    }
+
+    /// Copies everything from the node, and takes away what was copied, in both directions. Gives a message for each
+    /// file that stays here because it could not be copied.
+    pub(super) fn copy_out(&self, mut copied: Copied, control: &mut Control) -> Vec<String> {
+        let deadline = Instant::now() + COPY_TIME;
+        let mut messages = Vec::new();
+        for file in self.entry.spec.stage_out.iter().take(FILES_MAX) {
+            let leaving = self.as_user(|| self.outgoing(file)).flatten();
+            let problem = match self.copy(file, Direction::Out, deadline, control) {
+                Ended::Well => {
+                    copied.0.extend(leaving);
+                    continue;
+                }
+                Ended::Badly(problem) => problem,
+                Ended::Stopped(_) => "stopped while it was copied".to_owned(),
+            };
+            // What is left of it may be all there is.
+            let kept = self.home().join(&file.local);
+            copied.0.retain(|path| *path != kept);
+            if messages.len() < MESSAGES_MAX {
+                messages.push(message(&file.local, &file.remote, &problem));
+            }
+        }
+        self.remove(copied);
+        messages
+    }
+
+    /// What a copy to the node will make that was not there, or write over; `None` when the two are one file.
+    fn incoming(&self, file: &StagedFile) -> Option<Incoming> {
+        let local = self.home().join(&file.local);
+        if self.is_one_file(file, &local) {
+            return None;
+        }
+        let name = Path::new(&file.remote).file_name();
+        let target = match (local.is_dir(), name) {
+            (true, Some(name)) => local.join(name),
+            (true, None) => return Some(Incoming { ours: None }),
+            (false, _) => local,
+        };
+        // Files of the user that are only added to are not ours to take away.
+        let ours = (!target.is_dir()).then_some(target);
+        Some(Incoming { ours })
+    }
+
+    /// What to take away when it has been copied: a file, or a folder that holds nothing but what the job made.
+    fn outgoing(&self, file: &StagedFile) -> Option<PathBuf> {
+        let local = self.home().join(&file.local);
+        if self.is_one_file(file, &local) {
+            return None;
+        }
+        let found = fs::symlink_metadata(&local).ok()?;
+        if !found.is_dir() {
+            return Some(local);
+        }
+        // Never the home folder, nor what it lies in, by whatever name.
+        let (whole, home) = (fs::canonicalize(&local).ok()?, self.home());
+        let home = fs::canonicalize(home).unwrap_or_else(|_| home.to_owned());
+        (whole.starts_with(&home) && whole != home).then_some(local)
+    }
+
+    fn is_one_file(&self, file: &StagedFile, local: &Path) -> bool {
+        let id = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+        let remote = self.home().join(&file.remote);
+        is_here(&file.host, self.entry) && id(local).is_some() && id(local) == id(&remote)
+    }
+
+    fn home(&self) -> &Path {
+        Path::new(&self.identity.home)
+    }
+
+    /// Runs the program that copies `file`.
+    fn copy(
+        &self,
+        file: &StagedFile,
+        direction: Direction,
+        deadline: Instant,
+        control: &mut Control,
+    ) -> Ended {
+        let StagedFile {
+            local,
+            host,
+            remote,
+        } = file;
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        if host.is_empty() || host.starts_with('-') || !host.chars().all(is_plain) {
+            return Ended::Badly(format!("`{host}` is no host\n"));
+        }
+        let (words, local, remote) = match is_here(host, self.entry) {
+            true => (["/bin/cp", "-rp", "--"], local.clone(), remote.clone()),
+            false => {
+                let local = self.home().join(local).to_string_lossy().into_owned();
+                (
+                    ["/usr/bin/scp", "-Brp", "--"],
+                    local,
+                    format!("{host}:{remote}"),
+                )
+            }
+        };
+        let paths = match direction {
+            Direction::In => [remote.as_str(), &local],
+            Direction::Out => [local.as_str(), &remote],
+        };
+        match self.start(&words, paths) {
+            Ok((child, said)) => self.follow(child, said, deadline, control),
+            Err(problem) => Ended::Badly(format!("{}: {problem}\n", words[0])),
+        }
+    }
+
+    fn start(&self, words: &[&str], paths: [&str; 2]) -> Result<(Pid, File), String> {
+        let text = |errno: Errno| errno.desc().to_owned();
+        let (reading, writing) = pipe2(OFlag::O_CLOEXEC).map_err(text)?;
+        fcntl(&reading, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(text)?;
+        let null = File::open("/dev/null").map_err(|error| error.to_string())?;
+        let writing = File::from(writing);
+        let nul = |_| "a name holds a NUL byte".to_owned();
+        let arguments = words.iter().chain(&paths).map(|word| CString::new(*word));
+        let variables = ["PATH=/bin:/usr/bin", "LC_ALL=C"].map(str::to_owned);
+        let home = format!("HOME={}", self.identity.home);
+        let variables = variables.into_iter().chain([home]).map(CString::new);
+        let program = Program {
+            identity: self.identity,
+            cgroup: None,
+            stdin: null,
+            stdout: writing.try_clone().map_err(|error| error.to_string())?,
+            stderr: writing,
+            folder: CString::new(self.identity.home.as_str()).map_err(nul)?,
+            paths: vec![CString::new(words[0]).map_err(nul)?],
+            arguments: arguments.collect::<Result<_, _>>().map_err(nul)?,
+            environment: variables.collect::<Result<_, _>>().map_err(nul)?,
+            umask: Mode::from_bits_truncate(UMASK),
+            limits: None,
+        };
+        let child = program
+            .start()
+            .map_err(|problem| format!("cannot be run: {problem:?}"))?;
+        Ok((child, File::from(reading)))
+    }
+
+    /// Waits for a program that copies, listening for orders to stop.
+    fn follow(
+        &self,
+        child: Pid,
+        mut said: File,
+        deadline: Instant,
+        control: &mut Control,
+    ) -> Ended {
+        let mut words = Vec::new();
+        loop {
+            let is_open = hear(&mut said, &mut words);
+            if let Some(ended) = reap(child) {
+                hear(&mut said, &mut words);
+                let words = String::from_utf8_lossy(&words).into_owned();
+                return match ended {
+                    0 => Ended::Well,
+                    _ => Ended::Badly(words),
+                };
+            }
+            let stop = control.orders().into_iter().find_map(|order| match order {
+                Order::Stop(stop) => Some(stop),
+                // The limits of the script, which does not run.
+                Order::Limits(_) => None,
+            });
+            let left = deadline.saturating_duration_since(Instant::now());
+            if stop.is_some() || left.is_zero() {
+                kill_descendants();
+                let limit = COPY_TIME.as_secs();
+                let late = || Ended::Badly(format!("not copied within {limit} seconds\n"));
+                return stop.map_or_else(late, Ended::Stopped);
+            }
+            let mut watched = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            // Once its streams are closed they are always ready.
+            watched.extend(is_open.then(|| PollFd::new(said.as_fd(), PollFlags::POLLIN)));
+            watched.extend(control.watched());
+            // Interrupted or not, everything is looked at again.
+            let _ready = poll(
+                &mut watched,
+                PollTimeout::try_from(left.min(POLL_MAX)).unwrap_or(PollTimeout::ZERO),
+            );
+            drop(watched);
+            while let Ok(Some(_child)) = self.signals.read_signal() {}
+        }
+    }
+
+    /// Takes away what was only copied, with the user's rights.
+    fn remove(&self, copied: Copied) {
+        let Copied(paths) = copied;
+        self.as_user(|| {
+            for path in paths {
+                let is_folder = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
+                // What is gone already, or may not be removed, was dealt with by the job or is its user's affair.
+                let _left = match is_folder {
+                    true => fs::remove_dir_all(&path),
+                    false => fs::remove_file(&path),
+                };
+            }
+        });
+    }
+
+    fn as_user<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        let _rights = AsUser::become_user(self.identity).ok()?;
+        Some(work())
+    }
+}
+
+/// What a copy to the node makes.
+struct Incoming {
+    /// To be taken away at the end.
+    ours: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy)]
+enum Direction {
+    In,
+    Out,
+}
+
+/// In the words of Torque's mail.
+fn message(from: &str, to: &str, problem: &str) -> String {
+    let end = if problem.ends_with('\n') { "" } else { "\n" };
+    format!(
+        "Unable to copy file {from} to {to}, error 1\n*** error from copy\n{problem}{end}*** end error output\n"
+    )
+}
+
+/// Takes what was said, keeping its beginning; false when nothing more can come.
+fn hear(said: &mut File, words: &mut Vec<u8>) -> bool {
+    let mut bytes = [0; 4096];
+    loop {
+        match said.read(&mut bytes) {
+            Ok(0) => return false,
+            Ok(count) => {
+                let room = SAID_BYTES_MAX.saturating_sub(words.len());
+                words.extend_from_slice(&bytes[..count.min(room)]);
+            }
+            Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+/// The exit code of `child`, once it has ended.
+fn reap(child: Pid) -> Option<i32> {
+    match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::StillAlive) => None,
+        Ok(WaitStatus::Exited(_, code)) => Some(code),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Some(128 + signal as i32),
+        // Nothing else is asked for; a child that is not there has ended.
+        Ok(_) | Err(_) => Some(Signal::SIGKILL as i32),
+    }
+}
+
+/// Whether `host` means files that this node sees by the same paths: itself, or the server's host, whose names for
+/// files are those of the whole cluster.
+fn is_here(host: &str, entry: &Entry) -> bool {
+    let own = nix::unistd::gethostname().unwrap_or_default();
+    let own = own.to_string_lossy();
+    let names = ["localhost", &own, &entry.node, &entry.spec.server];
+    if names.iter().any(|name| is_same_name(host, name)) {
+        return true;
+    }
+    let addresses = addresses(host);
+    // An address that a socket can be bound to is one of ours.
+    let is_ours = |address: &IpAddr| UdpSocket::bind((*address, 0)).is_ok();
+    addresses.iter().any(is_ours)
+        || addresses
+            .iter()
+            .any(|address| self::addresses(&entry.spec.server).contains(address))
+}
+
+fn is_same_name(one: &str, other: &str) -> bool {
+    let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+    let is_whole = one.contains('.') && other.contains('.');
+    one.eq_ignore_ascii_case(other) || (!is_whole && short(one).eq_ignore_ascii_case(&short(other)))
+}
+
+/// The addresses of a host; none when nobody knows it.
+fn addresses(host: &str) -> Vec<IpAddr> {
+    let found = (host, 0).to_socket_addrs();
+    found
+        .map(|found| found.map(|address| address.ip()).collect())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Entry {
+        let mut entry = Entry {
+            node: "gpu01".into(),
+            ..Entry::default()
+        };
+        entry.spec.server = "hn1.example.org".into();
+        entry
+    }
+
+    #[test]
+    fn the_node_and_the_servers_host_are_here() {
+        let entry = entry();
+        for host in [
+            "gpu01",
+            "GPU01",
+            "gpu01.example.org",
+            "hn1",
+            "localhost",
+            "127.0.0.1",
+        ] {
+            assert!(is_here(host, &entry), "{host}");
+        }
+        for host in ["hn1.example.com", "192.0.2.1"] {
+            assert!(!is_here(host, &entry), "{host}");
+        }
+    }
+
+    #[test]
+    fn failures_are_told_in_torques_words() {
+        let told = message("/nosuch/file", "x", "/bin/cp: cannot stat\n");
+        let expected = "Unable to copy file /nosuch/file to x, error 1\n*** error from copy\n\
+                        /bin/cp: cannot stat\n*** end error output\n";
+        assert_eq!(told, expected);
+    }
+}

@@ -1,0 +1,402 @@
+//! Tasks: programs that `pbsdsh` runs in an attempt beside its script, on any of its nodes. Each has a small process of
+//! its own between the agent and itself, in the attempt's share; all of them end with the attempt.
+
+mod adopt;
+mod process;
+pub(super) mod shim;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use capstan_proto::wire::task_report::Report;
+use capstan_proto::wire::{Failure, LaunchSpec, RunTask, TaskRequest, Variable};
+use capstan_types::{AttemptId, Pbse};
+use prost::Message;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::environment::{Place, is_settable};
+use super::live::LiveAttempt;
+use super::record::Entry;
+use super::site::Site;
+use super::table::Supervisor;
+use crate::ports::{TaskAsked, TaskRefused, TaskStarted, Tasks};
+
+/// Tasks that one attempt may have on this node at a time.
+pub(super) const TASKS_PER_ATTEMPT_MAX: usize = 1024;
+/// Tasks of all attempts on this node.
+const TASKS_MAX: usize = 8192;
+/// Words of a task's command line and variables, and bytes of them together.
+const WORDS_MAX: usize = 16 * 1024;
+const BYTES_MAX: usize = 512 * 1024;
+/// Reports that wait for a slow reader.
+const REPORTS_MAX: usize = 8;
+/// How long the end of an attempt waits for its tasks; longer only when one cannot be killed.
+const END_WAIT: Duration = Duration::from_secs(30);
+
+/// A task that is to run on another node of its attempt.
+#[derive(Debug)]
+pub struct TaskWanted {
+    /// What is wanted; its number is the link's to give.
+    pub request: TaskRequest,
+    /// Where what it says goes. Closed when nobody waits for it any more: it is to end then.
+    pub reports: mpsc::Sender<Report>,
+}
+
+/// What a process for a task is told.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct TaskOrder {
+    #[prost(message, required, tag = "1")]
+    pub(super) entry: Entry,
+    #[prost(uint32, tag = "2")]
+    pub(super) node: u32,
+    #[prost(uint32, tag = "3")]
+    pub(super) vnode: u32,
+    #[prost(uint32, tag = "4")]
+    pub(super) task: u32,
+    #[prost(string, repeated, tag = "5")]
+    pub(super) arguments: Vec<String>,
+    #[prost(message, repeated, tag = "6")]
+    pub(super) environment: Vec<Variable>,
+    /// Empty: where the script began.
+    #[prost(string, tag = "7")]
+    pub(super) folder: String,
+}
+
+impl TaskOrder {
+    fn place(&self) -> Place {
+        Place {
+            node: self.node,
+            vnode: self.vnode,
+            task: self.task,
+        }
+    }
+}
+
+/// The tasks of this node, and the way to those of others.
+#[derive(Clone, Default)]
+pub(super) struct TaskTable(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    neighbours: RwLock<Option<mpsc::Sender<TaskWanted>>>,
+    rows: Mutex<HashMap<AttemptId, Row>>,
+}
+
+/// The tasks of one attempt.
+struct Row {
+    count: watch::Sender<usize>,
+    ending: CancellationToken,
+}
+
+/// A task's place in the table; dropped when nothing of it is left.
+pub(super) struct TaskPlace {
+    table: TaskTable,
+    attempt: AttemptId,
+    /// The attempt ends.
+    pub(super) ending: CancellationToken,
+}
+
+impl TaskTable {
+    fn rows(&self) -> MutexGuard<'_, HashMap<AttemptId, Row>> {
+        self.0.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a task of `attempt`.
+    fn admit(&self, attempt: AttemptId) -> Result<TaskPlace, TaskRefused> {
+        let mut rows = self.rows();
+        let all: usize = rows.values().map(|row| *row.count.borrow()).sum();
+        let row = rows.entry(attempt).or_insert_with(|| Row {
+            count: watch::Sender::new(0),
+            ending: CancellationToken::new(),
+        });
+        let own = *row.count.borrow();
+        if own >= TASKS_PER_ATTEMPT_MAX || all >= TASKS_MAX {
+            return Err(TaskRefused::TooMany { running: own });
+        }
+        if row.ending.is_cancelled() {
+            return Err(TaskRefused::Ending);
+        }
+        row.count.send_modify(|count| *count += 1);
+        Ok(TaskPlace {
+            table: self.clone(),
+            attempt,
+            ending: row.ending.clone(),
+        })
+    }
+
+    /// Whether `attempt` has a task here.
+    pub(super) fn has(&self, attempt: AttemptId) -> bool {
+        self.rows().contains_key(&attempt)
+    }
+
+    /// Ends the tasks of an attempt that has ended, and waits until they are gone.
+    pub(super) async fn end_attempt(&self, attempt: AttemptId) {
+        let Some(mut count) = self.rows().get(&attempt).map(|row| {
+            row.ending.cancel();
+            row.count.subscribe()
+        }) else {
+            return;
+        };
+        let gone = tokio::time::timeout(END_WAIT, count.wait_for(|count| *count == 0)).await;
+        if gone.is_err() {
+            tracing::warn!(%attempt, "tasks cannot be ended");
+        }
+    }
+}
+
+impl Drop for TaskPlace {
+    fn drop(&mut self) {
+        let mut rows = self.table.rows();
+        let Some(row) = rows.get(&self.attempt) else {
+            return;
+        };
+        let mut left = 0;
+        row.count.send_modify(|count| {
+            *count -= 1;
+            left = *count;
+        });
+        if left == 0 {
+            rows.remove(&self.attempt);
+        }
+    }
+}
+
+impl fmt::Debug for TaskTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map()
+            .entries(
+                self.rows()
+                    .iter()
+                    .map(|(attempt, row)| (*attempt, *row.count.borrow())),
+            )
+            .finish()
+    }
+}
+
+impl Supervisor {
+    /// Tasks for other nodes go to `out` from now on, until its receiver is dropped.
+    pub fn attach_tasks(&self, out: mpsc::Sender<TaskWanted>) {
+        let neighbours = &self.tasks.0.neighbours;
+        *neighbours.write().unwrap_or_else(PoisonError::into_inner) = Some(out);
+    }
+
+    /// Runs a task for an attempt whose script runs on another node. It ends when the reports are not wanted any more;
+    /// what it leaves behind when it exits may go on until then.
+    #[must_use]
+    pub fn run_task(&self, order: RunTask) -> mpsc::Receiver<Report> {
+        let (reports, heard) = mpsc::channel(REPORTS_MAX);
+        let (site, table) = (self.site.clone(), self.tasks.clone());
+        tokio::spawn(async move {
+            let recorded = tokio::task::spawn_blocking({
+                let site = site.clone();
+                move || visitor(&site, order)
+            });
+            let order = match recorded.await {
+                Ok(order) => order,
+                Err(_ending) => return,
+            };
+            let begun = order.and_then(|order| {
+                let place = table.admit(order.entry.attempt());
+                place
+                    .map(|place| (order, place))
+                    .map_err(|refused| refused.to_string())
+            });
+            match begun {
+                Ok((order, place)) => process::run(site, order, place, reports).await,
+                Err(problem) => drop(reports.send(failed(problem)).await),
+            }
+        });
+        heard
+    }
+
+    fn here(&self, live: &LiveAttempt, asked: TaskAsked, place: TaskPlace) -> TaskStarted {
+        let (reports, heard) = mpsc::channel(REPORTS_MAX);
+        let TaskAsked {
+            place: vnode,
+            arguments,
+            environment,
+        } = asked;
+        let task = live.next_task();
+        let mut entry = live.entry.clone();
+        entry.spec.script.clear();
+        let order = TaskOrder {
+            node: node_index(&entry.spec, vnode),
+            entry,
+            vnode,
+            task,
+            arguments,
+            environment,
+            folder: String::new(),
+        };
+        tokio::spawn(process::run(self.site.clone(), order, place, reports));
+        TaskStarted {
+            number: task,
+            reports: heard,
+        }
+    }
+
+    fn elsewhere(
+        &self,
+        live: &LiveAttempt,
+        asked: TaskAsked,
+        node: String,
+    ) -> Result<TaskStarted, TaskRefused> {
+        let (reports, heard) = mpsc::channel(REPORTS_MAX);
+        let TaskAsked {
+            place: vnode,
+            arguments,
+            mut environment,
+        } = asked;
+        let number = live.next_task();
+        // The other node would make another one up.
+        environment.push(Variable {
+            name: COOKIE.to_owned(),
+            value: live.entry.cookie.clone(),
+        });
+        let request = TaskRequest {
+            task: 0,
+            attempt: live.entry.spec.attempt,
+            node,
+            vnode,
+            task_number: number,
+            node_index: node_index(&live.entry.spec, vnode),
+            arguments,
+            environment,
+            folder: String::new(),
+        };
+        let neighbours = self.tasks.0.neighbours.read();
+        let neighbours = neighbours.unwrap_or_else(PoisonError::into_inner);
+        let wanted = TaskWanted { request, reports };
+        let sent = neighbours.as_ref().map(|out| out.try_send(wanted));
+        match sent {
+            Some(Ok(())) => Ok(TaskStarted {
+                number,
+                reports: heard,
+            }),
+            Some(Err(_)) | None => Err(TaskRefused::NoServer),
+        }
+    }
+}
+
+impl Tasks for Supervisor {
+    fn run_task(&self, attempt: AttemptId, asked: TaskAsked) -> Result<TaskStarted, TaskRefused> {
+        check(&asked)?;
+        let place = self.tasks.admit(attempt)?;
+        // Asked for after the place was taken: an attempt that ends meanwhile ends this task, too.
+        let live = self.live.get(attempt).ok_or(TaskRefused::Ending)?;
+        let nodes = &live.entry.spec.node_file;
+        let node = nodes.get(asked.place as usize);
+        let node = node.ok_or(TaskRefused::NoPlace {
+            place: asked.place,
+            places: nodes.len(),
+        })?;
+        match *node == live.entry.node {
+            true => Ok(self.here(&live, asked, place)),
+            false => self.elsewhere(&live, asked, node.clone()),
+        }
+    }
+
+    fn adopt(&self, uid: u32, job_id: &str, pid: u32) -> Result<(), crate::ports::AdoptRefused> {
+        adopt::adopt(self, uid, job_id, pid)
+    }
+}
+
+const COOKIE: &str = "PBS_JOBCOOKIE";
+
+/// The order for a task of an attempt that is not in our ledger. Blocks.
+fn visitor(site: &Site, order: RunTask) -> Result<TaskOrder, String> {
+    let RunTask {
+        task: _,
+        spec,
+        vnode,
+        task_number,
+        node_index,
+        arguments,
+        mut environment,
+        folder,
+    } = order;
+    let spec = spec.ok_or("the server did not say as whom the task runs")?;
+    let mut entry = site.guest(spec).map_err(|problem| problem.to_string())?;
+    let is_cookie = |variable: &Variable| variable.name == COOKIE;
+    let cookie = environment.iter().find(|variable| is_cookie(variable));
+    let is_hex = |text: &str| text.len() == 32 && text.chars().all(|c| c.is_ascii_hexdigit());
+    if let Some(cookie) = cookie.filter(|cookie| is_hex(&cookie.value)) {
+        entry.cookie.clone_from(&cookie.value);
+    }
+    environment.retain(|variable| !is_cookie(variable));
+    let asked = TaskAsked {
+        place: vnode,
+        arguments,
+        environment,
+    };
+    check(&asked).map_err(|refused| refused.to_string())?;
+    let TaskAsked {
+        place: _,
+        arguments,
+        environment,
+    } = asked;
+    Ok(TaskOrder {
+        entry,
+        node: node_index,
+        vnode,
+        task: task_number,
+        arguments,
+        environment,
+        folder,
+    })
+}
+
+/// Refuses what no kernel could carry and what nobody needs.
+fn check(asked: &TaskAsked) -> Result<(), TaskRefused> {
+    let TaskAsked {
+        place: _,
+        arguments,
+        environment,
+    } = asked;
+    if arguments.first().is_none_or(String::is_empty) {
+        return Err(TaskRefused::NoProgram);
+    }
+    let bytes: usize = arguments.iter().map(String::len).sum::<usize>()
+        + environment
+            .iter()
+            .map(|variable| variable.name.len() + variable.value.len())
+            .sum::<usize>();
+    if arguments.len() + environment.len() > WORDS_MAX || bytes > BYTES_MAX {
+        return Err(TaskRefused::TooLong { bytes });
+    }
+    let is_carried = |word: &String| !word.contains('\0');
+    if !arguments.iter().all(is_carried) || !environment.iter().all(is_settable) {
+        return Err(TaskRefused::Nul);
+    }
+    Ok(())
+}
+
+/// `PBS_NODENUM`: which of the attempt's nodes the slot `vnode` is on.
+fn node_index(spec: &LaunchSpec, vnode: u32) -> u32 {
+    let Some(node) = spec.node_file.get(vnode as usize) else {
+        return 0;
+    };
+    let mut nodes: Vec<&String> = Vec::new();
+    for name in &spec.node_file {
+        if name == node {
+            break;
+        }
+        if !nodes.contains(&name) {
+            nodes.push(name);
+        }
+    }
+    nodes.len() as u32
+}
+
+fn failed(problem: impl Into<String>) -> Report {
+    Report::Failed(Failure {
+        pbs_error: Pbse::System.number().into(),
+        detail: problem.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

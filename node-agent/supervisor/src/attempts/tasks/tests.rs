@@ -1,0 +1,83 @@
+//! What may run as a task, and how many.
+
+use super::*;
+
+fn asked(arguments: &[&str], environment: &[(&str, &str)]) -> TaskAsked {
+    TaskAsked {
+        place: 0,
+        arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+        environment: environment
+            .iter()
+            .map(|(name, value)| Variable {
+                name: (*name).to_owned(),
+                value: (*value).to_owned(),
+            })
+            .collect(),
+    }
+}
+
+#[test]
+fn words_that_no_program_can_be_given_are_refused() {
+    let refusal = |arguments: &[&str], environment: &[(&str, &str)]| {
+        check(&asked(arguments, environment)).err()
+    };
+    assert_eq!(refusal(&["env", "a\nb", ""], &[("A", "b\nc=d")]), None);
+    assert_eq!(refusal(&[], &[]), Some(TaskRefused::NoProgram));
+    assert_eq!(refusal(&[""], &[]), Some(TaskRefused::NoProgram));
+    assert_eq!(refusal(&["env", "a\0b"], &[]), Some(TaskRefused::Nul));
+    for bad in [("", "x"), ("A=B", "x"), ("A\0", "x"), ("A", "x\0")] {
+        assert_eq!(refusal(&["env"], &[bad]), Some(TaskRefused::Nul), "{bad:?}");
+    }
+    let long = "x".repeat(BYTES_MAX);
+    assert!(matches!(
+        refusal(&["env", &long], &[]),
+        Some(TaskRefused::TooLong { .. })
+    ));
+    let many = vec!["x"; WORDS_MAX + 1];
+    assert!(matches!(
+        refusal(&many, &[]),
+        Some(TaskRefused::TooLong { .. })
+    ));
+}
+
+#[test]
+fn an_attempt_has_a_bounded_number_of_tasks() {
+    let table = TaskTable::default();
+    let (one, other) = (AttemptId(1), AttemptId(2));
+    let mut places: Vec<_> = (0..TASKS_PER_ATTEMPT_MAX)
+        .map(|_| table.admit(one).unwrap())
+        .collect();
+    assert!(matches!(
+        table.admit(one),
+        Err(TaskRefused::TooMany { running }) if running == TASKS_PER_ATTEMPT_MAX
+    ));
+    assert!(table.admit(other).is_ok());
+    places.pop();
+    assert!(table.admit(one).is_ok());
+    drop(places);
+    assert!(!table.has(one));
+}
+
+#[tokio::test]
+async fn the_end_of_an_attempt_waits_for_its_tasks_and_lets_no_more_in() {
+    let table = TaskTable::default();
+    let attempt = AttemptId(1);
+    let place = table.admit(attempt).unwrap();
+    let (ending, other) = (place.ending.clone(), table.clone());
+    let ended = tokio::spawn(async move { other.end_attempt(attempt).await });
+    ending.cancelled().await;
+    assert!(matches!(table.admit(attempt), Err(TaskRefused::Ending)));
+    assert!(!ended.is_finished());
+    drop(place);
+    ended.await.unwrap();
+}
+
+#[test]
+fn nodes_of_an_attempt_are_counted_in_their_order() {
+    let spec = LaunchSpec {
+        node_file: ["b", "b", "a", "b", "c"].map(str::to_owned).to_vec(),
+        ..LaunchSpec::default()
+    };
+    let indices: Vec<u32> = (0..6).map(|vnode| node_index(&spec, vnode)).collect();
+    assert_eq!(indices, [0, 0, 1, 0, 2, 0]);
+}
