@@ -94,11 +94,74 @@ pub(crate) const COMMANDS: &[Command] = &[
         options: crate::tracejob::OPTIONS,
     },
     Command {
+        name: "qmgr",
+        summary: "Administer the server, its queues and its nodes",
+        options: crate::qmgr::OPTIONS,
+    },
+    Command {
+        name: "qenable",
+        summary: "Let queues take jobs",
+        options: &[],
+    },
+    Command {
+        name: "qdisable",
+        summary: "Let queues take no jobs",
+        options: &[],
+    },
+    Command {
+        name: "qstart",
+        summary: "Let jobs of queues start",
+        options: &[],
+    },
+    Command {
+        name: "qstop",
+        summary: "Let no jobs of queues start",
+        options: &[],
+    },
+    Command {
+        name: "qterm",
+        summary: "End the server; jobs go on",
+        options: crate::qterm::OPTIONS,
+    },
+    Command {
+        name: "qsig",
+        summary: "Send a signal to running jobs",
+        options: crate::qsig::OPTIONS,
+    },
+    Command {
+        name: "qmsg",
+        summary: "Add a line to what running jobs write",
+        options: crate::qmsg::OPTIONS,
+    },
+    Command {
+        name: "qpeek",
+        summary: "Show what a running job has written so far",
+        options: crate::qpeek::OPTIONS,
+    },
+    Command {
+        name: "momctl",
+        summary: "Ask the agents of nodes how they are (root)",
+        options: crate::momctl::OPTIONS,
+    },
+    Command {
+        name: "qgpumode",
+        summary: "Set the compute mode of a card (operators)",
+        options: crate::qgpumode::OPTIONS,
+    },
+    Command {
+        name: "qgpureset",
+        summary: "Reset a card's counts of memory errors (operators)",
+        options: crate::qgpureset::OPTIONS,
+    },
+    Command {
         name: "startdocker",
         summary: "Run a program in a container of the job",
         options: &[],
     },
 ];
+
+/// Commands of Torque to which `--version` is an option like any other that they do not have.
+const WITHOUT_VERSION: &[&str] = &["qmgr", "qterm", "qenable", "qdisable", "qstart", "qstop"];
 
 /// The command of this name.
 pub(crate) fn command(name: &str) -> Option<&'static Command> {
@@ -114,9 +177,10 @@ pub(crate) fn answer<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<Op
         let asks_server = call.args.first().is_some_and(|word| word == "complete");
         return (!asks_server).then(|| own(call, screen)).transpose();
     };
-    if call.asks_for("version") {
+    let has_version = !WITHOUT_VERSION.contains(&call.program);
+    if has_version && call.asks_for("version") {
         version(screen)?;
-    } else if call.asks_for("about") {
+    } else if has_version && call.asks_for("about") {
         let about = format!("Version: {TORQUE_VERSION}\nCommit: {}", commit());
         screen.complain(&about);
     } else if call.asks_for("help") {

@@ -3,25 +3,34 @@
 
 mod capstan;
 mod command;
-mod dialect;
 mod complete;
+mod dialect;
 mod door;
 mod getopt;
 mod manual;
+mod momctl;
 mod operand;
 mod output;
 mod pbsnodes;
 mod qalter;
 mod qchkpt;
 mod qdel;
+mod qenable;
+mod qgpumode;
+mod qgpureset;
 mod qhold;
+mod qmgr;
 mod qmove;
+mod qmsg;
 mod qorder;
+mod qpeek;
 mod qrerun;
 mod qrun;
 mod qselect;
+mod qsig;
 mod qstat;
 mod qsub;
+mod qterm;
 mod startdocker;
 mod torque_cfg;
 mod tracejob;
@@ -98,6 +107,15 @@ fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
             "qrun" => qrun::run(call, screen).await,
             "qorder" => qorder::run(call, screen).await,
             "qchkpt" => qchkpt::run(call, screen).await,
+            "qmgr" => qmgr::run(call, screen).await,
+            "qterm" => qterm::run(call, screen).await,
+            "qenable" | "qdisable" | "qstart" | "qstop" => qenable::run(call, screen).await,
+            "qsig" => qsig::run(call, screen).await,
+            "qmsg" => qmsg::run(call, screen).await,
+            "qpeek" => qpeek::run(call, screen).await,
+            "momctl" => momctl::run(call, screen).await,
+            "qgpumode" => qgpumode::run(call, screen).await,
+            "qgpureset" => qgpureset::run(call, screen).await,
             // `qhold` and `qrls`; `capstan::answer` has dealt with any other name.
             _ => qhold::run(call, screen).await,
         }
