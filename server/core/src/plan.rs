@@ -18,7 +18,7 @@ use capstan_types::{ChunkTarget, JobId, NodeSpec, Reason, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{JobSpec, NodeShare, OrderProblem, Rejection, State};
-pub(crate) use feasible::feasible;
+pub(crate) use feasible::{can_run_user, feasible};
 
 /// A job to start, and what it gets; the script runs on the first share's node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -35,18 +35,6 @@ pub enum Rejection {
     /// The queue takes no jobs.
     #[error("queue {0} is not enabled")]
     QueueDisabled(QueueName),
-    /// The queue's `resources_max` is exceeded: resource, asked for, limit.
-    #[error("queue {queue} allows at most {resource}={limit}, asked for {asked}")]
-    OverQueueLimit {
-        /// The queue.
-        queue: QueueName,
-        /// The resource.
-        resource: Box<str>,
-        /// What was asked for.
-        asked: Box<str>,
-        /// What is allowed.
-        limit: Box<str>,
-    },
     /// No set of nodes could ever run it, however idle: why.
     #[error("the cluster can never run this: {0}")]
     NeverFits(Box<str>),

@@ -9,9 +9,8 @@ use capstan_types::{JobPart, OutputStream, default_output_name, resource};
 
 use super::delete::members;
 use super::draft::Draft;
-use super::submit::{fill_in, is_over};
-use super::{Reply, array, dependencies, hold, limits};
-use crate::plan::feasible;
+use super::submit::fill_in;
+use super::{Reply, array, asked, dependencies, hold, limits};
 use crate::{
     AlterOrder, Altered, Effect, Holds, Job, JobEvent, JobSpec, JobState, OrderProblem, Rejection,
 };
@@ -331,7 +330,8 @@ fn alter_resources(
     }
     spec.memory_bytes = spec.resources.size("mem").map(|size| size.bytes());
     if let (Some(queue), None) = (queue, job.state.run()) {
-        fill_in(spec, queue.resources_default())?;
+        let settings = settings.map(AsRef::as_ref);
+        fill_in(spec, &asked::defaults(settings, queue))?;
     }
     if draft.is_operator(order.by.uid, &order.by.user) {
         return Ok(());
@@ -347,7 +347,7 @@ fn alter_resources(
     }
     match job.state.run() {
         Some(_) => Ok(()),
-        None => feasible(&draft.state, spec).map_err(Rejection::NeverFits),
+        None => asked::check_nodes(&draft.state, spec),
     }
 }
 
@@ -403,7 +403,7 @@ fn check_running(draft: &Draft, order: &AlterOrder, job: &Job) -> Result<(), Rej
             |name| match (job.spec.resources.get(name), wish.get(name)) {
                 (None, _) => false,
                 (Some(_), None) => true,
-                (Some(old), Some(new)) => is_over(name, new, old),
+                (Some(old), Some(new)) => limits::compare(name, new, old).is_gt(),
             },
         );
     match raised {

@@ -7,7 +7,8 @@ use capstan_types::{
     Arrangement, Chunk, NodeSpec, ParseError, Place, ResourceList, Select, SelectTotals, Size,
 };
 
-use crate::{JobSpec, Rejection};
+use crate::plan::{can_run_user, feasible};
+use crate::{JobSpec, Queue, Rejection, Settings, State};
 
 /// The ways to say how much of which nodes; a default for one is not added where another was asked for.
 const SHAPES: [&str; 5] = ["nodes", "ncpus", "procs", "size", "select"];
@@ -163,14 +164,33 @@ fn put_node_count(resources: &mut ResourceList) -> Result<(), Rejection> {
     put(resources, "nodect", &count.to_string())
 }
 
-/// Whether the nodes that it asks for must exist, as far as is known: those of `nodes=`, cards, and chunks. Slots
-/// (`procs=`, `ncpus=`) and memory are not checked, as in Torque: they may come with the next node.
-pub(super) fn is_checked(spec: &JobSpec) -> bool {
+/// What a job gets that does not say: of its queue, then of the server.
+pub(super) fn defaults(settings: Option<&Settings>, queue: &Queue) -> ResourceList {
+    let mut defaults = queue.resources_default().clone();
+    let all = settings.and_then(|settings| settings.attributes.resources("resources_default"));
+    for (name, value) in all.iter().flat_map(|all| all.iter()) {
+        if defaults.get(name).is_none() && defaults.set(name, value).is_err() {
+            // It was checked when it was set, so that this is no loss.
+            continue;
+        }
+    }
+    defaults
+}
+
+/// Whether the nodes that it asks for exist, as far as is known: those of `nodes=`, cards, and chunks. Slots (`procs=`,
+/// `ncpus=`) and memory are not checked, as in Torque: they may come with the next node.
+///
+/// # Errors
+/// When no nodes that ever joined could run it, however idle.
+pub(super) fn check_nodes(state: &State, spec: &JobSpec) -> Result<(), Rejection> {
     let has_cards = spec
         .nodes
         .as_ref()
         .is_some_and(|nodes| nodes.card_count() > 0);
-    has_cards || spec.select.is_some() || spec.resources.get("nodes").is_some()
+    if has_cards || spec.select.is_some() || spec.resources.get("nodes").is_some() {
+        return feasible(state, spec).map_err(Rejection::NeverFits);
+    }
+    can_run_user(state, spec).map_err(Rejection::NeverFits)
 }
 
 /// Values were checked where they came in; one that is refused here all the same can never be met.

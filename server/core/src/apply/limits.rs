@@ -311,7 +311,7 @@ pub(super) fn check_resources(
 }
 
 /// How two values of a resource compare; what has no measure is equal.
-fn compare(resource: &str, one: &str, other: &str) -> Ordering {
+pub(super) fn compare(resource: &str, one: &str, other: &str) -> Ordering {
     let measure = |text: &str| match resource_kind(resource)? {
         ResourceKind::Time => Seconds::parse(text).ok().map(|span| i128::from(span.0)),
         ResourceKind::Size => Size::parse(text).ok().map(|size| i128::from(size.bytes())),

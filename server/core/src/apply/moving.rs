@@ -7,11 +7,10 @@ use capstan_types::QueueName;
 use super::alter::strip_defaults;
 use super::delete::members;
 use super::draft::Draft;
-use super::limits::{Candidate, Entry};
-use super::submit::fill_in;
-use super::{limits, routing};
-use crate::plan::feasible;
-use crate::{Account, Caller, Job, JobSpec, MoveOrder, OrderProblem, Queue, Rejection};
+use super::limits::Entry;
+use super::routing;
+use super::submit::enter;
+use crate::{Account, Caller, Job, JobSpec, MoveOrder, OrderProblem, Rejection};
 
 pub(super) fn relocate(draft: &mut Draft, order: &MoveOrder) -> Result<(), Rejection> {
     let job = draft.live_job(order.job, &order.by)?;
@@ -71,27 +70,4 @@ pub(super) fn relocated(
     job.queued = draft.now;
     job.place = None;
     Ok(job)
-}
-
-/// What becomes of a job in `queue`, or why it may not enter.
-fn enter(
-    draft: &Draft,
-    asked: &JobSpec,
-    queue: &Queue,
-    entry: Entry,
-) -> Result<JobSpec, Rejection> {
-    let candidate = Candidate {
-        spec: asked,
-        asked: &asked.resources,
-    };
-    limits::check(&draft.state, queue, candidate, entry)?;
-    let mut spec = asked.clone();
-    if queue.is_routing() {
-        return Ok(spec);
-    }
-    fill_in(&mut spec, queue.resources_default())?;
-    if entry != Entry::Ordered {
-        feasible(&draft.state, &spec).map_err(Rejection::NeverFits)?;
-    }
-    Ok(spec)
 }

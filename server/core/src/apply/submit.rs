@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use capstan_types::{JobId, NodeSpec, QueueName, ResourceKind, Seconds, Size};
+use capstan_types::{JobId, QueueName};
 
-use super::Reply;
-use super::asked;
 pub(super) use super::asked::fill_in;
 use super::dependencies::{self, Bonds};
 use super::draft::Draft;
-use crate::plan::feasible;
+use super::limits::{Candidate, Entry};
+use super::{Reply, asked, limits, routing};
 use crate::{Account, ArrayState, Job, JobSpec, JobState, Queue, Rejection, Settings, Submission};
 
 /// Range of `qsub -p`.
@@ -20,18 +19,43 @@ pub(super) fn submit(draft: &mut Draft, submission: &Submission) -> Result<(), R
     let settings = settings.ok_or_else(|| Rejection::UnknownQueue(wished_queue(submission)))?;
     let queue = find_queue(&settings, submission)?;
     check_sizes(draft, &settings, submission)?;
+    let mut wish = submission.spec.clone();
+    limit_slots(&mut wish, &settings)?;
     let owner = &submission.spec.owner;
     draft.require_holds(submission.holds, owner.uid, &owner.user)?;
 
-    let mut spec = submission.spec.clone();
-    limit_slots(&mut spec, &settings)?;
-    fill_in(&mut spec, queue.resources_default())?;
-    check_queue_limits(&spec, queue)?;
-    if asked::is_checked(&spec) {
-        feasible(&draft.state, &spec).map_err(Rejection::NeverFits)?;
-    }
+    let (queue, spec) = routing::enter(&settings, queue, Entry::Submitted, &mut |queue, entry| {
+        enter(draft, &wish, queue, entry)
+    })?;
     let bonds = dependencies::read(draft, None, &submission.depends, &submission.ties)?;
     accept(draft, submission, (spec, queue.name.clone()), &bonds)
+}
+
+/// What becomes of a job in `queue`, or why it may not enter. `wish` is without what another queue gave it.
+///
+/// # Errors
+/// What the queue has against it; that no nodes could ever run it, unless an operator says so.
+pub(super) fn enter(
+    draft: &Draft,
+    wish: &JobSpec,
+    queue: &Queue,
+    entry: Entry,
+) -> Result<JobSpec, Rejection> {
+    let candidate = Candidate {
+        spec: wish,
+        asked: &wish.resources,
+    };
+    limits::check(&draft.state, queue, candidate, entry)?;
+    let mut spec = wish.clone();
+    if queue.is_routing() {
+        return Ok(spec);
+    }
+    let settings = draft.state.settings().map(AsRef::as_ref);
+    fill_in(&mut spec, &asked::defaults(settings, queue))?;
+    if entry != Entry::Ordered {
+        asked::check_nodes(&draft.state, &spec)?;
+    }
+    Ok(spec)
 }
 
 fn accept(
@@ -93,10 +117,7 @@ fn find_queue<'a>(settings: &'a Settings, submission: &Submission) -> Result<&'a
     let queue = settings
         .queues
         .get(&name)
-        .ok_or_else(|| Rejection::UnknownQueue(name.clone()))?;
-    if !queue.is_enabled() {
-        return Err(Rejection::QueueDisabled(name));
-    }
+        .ok_or(Rejection::UnknownQueue(name))?;
     Ok(queue)
 }
 
@@ -137,43 +158,5 @@ fn limit_slots(spec: &mut JobSpec, settings: &Settings) -> Result<(), Rejection>
             request.slot_limit = Some(max);
             Ok(())
         }
-    }
-}
-
-/// `resources_max`: a job that does not ask for a limited resource passes, as in Torque.
-pub(super) fn check_queue_limits(spec: &JobSpec, queue: &Queue) -> Result<(), Rejection> {
-    for (resource, limit) in queue.resources_max().iter() {
-        let Some(asked) = spec.resources.get(resource) else {
-            continue;
-        };
-        if is_over(resource, asked, limit) {
-            return Err(Rejection::OverQueueLimit {
-                queue: queue.name.clone(),
-                resource: resource.into(),
-                asked: asked.into(),
-                limit: limit.into(),
-            });
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn is_over(resource: &str, asked: &str, limit: &str) -> bool {
-    let measure = |text: &str| match capstan_types::resource_kind(resource)? {
-        ResourceKind::Time => Seconds::parse(text).ok().map(|span| span.0),
-        ResourceKind::Size => Size::parse(text).ok().map(Size::bytes),
-        ResourceKind::Count => text.parse().ok(),
-        ResourceKind::Nodes => NodeSpec::parse(text)
-            .ok()
-            .map(|nodes| u64::from(nodes.node_count())),
-        ResourceKind::Integer => text
-            .parse::<i64>()
-            .ok()
-            .map(|number| number.max(0).unsigned_abs()),
-        ResourceKind::Boolean | ResourceKind::Text => None,
-    };
-    match (measure(asked), measure(limit)) {
-        (Some(asked), Some(limit)) => asked > limit,
-        (None, _) | (_, None) => false,
     }
 }

@@ -28,15 +28,28 @@ pub(crate) fn feasible(state: &State, spec: &JobSpec) -> Result<(), Box<str>> {
         uid: key.uid,
     };
     if !known.nodes.iter().any(|node| known.can_run(node)) {
-        let user = &spec.owner.user;
-        let why = format!("every node runs jobs of one user only, and none of {user}");
-        return Err(why.into());
+        return Err(private_nodes_only(&spec.owner.user));
     }
     let found = match request {
         Request::Nodes(parts) => known.has_parts(&parts),
         Request::Free(parts) => known.has_chunks(&parts),
     };
     found.map_err(Into::into)
+}
+
+/// Nothing, or why no node there is would run this user's jobs at all. Without any node the first may do.
+pub(crate) fn can_run_user(state: &State, spec: &JobSpec) -> Result<(), Box<str>> {
+    let mut nodes = state.nodes().filter(|node| node.has_joined()).peekable();
+    let is_empty = nodes.peek().is_none();
+    let uid = spec.owner.uid;
+    match is_empty || nodes.any(|node| may_run(node.inventory.only_uid, uid)) {
+        true => Ok(()),
+        false => Err(private_nodes_only(&spec.owner.user)),
+    }
+}
+
+fn private_nodes_only(user: &str) -> Box<str> {
+    format!("every node runs jobs of one user only, and none of {user}").into()
 }
 
 /// The usual request, so many nodes that are alike, is met by the first such nodes: no need to look at all of them.
