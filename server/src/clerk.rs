@@ -2,12 +2,13 @@
 //! threads; the engine only says what happened.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use capstan_core::{Account, Job, Settings};
-use capstan_types::{ServerName, Timestamp};
+use capstan_core::{Account, Caller, Event, Job, ManageCommand, ManageOrder, Settings};
+use capstan_types::{AttributeObject, JobId, ServerName, SetOperator, Timestamp};
 
-use crate::mail::{Mail, Sending};
-use crate::records::Records;
+use crate::mail::{Mail, MailRules, Sending};
+use crate::records::{Line, LogClass, LogEvent, LogRules, Records};
 
 /// The way to logs and mail.
 pub(crate) struct Clerk {
@@ -20,7 +21,7 @@ pub(crate) struct Clerk {
 /// What settings say of logs and mail.
 #[derive(Clone, Default)]
 struct Rules {
-    log_events: u32,
+    log: LogRules,
     sending: Arc<Sending>,
 }
 
@@ -45,12 +46,29 @@ impl Clerk {
         record: Account,
         settings: Option<&Arc<Settings>>,
     ) {
-        let Rules {
-            log_events,
-            sending,
-        } = self.rules(settings);
+        let Rules { log, sending } = self.rules(settings);
         self.mail.tell(job.clone(), record.clone(), sending);
-        self.records.write(at, job, record, log_events);
+        self.records.write(at, job, record, log);
+    }
+
+    /// Writes into the server log what people did to jobs and settings.
+    pub(crate) fn note(&mut self, at: Timestamp, event: &Event, settings: Option<&Arc<Settings>>) {
+        let Some(settings) = settings else { return };
+        let Rules { log, .. } = self.rules(Some(settings));
+        for (class, object, text) in said(event, settings) {
+            let event = match class {
+                LogClass::Job => LogEvent::Job,
+                LogClass::Server | LogClass::Queue | LogClass::Node => LogEvent::Admin,
+            };
+            let line = Line {
+                at,
+                event,
+                class,
+                object,
+                text,
+            };
+            self.records.say(line, log);
+        }
     }
 
     fn rules(&mut self, settings: Option<&Arc<Settings>>) -> Rules {
@@ -68,11 +86,108 @@ impl Clerk {
     }
 }
 
+/// What the server log says of `event`, in Torque's words.
+fn said(event: &Event, settings: &Settings) -> Vec<(LogClass, String, String)> {
+    let of_job = |job: JobId, what: String, by: &Caller| {
+        let text = format!("{what} at request of {}@{}", by.user, by.host);
+        vec![(LogClass::Job, job.on(&settings.server), text)]
+    };
+    if let Event::Manage(order) = event {
+        return managed(order);
+    }
+    match event {
+        Event::Alter(order) => of_job(order.job, "Job Modified".to_owned(), &order.by),
+        Event::Hold(order) => of_job(order.job, format!("Holds {} set", order.holds), &order.by),
+        Event::Release(order) => of_job(
+            order.job,
+            format!("Holds {} released", order.holds),
+            &order.by,
+        ),
+        _ => Vec::new(),
+    }
+}
+
+const fn sign(operator: SetOperator) -> &'static str {
+    match operator {
+        SetOperator::Assign => "=",
+        SetOperator::Add => "+=",
+        SetOperator::Remove => "-=",
+    }
+}
+
+fn managed(order: &ManageOrder) -> Vec<(LogClass, String, String)> {
+    let by = format!("at request of {}@{}", order.by.user, order.by.host);
+    let class = match order.object {
+        AttributeObject::Queue => LogClass::Queue,
+        AttributeObject::Node => LogClass::Node,
+        AttributeObject::Server | AttributeObject::Job => LogClass::Server,
+    };
+    let object = match &*order.name {
+        "" => "PBS_Server".to_owned(),
+        name => name.to_owned(),
+    };
+    let word = order.object.word();
+    let head = match order.command {
+        ManageCommand::Create => format!("{word} created {by}"),
+        ManageCommand::Delete => format!("{word} deleted {by}"),
+        ManageCommand::Set => format!("attributes set:  {by}"),
+        ManageCommand::Unset => format!("attributes unset:  {by}"),
+    };
+    let done = match order.command {
+        ManageCommand::Unset => "unset",
+        ManageCommand::Create | ManageCommand::Delete | ManageCommand::Set => "set",
+    };
+    let each = order.directives.iter().map(|directive| {
+        let dot = if directive.resource.is_empty() {
+            ""
+        } else {
+            "."
+        };
+        let (name, resource, value) = (&directive.name, &directive.resource, &directive.value);
+        let operator = sign(directive.operator);
+        match order.command {
+            ManageCommand::Unset => format!("attributes {done}: {name}{dot}{resource}"),
+            ManageCommand::Create | ManageCommand::Delete | ManageCommand::Set => {
+                format!("attributes {done}: {name}{dot}{resource} {operator} {value}")
+            }
+        }
+    });
+    std::iter::once(head)
+        .chain(each)
+        .map(|text| (class, object.clone(), text))
+        .collect()
+}
+
+/// Where sendmail is, unless `sendmail_path` says otherwise.
+const SENDMAIL: &str = "/usr/lib/sendmail";
+/// Sender of letters, unless `mail_from` says otherwise.
+const MAIL_FROM: &str = "adm";
+
 impl Rules {
-    fn of(_settings: &Settings) -> Self {
+    fn of(settings: &Settings) -> Self {
+        let attributes = &settings.attributes;
+        let text = |name: &str| attributes.text(name).map(str::to_owned);
+        let number = |name: &str| attributes.limit(name).unwrap_or(0);
+        let days = |name: &str| u32::try_from(number(name)).unwrap_or(u32::MAX);
+        let rules = MailRules {
+            from: text("mail_from").unwrap_or_else(|| MAIL_FROM.to_owned()),
+            domain: text("mail_domain"),
+            no_force: settings.is("no_mail_force"),
+            subject_format: text("mail_subject_fmt"),
+            body_format: text("mail_body_fmt"),
+        };
         Self {
-            log_events: 2047,
-            sending: Arc::default(),
+            log: LogRules {
+                events: u32::try_from(number("log_events")).unwrap_or(u32::MAX),
+                keep_days: [days("accounting_keep_days"), days("log_keep_days")],
+            },
+            sending: Arc::new(Sending {
+                rules,
+                program: text("sendmail_path")
+                    .unwrap_or_else(|| SENDMAIL.to_owned())
+                    .into(),
+                batch: Duration::from_secs(number("email_batch_seconds")),
+            }),
         }
     }
 }

@@ -135,6 +135,11 @@ impl Dispatch {
         }
     }
 
+    /// Has what somebody did written down.
+    pub(super) fn note(&mut self, at: Timestamp, event: &Event, state: &State) {
+        self.clerk.note(at, event, state.settings());
+    }
+
     /// Does what `effect` orders.
     pub(super) fn carry_out(&mut self, effect: Effect, state: &State) {
         match effect {

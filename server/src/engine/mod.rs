@@ -319,8 +319,10 @@ impl Engine {
             if is_plan_wanted {
                 self.plan.dirty_since.get_or_insert_with(Instant::now);
             }
-            drop(records);
             self.publish();
+        }
+        for record in &records {
+            self.dispatch.note(record.at, &record.event, &self.state);
         }
         for (answerer, result) in answers {
             self.dispatch.answer(answerer, result);

@@ -18,8 +18,6 @@ pub(crate) enum LogEvent {
     Job,
     /// 16: what a job used.
     Usage,
-    /// 128: something that explains.
-    Debug,
     /// 256: less important than that.
     Debug2,
 }
@@ -33,8 +31,6 @@ pub(crate) enum LogClass {
     Queue,
     /// A job.
     Job,
-    /// A request.
-    Request,
     /// A node.
     Node,
 }
@@ -45,7 +41,6 @@ impl LogEvent {
             Self::Admin => 4,
             Self::Job => 8,
             Self::Usage => 16,
-            Self::Debug => 128,
             Self::Debug2 => 256,
         }
     }
@@ -62,7 +57,6 @@ impl LogClass {
             Self::Server => "Svr",
             Self::Queue => "Que",
             Self::Job => "Job",
-            Self::Request => "Req",
             Self::Node => "node",
         }
     }

@@ -35,15 +35,24 @@ const LOG: &str = "server_logs";
 /// Something to be written.
 #[derive(Clone)]
 enum Entry {
-    /// Of a job, in both logs; in the server log only what `log_events` has.
+    /// Of a job, in both logs.
     Job {
         at: Timestamp,
         job: Arc<Job>,
         record: Account,
-        log_events: u32,
+        rules: LogRules,
     },
     /// In the server log.
-    Line(Line),
+    Line(Line, LogRules),
+}
+
+/// What a site has decided about its logs: the server attributes of the same names.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LogRules {
+    /// `log_events`: sum of the events that the server log takes.
+    pub(crate) events: u32,
+    /// `accounting_keep_days` and `log_keep_days`: older files are removed; 0 for never.
+    pub(crate) keep_days: [u32; 2],
 }
 
 /// A line of the server log.
@@ -68,7 +77,7 @@ impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Job { job, record, .. } => write!(f, "{record:?} of {}", job.id),
-            Self::Line(line) => write!(f, "{line:?}"),
+            Self::Line(line, _) => write!(f, "{line:?}"),
         }
     }
 }
@@ -93,20 +102,20 @@ impl Records {
         })
     }
 
-    /// Has a record of a job written; `log_events` says which events the server log takes.
-    pub(crate) fn write(&self, at: Timestamp, job: Arc<Job>, record: Account, log_events: u32) {
+    /// Has a record of a job written.
+    pub(crate) fn write(&self, at: Timestamp, job: Arc<Job>, record: Account, rules: LogRules) {
         self.send(Entry::Job {
             at,
             job,
             record,
-            log_events,
+            rules,
         });
     }
 
-    /// Has a line written in the server log, if `log_events` has its event.
-    pub(crate) fn say(&self, line: Line, log_events: u32) {
-        if line.event.is_in(log_events) {
-            self.send(Entry::Line(line));
+    /// Has a line written in the server log, if the log takes its event.
+    pub(crate) fn say(&self, line: Line, rules: LogRules) {
+        if line.event.is_in(rules.events) {
+            self.send(Entry::Line(line, rules));
         }
     }
 
@@ -161,17 +170,18 @@ fn note(entry: &Entry, [accounts, log]: &mut [Book; 2], server: &ServerName) {
             at,
             job,
             record,
-            log_events,
+            rules,
         } => {
-            let text = accounts.page(*at);
+            let [accounting_days, log_days] = rules.keep_days;
+            let text = accounts.page(*at, accounting_days);
             accounting::append(text, job, record, *at, server);
             if let Some(line) = log::of_job(job, record, *at, server)
-                && line.event.is_in(*log_events)
+                && line.event.is_in(rules.events)
             {
-                log::append(log.page(*at), &line);
+                log::append(log.page(*at, log_days), &line);
             }
         }
-        Entry::Line(line) => log::append(log.page(line.at), line),
+        Entry::Line(line, rules) => log::append(log.page(line.at, rules.keep_days[1]), line),
     }
 }
 
@@ -191,18 +201,44 @@ impl Book {
         }
     }
 
-    /// What will be appended to the file of the day of `at`.
-    fn page(&mut self, at: Timestamp) -> &mut String {
+    /// What will be appended to the file of the day of `at`. A new day removes what is older than `keep_days`.
+    fn page(&mut self, at: Timestamp, keep_days: u32) -> &mut String {
         let name = file_name(at);
         if name != self.day.name {
             self.append();
             self.day = Day::named(name);
+            if keep_days > 0 {
+                let secs = u64::from(keep_days) * 24 * 60 * 60;
+                let oldest = file_name(Timestamp(at.0.saturating_sub(secs * 1000)));
+                remove_older(&self.folder, &oldest);
+            }
         }
         &mut self.text
     }
 
     fn append(&mut self) {
         self.day.append(&self.folder, &mut self.text);
+    }
+}
+
+/// Removes the files of days before `oldest`; what is not named as a day is none of ours.
+fn remove_older(folder: &Path, oldest: &str) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_day = name.len() == oldest.len() && name.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_day || *name >= *oldest {
+            continue;
+        }
+        match std::fs::remove_file(entry.path()) {
+            Ok(()) => tracing::info!(file = %entry.path().display(), "old records removed"),
+            Err(error) => {
+                tracing::warn!(%error, file = %entry.path().display(), "old records stay");
+            }
+        }
     }
 }
 
@@ -291,6 +327,24 @@ mod tests {
     }
 
     #[test]
+    fn files_older_than_the_site_keeps_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["20261101", "20261120", "notes", "2026112"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let mut book = Book::of(folder.path().to_owned());
+        book.page(seconds(0), 5).push_str("x\n");
+        book.append();
+        let mut left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+        left.sort_by_key(|entry| entry.as_ref().unwrap().file_name());
+        let left = left
+            .into_iter()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let left: Vec<_> = left.filter(|name| *name != file_name(seconds(0))).collect();
+        assert_eq!(left, ["2026112", "20261120", "notes"]);
+    }
+
+    #[test]
     fn a_file_holds_a_day() {
         let name = file_name(seconds(0));
         assert!(["20261121", "20261122"].contains(&&*name), "{name}");
@@ -302,7 +356,11 @@ mod tests {
         let log = Records::start(folder.path(), "hn1".into()).unwrap();
         for seq in 0..1000 {
             let job = Arc::new(job(capstan_types::JobId::whole(seq), "a", &[]));
-            log.write(seconds(0), job, Account::Queued, 511);
+            let rules = LogRules {
+                events: 511,
+                keep_days: [0, 0],
+            };
+            log.write(seconds(0), job, Account::Queued, rules);
         }
         drop(log);
         let text = |name: &str| {

@@ -24,8 +24,7 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     AttributeDefinition::new("managers", Users, Manager),
     AttributeDefinition::new("operators", Users, Manager),
     AttributeDefinition::new("default_queue", Text, Operator),
-    AttributeDefinition::new("log_events", Integer, Operator)
-        .without_effect("the server logs to its standard error, which the init system keeps"),
+    AttributeDefinition::new("log_events", Integer, Operator),
     AttributeDefinition::new("mail_from", Text, Operator),
     AttributeDefinition::new("query_other_jobs", Boolean, Manager),
     AttributeDefinition::new("resources_available", Resources, Operator),
@@ -87,8 +86,7 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
         .without_effect("the server logs to its standard error, which the init system keeps"),
     AttributeDefinition::new("log_file_roll_depth", Integer, Operator)
         .without_effect("the server logs to its standard error, which the init system keeps"),
-    AttributeDefinition::new("log_keep_days", Integer, Operator)
-        .without_effect("the server logs to its standard error, which the init system keeps"),
+    AttributeDefinition::new("log_keep_days", Integer, Operator),
     AttributeDefinition::new("next_job_number", Integer, Manager),
     AttributeDefinition::new("tokens", List, Manager).without_effect("there are no tokens"),
     AttributeDefinition::new("net_counter", Computed, Nobody),
@@ -97,8 +95,7 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     AttributeDefinition::new("server_name", Text, Manager),
     AttributeDefinition::new("sched_version", Text, Manager)
         .without_effect("the scheduler is part of the server"),
-    AttributeDefinition::new("accounting_keep_days", Integer, Operator)
-        .without_effect("accounting files are kept until somebody removes them"),
+    AttributeDefinition::new("accounting_keep_days", Integer, Operator),
     AttributeDefinition::new("lock_file", Text, Manager)
         .without_effect("one server per state folder holds its lock"),
     AttributeDefinition::new("lock_file_update_time", Integer, Manager)
