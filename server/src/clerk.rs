@@ -95,16 +95,21 @@ fn said(event: &Event, settings: &Settings) -> Vec<(LogClass, String, String)> {
     if let Event::Manage(order) = event {
         return managed(order);
     }
-    match event {
-        Event::Alter(order) => of_job(order.job, "Job Modified".to_owned(), &order.by),
-        Event::Hold(order) => of_job(order.job, format!("Holds {} set", order.holds), &order.by),
-        Event::Release(order) => of_job(
-            order.job,
-            format!("Holds {} released", order.holds),
-            &order.by,
-        ),
-        _ => Vec::new(),
+    if let Event::Alter(order) = event {
+        return of_job(order.job, "Job Modified".to_owned(), &order.by);
     }
+    let (order, done) = if let Event::Hold(order) = event {
+        (order, "set")
+    } else if let Event::Release(order) = event {
+        (order, "released")
+    } else {
+        return Vec::new();
+    };
+    of_job(
+        order.job,
+        format!("Holds {} {done}", order.holds),
+        &order.by,
+    )
 }
 
 const fn sign(operator: SetOperator) -> &'static str {
