@@ -112,11 +112,7 @@ impl Draft {
     }
 
     pub(super) fn take_seq(&mut self) -> u64 {
-        let mut seq = self.state.next_seq();
-        // A manager may have set the number back to where jobs are still known.
-        while self.state.submission(seq).next().is_some() {
-            seq += 1;
-        }
+        let seq = self.state.next_seq();
         self.state.absorb(&Change::SetNextSeq(seq + 1));
         self.next_seq = Some(seq + 1);
         seq

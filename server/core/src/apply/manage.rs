@@ -243,7 +243,10 @@ impl Order<'_> {
         settings.attributes.put("next_job_number", Some(value));
         self.change(&mut settings.attributes)?;
         if self.touches("next_job_number") && self.command == ManageCommand::Set {
-            draft.set_next_seq(self.job_number(&settings.attributes, next)?);
+            let number = self.job_number(&settings.attributes, next)?;
+            // No two jobs have one number, whatever a manager says.
+            let last = draft.state.jobs().last().map_or(0, |job| job.id.seq + 1);
+            draft.set_next_seq(number.max(last));
         }
         settings.attributes.put("next_job_number", None);
         for attribute in ["keep_completed", "kill_delay", "np_default"] {

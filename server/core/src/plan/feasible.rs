@@ -14,7 +14,7 @@ pub(crate) fn feasible(state: &State, spec: &JobSpec) -> Result<(), Box<str>> {
     if is_simple_and_suits(state, &key) {
         return Ok(());
     }
-    let nodes: Vec<&Arc<Node>> = state.nodes().collect();
+    let nodes: Vec<&Arc<Node>> = state.nodes().filter(|node| node.has_joined()).collect();
     if nodes.is_empty() {
         return Err("no node has joined yet".into());
     }
@@ -61,7 +61,8 @@ fn is_simple_and_suits(state: &State, key: &ShapeKey<'_>) -> bool {
         return false;
     };
     let suits = |(place, node): &(usize, &Arc<Node>)| {
-        may_run(node.inventory.only_uid, key.uid)
+        node.has_joined()
+            && may_run(node.inventory.only_uid, key.uid)
             && part.means(*place, &node.properties)
             && part.each.fits_in(unmetered(Each::whole(node)))
     };

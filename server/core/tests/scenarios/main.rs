@@ -10,8 +10,11 @@ mod harness;
 
 mod arrays;
 mod dependencies;
+mod entering;
 mod life;
+mod managing;
 mod nodes;
+mod orders;
 mod placing;
 mod reaching;
 mod submitting;
