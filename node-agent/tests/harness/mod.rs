@@ -326,7 +326,7 @@ impl Node {
     }
 
     /// The next message that `pick` takes.
-    async fn next<T>(
+    pub(crate) async fn next<T>(
         &mut self,
         what: &str,
         pick: impl Fn(agent_message::Message) -> Option<T>,
