@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use capstan_core::{JobState, State};
-use capstan_types::{AttemptId, CardId, JobPart, NodeName};
+use capstan_core::{Change, JobState, State};
+use capstan_types::{AttemptId, CardId, JobId, JobPart, NodeName};
 
 pub(crate) fn check_invariants(state: &State) {
     nothing_is_lent_twice(state);
@@ -121,18 +121,23 @@ fn arrays_count_their_members(state: &State) {
             "{} ends with its last member",
             job.id
         );
-        if let Some(limit) = job
-            .spec
-            .array
-            .as_ref()
-            .and_then(|request| request.slot_limit)
-        {
-            assert!(
-                array.running <= limit,
-                "{} runs {} of {limit}",
-                job.id,
-                array.running
-            );
+    }
+}
+
+/// No member of an array is started beyond its slot limit. More may run when the limit was lowered since.
+pub(crate) fn slot_limits_hold(before: &[Change], after: &State) {
+    let ran = |id: JobId| {
+        let found = before.iter().find_map(|change| match change {
+            Change::PutJob(job) if job.id == id => job.array.as_ref(),
+            _ => None,
+        });
+        found.map_or(0, |array| array.running)
+    };
+    for job in after.jobs().filter(|job| job.is_array()) {
+        let limit = job.spec.array.as_ref().and_then(|array| array.slot_limit);
+        let running = job.array.as_ref().map_or(0, |array| array.running);
+        if let Some(limit) = limit.filter(|_| running > ran(job.id)) {
+            assert!(running <= limit, "{} runs {running} of {limit}", job.id);
         }
     }
 }

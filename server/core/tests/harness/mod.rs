@@ -15,7 +15,7 @@ use capstan_types::{
     AgentId, AttemptId, CardId, Condition, JobId, NodeName, ServerName, Timestamp,
 };
 
-pub(crate) use invariants::check_invariants;
+pub(crate) use invariants::{check_invariants, slot_limits_hold};
 
 /// Where the clock of every test begins.
 pub(crate) const DAWN: Timestamp = Timestamp(1_800_000_000_000);
@@ -75,6 +75,9 @@ impl World {
             "changes make the same state: {event:?}"
         );
         check_invariants(&self.state);
+        if let Event::Placed(_) | Event::Run(_) = event {
+            slot_limits_hold(&before, &self.state);
+        }
         outcome
     }
 

@@ -10,6 +10,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 mod order;
+mod orders;
 mod steps;
 
 use proptest::collection::vec;
@@ -24,7 +25,7 @@ proptest! {
 
     #[test]
     fn every_job_that_fits_an_empty_cluster_ends(steps in vec(step(), 1..40)) {
-        let mut world = harness::World::with_nodes(&NODES);
+        let mut world = orders::world();
         for step in steps {
             take(&mut world, step);
         }
@@ -33,7 +34,7 @@ proptest! {
 
     #[test]
     fn no_job_is_overtaken_on_nodes_that_it_waits_for(steps in vec(step(), 1..40)) {
-        let mut world = harness::World::with_nodes(&NODES);
+        let mut world = orders::world();
         for step in steps {
             take(&mut world, step);
             order::check(&world.state, &world.plan(), world.now);

@@ -69,7 +69,8 @@ fn line(state: &State, now: Timestamp) -> Vec<Arc<Job>> {
     line.sort_by_key(|job| {
         let next = job.array.as_ref().and_then(|array| array.waiting.first());
         let id = next.map_or(job.id, |index| JobId::member(job.id.seq, index));
-        (Reverse(job.priority), job.queued, id)
+        let place = job.place.unwrap_or((job.queued, id));
+        (Reverse(job.priority), place)
     });
     line
 }

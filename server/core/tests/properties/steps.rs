@@ -10,6 +10,7 @@ use crate::NODES;
 use crate::harness::{
     World, array, caller, card, deletion, exited, hold_order, inventory, submission,
 };
+use crate::orders::{OrderStep, give, order_step};
 
 /// Something happens. Numbers choose among what is there, whatever that is.
 #[derive(Clone, Debug)]
@@ -31,6 +32,7 @@ pub(crate) enum Step {
     Hold(usize),
     Release(usize),
     OfNode(usize, NodeStep),
+    Order(usize, OrderStep),
     Pass(u64),
     RestartServer,
 }
@@ -119,6 +121,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => one().prop_map(Step::Hold),
         1 => one().prop_map(Step::Release),
         8 => (one(), node_step()).prop_map(|(at, step)| Step::OfNode(at, step)),
+        8 => (one(), order_step()).prop_map(|(at, step)| Step::Order(at, step)),
         4 => prop_oneof![Just(1u64), Just(30), Just(400)].prop_map(Step::Pass),
         1 => Just(Step::RestartServer),
     ]
@@ -188,6 +191,7 @@ pub(crate) fn take(world: &mut World, step: Step) {
             world.must(&Event::ServerStarted(settings.into()));
         }
         Step::OfNode(at, step) => of_a_node(world, at, step),
+        Step::Order(at, step) => give(world, at, step),
     }
 }
 

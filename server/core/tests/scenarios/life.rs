@@ -113,7 +113,7 @@ fn only_the_owner_and_operators_delete() {
 }
 
 #[test]
-fn a_purged_job_ends_at_once_and_its_node_waits_for_the_attempt() {
+fn a_purged_job_is_gone_at_once_and_its_node_waits_for_the_attempt() {
     let mut world = one_node();
     let job = world.queue("nodes=1:gpus=2");
     world.place();
@@ -126,10 +126,7 @@ fn a_purged_job_ends_at_once_and_its_node_waits_for_the_attempt() {
     );
     order.by = caller("root");
     world.must(&Event::Delete(order));
-    assert_eq!(
-        (world.letter(job), world.exit_status(job)),
-        ('C', Some(271))
-    );
+    assert!(world.state.resolve(job).is_none());
 
     let next = world.queue("");
     assert!(
@@ -154,7 +151,8 @@ fn a_held_job_waits_until_it_is_released() {
     let job = world.submit(held).unwrap();
     assert_eq!((world.letter(job), world.job(job).eligible), ('H', None));
     assert!(world.place().placements.is_empty());
-    assert_eq!(world.release(job, "s"), Err(Rejection::NotOperator));
+    assert_eq!(world.release(job, "s"), Err(Rejection::NotManager));
+    assert_eq!(world.release(job, "o"), Err(Rejection::NotOperator));
     world.release(job, "u").unwrap();
     assert_eq!(
         (world.letter(job), world.job(job).eligible),
