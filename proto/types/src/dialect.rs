@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The tongue of a server or a caller. Spellings of PBS Pro are understood in both; the dialect decides only where the
 /// same words mean different things:
 ///
-/// | what | `torque` | `pro` |
+/// | what | `torque` | `pbspro` |
 /// | --- | --- | --- |
 /// | `-l select=TEXT` that is no request of chunks | any text, kept and shown, without effect | refused as an illegal value |
 /// | `-l place=` without `select=` | unknown resource (189) | applies to the job's one chunk |
@@ -27,12 +27,12 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// Reads `torque` or `pro`, in any case.
+    /// Reads `torque` or `pbspro` (`pro` for short), in any case.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text.to_ascii_lowercase().as_str() {
             "torque" => Some(Self::Torque),
-            "pro" => Some(Self::Pro),
+            "pbspro" | "pro" => Some(Self::Pro),
             _ => None,
         }
     }
@@ -42,7 +42,7 @@ impl Dialect {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Torque => "torque",
-            Self::Pro => "pro",
+            Self::Pro => "pbspro",
         }
     }
 }

@@ -32,9 +32,6 @@ pub enum Rejection {
     /// What a manager ordered cannot be.
     #[error(transparent)]
     Manage(#[from] ManageProblem),
-    /// The queue takes no jobs.
-    #[error("queue {0} is not enabled")]
-    QueueDisabled(QueueName),
     /// No set of nodes could ever run it, however idle: why.
     #[error("the cluster can never run this: {0}")]
     NeverFits(Box<str>),
@@ -62,6 +59,9 @@ pub enum Rejection {
         /// The limit.
         max: u32,
     },
+    /// Interactive jobs have no server yet.
+    #[error("interactive jobs are not served yet")]
+    Interactive,
     /// The bound on live jobs is reached.
     #[error("there are {0} live jobs already, which is the limit")]
     TooManyJobs(u64),

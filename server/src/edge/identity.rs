@@ -136,6 +136,12 @@ fn look_up(uid: u32, host: Box<str>) -> Result<Person, String> {
     })
 }
 
+/// The user of this name, as a caller on `host`. Blocks.
+pub(crate) fn named(user: &str, host: &str) -> Option<Person> {
+    let user = User::from_name(user).ok().flatten()?;
+    look_up(user.uid.as_raw(), host.into()).ok()
+}
+
 /// Whether `user` is in `group`. Blocks.
 pub(crate) fn membership(user: &str, group: &str) -> Membership {
     let Some(group) = Group::from_name(group).ok().flatten() else {

@@ -121,7 +121,9 @@ impl SchedulerService {
                 root_may_submit,
                 is_operator: is_operator(&reading, &by),
                 is_manager: is_manager(&reading, &by),
-                membership: &|group| membership(&by.user, group),
+                dialect: reading.settings().dialect,
+                membership: &membership,
+                person: &|user| identity::named(user, &by.host),
             };
             submission::read(request, &by, &rules)
         };

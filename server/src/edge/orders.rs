@@ -50,11 +50,15 @@ pub(super) async fn alter_job(
             root_may_submit: true,
             is_operator: is_operator(&reading, &by),
             is_manager: is_manager(&reading, &by),
-            membership: &|group| membership(&owner.user, group),
+            dialect: reading.settings().dialect,
+            membership: &membership,
+            person: &|_| None,
         };
         submission::alteration(&attributes, &owner, &asked, &rules)
     });
-    let read = read.await.map_err(|error| Status::internal(error.to_string()))?;
+    let read = read
+        .await
+        .map_err(|error| Status::internal(error.to_string()))?;
     let Alteration {
         mut altered,
         mut wish,
@@ -234,7 +238,9 @@ async fn with_variables(
     let variables = submission::variables_of(variables).map_err(edge_status)?;
     let payloads = door.payloads.clone();
     let read = tokio::task::spawn_blocking(move || payloads.payload(payload_id(job)));
-    let read = read.await.map_err(|error| Status::internal(error.to_string()))?;
+    let read = read
+        .await
+        .map_err(|error| Status::internal(error.to_string()))?;
     match read {
         Ok(Some(payload)) => Ok(Payload {
             script: payload.script.clone(),
@@ -304,7 +310,12 @@ fn worded(refused: &Refused, person: &Person, server: &ServerName) -> Status {
         }
         Rejection::UnknownJob(_) => edge_status(unknown()),
         // These are told with their detail here as everywhere.
-        rejection if matches!(rejection, Rejection::NotOwner(_) | Rejection::AlreadyEnded(_)) => {
+        rejection
+            if matches!(
+                rejection,
+                Rejection::NotOwner(_) | Rejection::AlreadyEnded(_)
+            ) =>
+        {
             plain
         }
         rejection => match Refusal::from_status(&plain) {
@@ -403,13 +414,21 @@ mod tests {
             15017,
             "Cannot modify attribute while job running  Account_Name",
         );
-        check(P::MayNotRaise("walltime".into()), 15007, "Unauthorized Request ");
+        check(
+            P::MayNotRaise("walltime".into()),
+            15007,
+            "Unauthorized Request ",
+        );
         check(
             P::AlreadyInQueue(job, "batch".into()),
             15127,
             "Job is already in destination queue. MSG=Job 304.hn1 already in queue batch",
         );
-        check(P::WrongState(job), 15018, "Request invalid for state of job");
+        check(
+            P::WrongState(job),
+            15018,
+            "Request invalid for state of job",
+        );
         check(
             P::MayNotRerun,
             15007,
@@ -450,7 +469,10 @@ mod tests {
             let range = Range::parse(text).unwrap();
             let shown = range.members.map(|members| members.to_string());
             assert_eq!(shown.as_deref(), members, "{text}");
-            assert_eq!((range.changes_slots, range.slot_limit), (changes_slots, slot_limit));
+            assert_eq!(
+                (range.changes_slots, range.slot_limit),
+                (changes_slots, slot_limit)
+            );
         };
         check("", None, false, None);
         check("0-2,5", Some("0-2,5"), false, None);

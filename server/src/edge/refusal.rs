@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 use crate::engine::Refused;
 
-/// The words of Torque for a request that no cluster state could ever satisfy; ours follow.
+/// The words of Torque for a request that no cluster state could ever satisfy.
 const INFEASIBLE: &str = "cannot locate feasible nodes (nodes file is empty, all systems are busy, \
                           or no nodes have the requested feature)";
 
@@ -67,30 +67,11 @@ fn rejected(rejection: &Rejection, caller: &Caller) -> (Code, Pbse, String) {
         R::QueueRefuses { queue, owner, why } => super::entering::words(queue, owner, why),
         R::NoDestination(_) => (Code::FailedPrecondition, Pbse::Routerej, none()),
         R::Manage(problem) => super::managing::words(problem),
-        R::QueueDisabled(queue) => {
-            let detail = format!("queue is disabled: {asker}, queue {queue}");
-            (Code::FailedPrecondition, Pbse::Qunoenb, detail)
-        }
-        R::OverQueueLimit {
-            queue,
-            resource,
-            asked,
-            limit,
-        } => {
-            let detail = format!(
-                "cannot satisfy queue max {resource} requirement; asked for {asked}, \
-                 queue {queue} allows {limit}"
-            );
-            (Code::InvalidArgument, Pbse::Excqresc, detail)
-        }
-        R::NeverFits(reason) => {
-            let detail = format!("{INFEASIBLE}; {reason}");
-            (Code::InvalidArgument, Pbse::Excqresc, detail)
-        }
+        // Programs compare the whole line, so that our own reason has no place on it.
+        R::NeverFits(_) => (Code::InvalidArgument, Pbse::Excqresc, INFEASIBLE.to_owned()),
         R::ScriptTooLarge { .. } => (Code::InvalidArgument, Pbse::Exlimit, rejection.to_string()),
-        R::ArrayTooLarge { members, max } => {
-            let detail =
-                format!("Requested array size too large, limit is {max}; asked for {members}");
+        R::ArrayTooLarge { max, .. } => {
+            let detail = format!("Requested array size too large, limit is {max}");
             (Code::InvalidArgument, Pbse::BadArrayReq, detail)
         }
         R::SlotLimitTooHigh { max, .. } => {
@@ -100,6 +81,10 @@ fn rejected(rejection: &Rejection, caller: &Caller) -> (Code, Pbse, String) {
         R::TooManyJobs(limit) => {
             let detail = format!("total number of jobs exceeds the server limit {limit}: {asker}");
             (Code::ResourceExhausted, Pbse::Maxqued, detail)
+        }
+        R::Interactive => {
+            let detail = "interactive jobs are not served yet".to_owned();
+            (Code::Unimplemented, Pbse::NotImplemented, detail)
         }
         R::BadDependency(..) => (Code::InvalidArgument, Pbse::Baddepend, none()),
         R::NotOwner(_) => {
@@ -160,27 +145,10 @@ mod tests {
             "Unknown queue MSG=requested queue not found",
         );
         check(
-            Rejection::QueueDisabled("disabledq".into()),
-            15023,
-            "Queue is not enabled MSG=queue is disabled: user alice@hn1, queue disabledq",
-        );
-        check(
             Rejection::NeverFits("node01 has the most with 2 cards".into()),
             15038,
             "Job exceeds queue resource limits MSG=cannot locate feasible nodes (nodes file is \
-             empty, all systems are busy, or no nodes have the requested feature); node01 has \
-             the most with 2 cards",
-        );
-        check(
-            Rejection::OverQueueLimit {
-                queue: "limitq".into(),
-                resource: "walltime".into(),
-                asked: "03:00:00".into(),
-                limit: "02:00:00".into(),
-            },
-            15038,
-            "Job exceeds queue resource limits MSG=cannot satisfy queue max walltime requirement; \
-             asked for 03:00:00, queue limitq allows 02:00:00",
+             empty, all systems are busy, or no nodes have the requested feature)",
         );
         check(
             Rejection::ArrayTooLarge {
@@ -188,7 +156,12 @@ mod tests {
                 max: 5,
             },
             15083,
-            "Bad Job Array Request MSG=Requested array size too large, limit is 5; asked for 10",
+            "Bad Job Array Request MSG=Requested array size too large, limit is 5",
+        );
+        check(
+            Rejection::SlotLimitTooHigh { limit: 5, max: 2 },
+            15083,
+            "Bad Job Array Request MSG=Requested slot limit invalid, limit is 2",
         );
         check(
             Rejection::NotOwner(job),

@@ -36,6 +36,10 @@ pub struct SettingsFile {
     pub array_members_max: Option<u64>,
     /// Most jobs that have not ended.
     pub live_jobs_max: Option<u64>,
+    /// `packing` or `fifo`: in which order jobs start, and where.
+    pub scheduler: Option<String>,
+    /// `torque` or `pbspro`: which counts where they contradict each other.
+    pub dialect: Option<String>,
     /// Users who may do anything, `user` or `user@host`; root always may. First.
     pub managers: Option<Vec<String>>,
     /// Users who may operate jobs and nodes. First.

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use capstan_types::{AttributeObject, Attributes, ServerName};
+use capstan_core::Scheduler;
+use capstan_types::{AttributeObject, Attributes, Dialect, ServerName};
 
 use claims::Claim;
 pub use claims::Difference;
@@ -135,6 +136,18 @@ impl Settings {
     }
 }
 
+/// One of a few words, or what is taken when there is none.
+fn chosen<T: Default>(
+    name: &'static str,
+    word: Option<&str>,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<T, SettingError> {
+    let Some(word) = word else {
+        return Ok(T::default());
+    };
+    parse(word).ok_or_else(|| refuse(name, word, "one of the words in the manual".to_owned()))
+}
+
 fn core_settings(
     file: &SettingsFile,
     host: &str,
@@ -163,6 +176,8 @@ fn core_settings(
         script_bytes_max,
         array_members_max: file.array_members_max.unwrap_or(100_000),
         live_jobs_max: file.live_jobs_max.unwrap_or(1_000_000),
+        scheduler: chosen("scheduler", file.scheduler.as_deref(), Scheduler::parse)?,
+        dialect: chosen("dialect", file.dialect.as_deref(), Dialect::parse)?,
         ..capstan_core::Settings::new(ServerName::from(server))
     };
     settings.set_fresh();

@@ -1,7 +1,7 @@
 //! The server, as `qstat -B` and `qmgr list server` show it.
 
 use capstan_proto::wire;
-use capstan_types::AttributeObject;
+use capstan_types::{AttributeObject, Dialect};
 
 use super::queues::{assigned, line, listing, set};
 use super::{Scene, counts};
@@ -35,11 +35,19 @@ pub(crate) fn server(scene: Scene<'_>, requests: [u64; 3]) -> wire::StatServerRe
         ("journal_refused_frames", statistics.refused_groups),
         ("index_lag_records", statistics.index_lag_records),
     ];
+    let mut attributes = listing(AttributeObject::Server, found);
+    if settings.dialect != Dialect::default() {
+        attributes.push(line("dialect", "", settings.dialect.name()));
+    }
     wire::StatServerReply {
         name: settings.server.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        attributes: listing(AttributeObject::Server, found),
-        statistics: counters.map(|(name, count)| line(name, "", count)).into(),
+        attributes,
+        statistics: counters
+            .map(|(name, count)| line(name, "", count))
+            .into_iter()
+            .chain([line("dialect", "", settings.dialect.name())])
+            .collect(),
     }
 }
 

@@ -27,6 +27,11 @@ pub(super) fn submit(draft: &mut Draft, submission: &Submission) -> Result<(), R
     let (queue, spec) = routing::enter(&settings, queue, Entry::Submitted, &mut |queue, entry| {
         enter(draft, &wish, queue, entry)
     })?;
+    // A queue that takes none says so first, in words that scripts know.
+    let mut shown = spec.shown.iter();
+    if shown.any(|(name, _)| &**name == "interactive") {
+        return Err(Rejection::Interactive);
+    }
     let bonds = dependencies::read(draft, None, &submission.depends, &submission.ties)?;
     accept(draft, submission, (spec, queue.name.clone()), &bonds)
 }
@@ -114,11 +119,11 @@ fn find_queue<'a>(settings: &'a Settings, submission: &Submission) -> Result<&'a
     let name = submission.queue.clone();
     let name = name.or_else(|| settings.default_queue());
     let name = name.ok_or(Rejection::NoDefaultQueue)?;
-    let queue = settings
-        .queues
-        .get(&name)
-        .ok_or(Rejection::UnknownQueue(name))?;
-    Ok(queue)
+    let is_asked_for = submission.queue.is_some();
+    settings.queues.get(&name).ok_or(match is_asked_for {
+        true => Rejection::UnknownQueue(name),
+        false => Rejection::NoDefaultQueue,
+    })
 }
 
 fn check_sizes(

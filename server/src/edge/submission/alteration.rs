@@ -89,7 +89,10 @@ impl Draft<'_> {
                 let holds = Holds::parse(value);
                 self.holds = holds.map_err(|_| Refusal::new(Pbse::Badatval, "Hold_Types"))?;
             }
-            Altered::Depends if value.is_empty() => self.depends.clear(),
+            Altered::Depends if value.is_empty() => {
+                self.depends.clear();
+                self.ties.clear();
+            }
             // Taken away.
             Altered::Shown(_) if value.is_empty() => {}
             Altered::Name

@@ -1,27 +1,35 @@
 //! One attribute of a submission, by its name. What Torque knows and this server does not serve is refused plainly
 //! and not silently dropped.
 
-use capstan_core::Holds;
+use capstan_core::{Holds, MembersWait, Tie};
 use capstan_proto::{Refusal, wire};
 use capstan_types::{
-    ArrayRequest, Dependency, ErrorClass, JoinPath, MailPoints, NodeSpec, ParseError, Pbse,
-    ResourceSetter, Timestamp, check_job_name, resource,
+    ArrayRequest, Dependency, Dialect, ErrorClass, JobPart, JobReference, JoinPath, MailPoints,
+    NodeSpec, ParseError, Pbse, Place, ResourceSetter, Select, StagedFile, Timestamp,
+    check_job_name, resource,
 };
 
-use super::{Draft, VALUE_BYTES_MAX};
-use crate::edge::identity::Membership;
+use super::{Draft, VALUE_BYTES_MAX, check_group};
 
 /// Kept and shown, deciding nothing.
 const SHOWN: &[&str] = &[
     "Account_Name",
-    "Checkpoint",
     "Mail_Users",
-    "jobtype",
     "job_radix",
     "request_version",
-    "idle_slot_limit",
     "submit_args",
     "x",
+    "checkpoint_dir",
+    "checkpoint_name",
+    "checkpoint_restart_status",
+    "copy_on_rerun",
+    "reservation_id",
+    "login_node_id",
+    "login_property",
+    "login_node_key",
+    "external_nodes",
+    "multi_req_alps",
+    "inter_cmd",
 ];
 /// Kept and shown as `True` or `False`.
 const SHOWN_BOOLEANS: &[&str] = &["fault_tolerant", "node_exclusive"];
@@ -30,6 +38,7 @@ const READ_ONLY: &[&str] = &[
     "Job_Owner",
     "resources_used",
     "job_state",
+    "queue",
     "server",
     "ctime",
     "mtime",
@@ -38,6 +47,7 @@ const READ_ONLY: &[&str] = &[
     "exec_host",
     "exec_port",
     "exec_gpus",
+    "exec_mics",
     "session_id",
     "queue_type",
     "comment",
@@ -51,21 +61,29 @@ const READ_ONLY: &[&str] = &[
     "egroup",
     "substate",
     "hashname",
+    "hop_count",
+    "security",
+    "cookie",
+    "forward_x11",
     "alt_id",
     "reported",
     "queue_rank",
     "sched_hint",
+    "sister_list",
+    "pagg_id",
+    "gpu_flags",
+    "job_id",
+    "system_start_time",
+    "nppcu",
+    "checkpoint_time",
+    "restart_name",
     "gpus_reserved",
 ];
 /// What Torque takes and this server does not serve.
-const NOT_SERVED: &[&str] = &[
-    "stagein",
-    "stageout",
-    "req_information",
-    "L_Request",
-    "checkpoint_dir",
-    "login_property",
-    "forward_x11",
+const NOT_SERVED: &[&str] = &["req_information", "L_Request"];
+/// Resources of PBS Pro that stand beside chunks; a job that names chunks says all else in them.
+const BESIDE_SELECT: &[&str] = &[
+    "select", "place", "walltime", "cput", "pcput", "file", "nice",
 ];
 
 type Applied = Result<(), Refusal>;
@@ -108,7 +126,16 @@ impl Draft<'_> {
                 Ok(())
             }
             "depend" => self.depend(value),
-            "job_array_request" => self.array(value),
+            "job_array_request" => self.array(ArrayRequest::parse(value)),
+            "array_indices_submitted" => self.array(ArrayRequest::parse_stepped(value)),
+            "stagein" => {
+                self.spec.stagein = StagedFile::parse_list(value).map_err(|_| bad(name))?;
+                Ok(())
+            }
+            "stageout" => {
+                self.spec.stageout = StagedFile::parse_list(value).map_err(|_| bad(name))?;
+                Ok(())
+            }
             "Shell_Path_List" => set(&mut self.spec.shell, value),
             "job_arguments" => set(&mut self.spec.script_arguments, value),
             "init_work_dir" if value.starts_with('/') => set(&mut self.spec.work_folder, value),
@@ -132,11 +159,25 @@ impl Draft<'_> {
             }
             "group_list" => self.group(value),
             "User_List" => self.run_as(value),
-            "proxy_user" => self.proxy(value),
-            "interactive" => match boolean(name, value)? {
-                true => Err(not_served("interactive jobs")),
-                false => Ok(()),
+            // Who the job is for was settled before anything else.
+            "proxy_user" => Ok(()),
+            "interactive" => self.interactive(value),
+            "Checkpoint" => match is_checkpoint(value) {
+                true => self.show(name, value),
+                false => Err(bad(name)),
             },
+            "jobtype" => {
+                if !is_job_type(value) {
+                    return Err(bad(name));
+                }
+                self.spec.job_type = value.into();
+                self.show(name, value)
+            }
+            "idle_slot_limit" => {
+                let limit = value.parse().ok().filter(|limit| *limit > 0);
+                self.idle_limit = Some(limit.ok_or_else(|| bad(name))?);
+                self.show(name, value)
+            }
             // The host of the call is known from the call.
             "submit_host" => Ok(()),
             "submit_args" => {
@@ -169,6 +210,25 @@ impl Draft<'_> {
 
     fn resource(&mut self, name: &str, value: &str) -> Applied {
         let full = format!("Resource_List.{name}");
+        match name {
+            "select" => return self.select(value),
+            "place" => {
+                let place = Place::parse(value).map_err(|_| bad(&full))?;
+                let group = place.group.as_deref();
+                if group.is_some_and(|group| !["host", "vnode"].contains(&group)) {
+                    return Err(not_served("place=group of anything but host"));
+                }
+                self.spec.placing = Some(place);
+                return Ok(());
+            }
+            // Torque's own client calls it `gres`; here it gives cards.
+            "gpus" | "ngpus" => {
+                let count: u32 = value.parse().map_err(|_| bad(&full))?;
+                let set = self.spec.resources.set("gres", &format!("gpus:{count}"));
+                return set.map_err(|error| bad_value(&full, &error));
+            }
+            _ => {}
+        }
         let Some(known) = resource(name) else {
             return Err(Refusal::new(Pbse::Unkresc, full));
         };
@@ -188,6 +248,54 @@ impl Draft<'_> {
             NodeSpec::parse(value).map_err(|_| bad(&full))?;
         }
         Ok(())
+    }
+
+    /// Chunks of PBS Pro. To Torque this is a text without meaning, and stays one if it is no request for chunks.
+    fn select(&mut self, value: &str) -> Applied {
+        let full = "Resource_List.select";
+        let set = self.spec.resources.set("select", value);
+        set.map_err(|error| bad_value(full, &error))?;
+        self.spec.select = match Select::parse(value) {
+            Ok(select) => Some(select),
+            Err(_) if self.rules.dialect == Dialect::Torque => None,
+            Err(_) => return Err(bad(full)),
+        };
+        Ok(())
+    }
+
+    /// What only shows when all has been read.
+    pub(super) fn check_whole(&mut self) -> Applied {
+        if let (Some(array), Some(_)) = (&mut self.spec.array, self.idle_limit) {
+            array.idle_limit = self.idle_limit;
+        }
+        if self.spec.select.is_none() {
+            return match (&self.spec.placing, self.rules.dialect) {
+                (Some(_), Dialect::Torque) => {
+                    Err(Refusal::new(Pbse::Unkresc, "Resource_List.place"))
+                }
+                (Some(_), Dialect::Pro) | (None, _) => Ok(()),
+            };
+        }
+        let mut beside = self.spec.resources.iter().map(|(name, _)| name);
+        let mixed = beside.find(|name| !BESIDE_SELECT.contains(name) && decides_nodes(name));
+        match mixed {
+            Some(name) => {
+                let detail = format!(
+                    "\"-lresource=\" cannot be used with \"select\" or \"place\", resource is: {name}"
+                );
+                Err(Refusal::new(Pbse::Ivalreq, detail))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn interactive(&mut self, value: &str) -> Applied {
+        // A number is the port on which the client waits.
+        let is_port = value.parse::<u32>().is_ok_and(|port| port > 1);
+        match is_port || boolean("interactive", value)? {
+            true => self.show("interactive", "True"),
+            false => Ok(()),
+        }
     }
 
     fn keep(&mut self, value: &str) -> Applied {
@@ -227,29 +335,47 @@ impl Draft<'_> {
             | ErrorClass::TooLarge => bad_value("depend", &error),
         })?;
         self.depends.clear();
+        self.ties.clear();
         for dependency in list {
-            match dependency {
-                Dependency::After { condition, job }
-                | Dependency::AfterArray {
-                    condition,
-                    array: job,
-                    members: None,
-                } => self.depends.push((condition, job.id)),
-                Dependency::Before { .. }
-                | Dependency::AfterArray { .. }
-                | Dependency::BeforeArray { .. }
-                | Dependency::On(_)
-                | Dependency::SyncCount(_)
-                | Dependency::SyncWith(_) => {
-                    return Err(not_served(&format!("dependencies like {dependency}")));
-                }
-            }
+            self.depends_on(&dependency)?;
         }
         Ok(())
     }
 
-    fn array(&mut self, value: &str) -> Applied {
-        let request = ArrayRequest::parse(value);
+    fn depends_on(&mut self, dependency: &Dependency) -> Applied {
+        let array = |reference: &JobReference| match reference.id.part {
+            JobPart::Array => Ok(reference.id),
+            JobPart::Whole | JobPart::Member(_) => Err(Refusal::new(Pbse::Baddepend, "")),
+        };
+        let tie = match dependency {
+            Dependency::After { condition, job } => {
+                self.depends.push((*condition, job.id));
+                return Ok(());
+            }
+            Dependency::AfterArray {
+                condition,
+                array: reference,
+                members,
+            } => Tie::Members(MembersWait {
+                condition: *condition,
+                array: array(reference)?,
+                count: *members,
+            }),
+            Dependency::Before { condition, job } => Tie::Before(*condition, job.id),
+            Dependency::BeforeArray {
+                condition,
+                array: reference,
+                members: _, // The array waits as a whole.
+            } => Tie::Before(*condition, array(reference)?),
+            Dependency::On(count) => Tie::On(*count),
+            Dependency::SyncCount(count) => Tie::SyncCount(*count),
+            Dependency::SyncWith(job) => Tie::SyncWith(job.id),
+        };
+        self.ties.push(tie);
+        Ok(())
+    }
+
+    fn array(&mut self, request: Result<ArrayRequest, ParseError>) -> Applied {
         let request = request.map_err(|_| Refusal::new(Pbse::BadArrayReq, ""))?;
         self.spec.array = Some(request);
         Ok(())
@@ -261,17 +387,9 @@ impl Draft<'_> {
         let Some(group) = for_host(value, &self.caller.host) else {
             return Ok(());
         };
-        let detail = match (self.rules.membership)(group) {
-            Membership::Member => {
-                self.spec.owner.group = group.into();
-                return self.show("group_list", value);
-            }
-            Membership::Stranger => {
-                format!("user {user} is not a member of group {group} in server password file")
-            }
-            Membership::NoGroup => format!("cannot locate group {group} in server group file"),
-        };
-        Err(Refusal::new(Pbse::Badgrp, detail))
+        check_group(self.rules, user, group)?;
+        self.spec.owner.group = group.into();
+        self.show("group_list", value)
     }
 
     /// `-u`: only oneself, as long as no host vouches for others.
@@ -285,20 +403,31 @@ impl Draft<'_> {
             Some(_) | None => self.show("User_List", value),
         }
     }
+}
 
-    fn proxy(&self, value: &str) -> Applied {
-        let user = &self.caller.user;
-        match self.rules.is_manager {
-            true => Err(not_served("proxy jobs")),
-            false => {
-                let detail = format!(
-                    "User '{user}' is attempting to submit a proxy job for user '{value}' \
-                     but is not a manager"
-                );
-                Err(Refusal::new(Pbse::Baduser, detail))
-            }
-        }
-    }
+/// Resources that say how much of which nodes, in Torque's way.
+fn decides_nodes(name: &str) -> bool {
+    ["nodes", "ncpus", "procs", "size", "host", "mem", "gres"].contains(&name)
+}
+
+/// `none`, `shutdown`, `periodic`, `enabled`, `interval=N`, `depth=N`, `dir=PATH`, and the letters of old.
+fn is_checkpoint(value: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    value.split(',').all(|word| match word.split_once('=') {
+        None => [
+            "n", "s", "c", "u", "none", "shutdown", "periodic", "enabled",
+        ]
+        .contains(&word),
+        Some(("c" | "interval" | "depth", number)) => is_number(number),
+        Some(("dir", path)) => !path.is_empty(),
+        Some(_) => false,
+    })
+}
+
+/// A part of a file's name: it chooses `prologue.NAME`.
+fn is_job_type(value: &str) -> bool {
+    let is_fit = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    (1..=64).contains(&value.len()) && value.bytes().all(is_fit) && !value.starts_with('.')
 }
 
 fn set(place: &mut Box<str>, value: &str) -> Applied {

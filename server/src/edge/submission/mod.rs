@@ -12,7 +12,8 @@ use std::sync::Arc;
 use capstan_core::{Holds, JobSpec, Owner, Payload, Submission, Tie};
 use capstan_proto::{Refusal, wire};
 use capstan_types::{
-    Condition, Env, JobId, NodeSpec, Pbse, QueueName, STDIN_JOB_NAME, ServerName, Timestamp,
+    Condition, Dialect, Env, JobId, NodeSpec, Pbse, QueueName, STDIN_JOB_NAME, ServerName,
+    Timestamp,
 };
 
 use super::identity::{Membership, Person};
@@ -37,8 +38,12 @@ pub(crate) struct Rules<'a> {
     pub(crate) is_operator: bool,
     /// Whether the caller is a manager.
     pub(crate) is_manager: bool,
-    /// Whether the caller is in a group.
-    pub(crate) membership: &'a dyn Fn(&str) -> Membership,
+    /// What counts where Torque and PBS Pro contradict each other.
+    pub(crate) dialect: Dialect,
+    /// Whether a user is in a group.
+    pub(crate) membership: &'a dyn Fn(&str, &str) -> Membership,
+    /// The user of this name, if there is one.
+    pub(crate) person: &'a dyn Fn(&str) -> Option<Person>,
 }
 
 /// A submission under way.
@@ -51,6 +56,7 @@ pub(crate) struct Draft<'a> {
     not_before: Option<Timestamp>,
     depends: Vec<(Condition, JobId)>,
     ties: Vec<Tie>,
+    idle_limit: Option<u32>,
 }
 
 /// Reads a submission.
@@ -68,13 +74,15 @@ pub(crate) fn read(
         variables,
         destination,
     } = request;
-    if caller.uid == 0 && !rules.root_may_submit {
-        let detail = "root user root not allowed";
-        return Err(Refusal::new(Pbse::Baduser, detail));
-    }
     if attributes.len() > ATTRIBUTES_MAX {
         let detail = format!("more than {ATTRIBUTES_MAX} attributes");
         return Err(Refusal::new(Pbse::Ivalreq, detail));
+    }
+    let proxied = proxied(&attributes, caller, rules)?;
+    let caller = proxied.as_ref().unwrap_or(caller);
+    if caller.uid == 0 && !rules.root_may_submit {
+        let detail = "root user root not allowed";
+        return Err(Refusal::new(Pbse::Baduser, detail));
     }
     let queue = queue(&destination, rules.server)?;
     let variables = variables_of(variables)?;
@@ -82,6 +90,7 @@ pub(crate) fn read(
     for attribute in &attributes {
         draft.apply(attribute)?;
     }
+    draft.check_whole()?;
     draft.finish(&variables);
     Ok(Submission {
         payload: Arc::new(Payload { script, variables }),
@@ -90,13 +99,59 @@ pub(crate) fn read(
     })
 }
 
-/// Whether a request needs the group directory, whose answer may come from the network.
+/// Whom the job is for, when it is for another (`-P user[:group]`): only managers may say so.
+fn proxied(
+    attributes: &[wire::Attribute],
+    caller: &Person,
+    rules: &Rules<'_>,
+) -> Result<Option<Person>, Refusal> {
+    let mut values = attributes.iter().rev();
+    let Some(wish) = values.find(|attribute| attribute.name == "proxy_user") else {
+        return Ok(None);
+    };
+    let (user, group) = match wish.value.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (wish.value.as_str(), None),
+    };
+    if !rules.is_manager {
+        let detail = format!(
+            "User '{}' is attempting to submit a proxy job for user '{user}' but is not a manager",
+            caller.user
+        );
+        return Err(Refusal::new(Pbse::Baduser, detail));
+    }
+    let unknown = || {
+        let detail = format!("User {user} does not exist in server password file");
+        Refusal::new(Pbse::Baduser, detail)
+    };
+    let mut person = (rules.person)(user).ok_or_else(unknown)?;
+    person.host = caller.host.clone();
+    if let Some(group) = group {
+        check_group(rules, user, group)?;
+        person.group = group.into();
+    }
+    Ok(Some(person))
+}
+
+/// Whether `user` may run jobs with this group.
+fn check_group(rules: &Rules<'_>, user: &str, group: &str) -> Result<(), Refusal> {
+    let detail = match (rules.membership)(user, group) {
+        Membership::Member => return Ok(()),
+        Membership::Stranger => {
+            format!("user {user} is not a member of group {group} in server password file")
+        }
+        Membership::NoGroup => format!("cannot locate group {group} in server group file"),
+    };
+    Err(Refusal::new(Pbse::Badgrp, detail))
+}
+
+/// Whether a request needs a directory of users or groups, whose answer may come from the network.
 pub(crate) fn asks_for_groups(request: &wire::SubmitRequest) -> bool {
     let mut names = request
         .attributes
         .iter()
         .map(|attribute| attribute.name.as_str());
-    names.any(|name| name == "group_list")
+    names.any(|name| ["group_list", "proxy_user"].contains(&name))
 }
 
 fn fresh_spec(caller: &Person) -> JobSpec {
@@ -170,6 +225,7 @@ impl<'a> Draft<'a> {
             not_before: None,
             depends: Vec::new(),
             ties: Vec::new(),
+            idle_limit: None,
         }
     }
 
@@ -196,6 +252,7 @@ impl<'a> Draft<'a> {
             spec.work_folder = folder.unwrap_or("/").into();
         }
         spec.initial_folder = variable("PBS_O_INITDIR").unwrap_or_default().into();
+        spec.root_folder = variable("PBS_O_ROOTDIR").unwrap_or_default().into();
         for path in [&mut spec.stdout_path, &mut spec.stderr_path] {
             // A path may begin with a variable, which the node expands.
             if !path.is_empty() && !path.starts_with(['/', '$']) {

@@ -22,7 +22,16 @@ fn read_as(request: SubmitRequest, uid: u32, is_manager: bool) -> Result<Submiss
         root_may_submit: false,
         is_operator: is_manager,
         is_manager,
-        membership: &|group| match group {
+        dialect: Dialect::Torque,
+        person: &|user| {
+            (user == "bob").then(|| Person {
+                user: user.into(),
+                uid: 1001,
+                group: "bob".into(),
+                host: "elsewhere".into(),
+            })
+        },
+        membership: &|_, group| match group {
             "physics" => Membership::Member,
             "root" => Membership::Stranger,
             _ => Membership::NoGroup,
