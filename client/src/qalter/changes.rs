@@ -118,19 +118,18 @@ impl Changes {
 
     /// `-l`: `name=value` or a name alone, which unsets; blanks in a value are refused here, unlike in `qsub`.
     fn resources(&mut self, text: &str) -> Option<()> {
-        let parts: Vec<&str> = text.split(',').collect();
-        for part in parts {
+        let parts = text.split(',').map(|part| {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             let (name, value) = (name.trim(), value.trim_start());
-            if name.is_empty() || value.contains(char::is_whitespace) {
-                return None;
-            }
-            self.attributes.push(Attribute {
+            let is_right = !name.is_empty() && !value.contains(char::is_whitespace);
+            is_right.then(|| Attribute {
                 name: "Resource_List".to_owned(),
                 resource: name.to_owned(),
                 value: value.to_owned(),
-            });
-        }
+            })
+        });
+        let parts: Option<Vec<Attribute>> = parts.collect();
+        self.attributes.extend(parts?);
         Some(())
     }
 

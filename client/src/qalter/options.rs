@@ -17,14 +17,14 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::value(
         'k',
         "o|e|oe|n",
-        "Keep output in the home folder under its default name",
+        "Keep output in the home folder, default names",
     ),
     Opt::value('l', "NAME=VALUE[,...]", "Ask for other resources"),
     Opt::value('L', "REQUEST", "Refused: a request by tasks stays as it is"),
     Opt::value(
         'm',
         "n|p|[abef]",
-        "Send mail when the job aborts, begins, ends or fails",
+        "Send mail when it aborts, begins, ends or fails",
     ),
     Opt::value('M', "USER[@HOST][,...]", "Send mail to these"),
     Opt::value('n', "y|n", "Whether whole nodes are used alone"),
@@ -37,7 +37,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::value(
         't',
         "[INDICES][%SLOTS]",
-        "Only these members of an array; how many may run at once",
+        "Only these members of an array; how many at once",
     ),
     Opt::value('u', "USER[@HOST][,...]", "Run as this user"),
     Opt::value(
@@ -48,7 +48,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::value(
         'W',
         "NAME=VALUE[,...]",
-        "Set further attributes: depend, group_list, umask",
+        "Set more: depend, group_list, umask, stagein, x",
     ),
     Opt::value('x', "HOSTS", "Run the job there (operators)"),
 ];

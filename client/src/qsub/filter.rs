@@ -12,7 +12,7 @@ use super::script::BYTES_MAX;
 
 /// Where Torque looks when the site's file names no filter.
 const DEFAULT: &str = "/usr/local/sbin/torque_submitfilter";
-/// With this status a filter refuses a job; `exit -1` in a shell script is it.
+/// With this status a filter refuses a job; `exit -1` in bash is it.
 const REJECTS: i32 = 255;
 
 /// A submit filter.
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn it_may_refuse_a_job_or_fail() {
-        let rejected = pass("#!/bin/sh\nexit -1\n", &[], b"").unwrap_err();
+        let rejected = pass("#!/bin/sh\nexit 255\n", &[], b"").unwrap_err();
         assert_eq!(rejected.status, 1);
         assert!(
             rejected

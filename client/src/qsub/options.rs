@@ -20,12 +20,12 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::value(
         'C',
         "PREFIX",
-        "Read directives that begin with this instead of #PBS; none when empty",
+        "Read directives that begin with this, not with #PBS",
     ),
     Opt::value(
         'd',
         "FOLDER",
-        "Start the job in this folder instead of the home folder",
+        "Start the job in this folder, not in the home folder",
     ),
     Opt::value('D', "FOLDER", "Root folder of the job"),
     Opt::value('e', "[HOST:]PATH", "Write stderr of the job there"),
@@ -48,7 +48,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::value(
         'k',
         "o|e|oe|n[d]",
-        "Keep output in the home folder under its default name",
+        "Keep output in the home folder, default names",
     ),
     Opt::value('K', "SECONDS", "Time between SIGTERM and SIGKILL"),
     Opt::value('l', "NAME=VALUE[,...]", "Ask for resources"),
@@ -56,7 +56,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::value(
         'm',
         "n|p|[abef]",
-        "Send mail when the job aborts, begins, ends or fails",
+        "Send mail when it aborts, begins, ends or fails",
     ),
     Opt::value('M', "USER[@HOST][,...]", "Send mail to these"),
     Opt::flag('n', "Use whole nodes alone"),
@@ -77,15 +77,11 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::value('u', "USER[@HOST][,...]", "Run as this user"),
     Opt::value('v', "NAME[=VALUE][,...]", "Give the job these variables"),
     Opt::flag('V', "Give the job all variables"),
-    Opt::value(
-        'w',
-        "FOLDER",
-        "Folder for output and PBS_O_WORKDIR instead of the current one",
-    ),
+    Opt::value('w', "FOLDER", "Folder for output and PBS_O_WORKDIR"),
     Opt::value(
         'W',
         "NAME=VALUE[,...]",
-        "Set further attributes: depend, group_list, umask",
+        "Set more: depend, group_list, umask, stagein, x",
     ),
     Opt::flag('X', "Forward X11"),
     Opt::flag('x', "Run the script inside the interactive job"),
