@@ -197,7 +197,10 @@ impl Change<'_> {
                 AttributeValue::Integer(self.number(old)?)
             }
             AttributeKind::QueueType => AttributeValue::Text(self.queue_type()?.into()),
-            AttributeKind::NodeType if self.text != "cluster" => return Err(self.bad()),
+            AttributeKind::NodeType if self.text == "cluster" => {
+                AttributeValue::Text(self.text.into())
+            }
+            AttributeKind::NodeType => return Err(self.bad()),
             _ => match self.joined(old) {
                 text if text.is_empty() => return Ok(None),
                 text => AttributeValue::Text(text.into()),
