@@ -279,6 +279,10 @@ fn bad_values_are_refused_in_the_words_of_torque() {
         2,
         "qsub: illegally formed destination: bad queue",
     );
+}
+
+#[test]
+fn what_does_not_go_together_is_refused_in_the_words_of_torque() {
     check_refused(
         &["-w", "/nosuchdir"],
         3,
