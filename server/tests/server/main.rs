@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod agent;
+mod asking;
 mod cluster;
 mod faults;
 mod life;
+mod managing;
