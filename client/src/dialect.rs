@@ -37,7 +37,7 @@ impl Dialect {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         match text.trim().to_ascii_lowercase().as_str() {
             "torque" => Some(Self::Torque),
-            "pbspro" | "pbs_pro" | "pbs-pro" | "openpbs" => Some(Self::PbsPro),
+            "pro" | "pbspro" | "pbs_pro" | "pbs-pro" | "openpbs" => Some(Self::PbsPro),
             _ => None,
         }
     }
@@ -50,7 +50,10 @@ impl Dialect {
     /// What the server says; Torque's when it says nothing or cannot be asked.
     pub(crate) async fn of_server(server: &mut Server) -> Self {
         match server.stat_server(StatServerRequest {}).await {
-            Ok(reply) => Self::among(&reply.into_inner().attributes),
+            Ok(reply) => {
+                let reply = reply.into_inner();
+                Self::among(&[reply.attributes, reply.statistics].concat())
+            }
             Err(_) => Self::Torque,
         }
     }

@@ -19,6 +19,9 @@ use crate::output::{json, pro, pro_formats, pro_tables, rows, wide, xml};
 use super::Listing;
 use super::options::{Format, View, Wish};
 
+/// Exit status of PBS Pro for a finished job that is asked for without `-x`.
+const HISTORY_STATUS: u8 = 35;
+
 /// Lists the jobs.
 ///
 /// # Errors
@@ -144,7 +147,11 @@ async fn one<W: Write>(
 async fn complain<W: Write>(listing: &mut Listing<'_, W>, refusal: &Refusal, operand: &str) {
     if is_id(operand) {
         let id = door::full_id(&mut listing.server, operand).await;
-        listing.refuse(refusal, &id);
+        match refusal.error == Pbse::Unkjobid && !refusal.detail.is_empty() {
+            // Known, but history: the way PBS Pro says it.
+            true => listing.fail(HISTORY_STATUS, &format!("qstat: {id} {}", refusal.detail)),
+            false => listing.refuse(refusal, &id),
+        }
     } else if refusal.error == Pbse::Unkque {
         let text = format!("qstat: Unknown queue destination {operand}");
         listing.fail(refusal.error.exit_status(), &text);

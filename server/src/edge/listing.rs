@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use capstan_core::{Job, Payload};
 use capstan_proto::wire::{self, stat_jobs_request::Detail};
-use futures_util::Stream;
+use futures_util::{Stream, TryStreamExt};
 use tonic::Status;
 
 use super::identity::Person;
 use super::refusal::edge_status;
-use super::{Door, is_manager};
+use super::{Door, is_manager, is_operator};
 use crate::clock;
 use crate::engine::payload_id;
 use crate::snapshot::Snapshot;
@@ -19,7 +19,7 @@ use crate::telemetry::Telemetry;
 use crate::view::Scene;
 use crate::view::attributes::attributes;
 use crate::view::rows::row;
-use crate::view::selection::{Item, select};
+use crate::view::selection::{Item, Viewer, select};
 
 /// Rows of one batch.
 const ROWS_PER_BATCH: usize = 1000;
@@ -40,16 +40,42 @@ pub(super) fn jobs(
     request: wire::StatJobsRequest,
 ) -> Result<JobStream, Status> {
     let snapshot = door.latest.get();
-    let items = select(&snapshot, &request).map_err(edge_status)?;
+    let viewer = viewer(&snapshot, caller);
+    let items = select(&snapshot, viewer, &request).map_err(edge_status)?;
     let listing = Listing {
         snapshot,
         telemetry: door.telemetry.clone(),
     };
-    Ok(match request.detail() {
+    let head = head(&listing.snapshot);
+    let batches: JobStream = match request.detail() {
         Detail::Row => Box::pin(rows(listing, items, false)),
         Detail::Wide => Box::pin(rows(listing, items, true)),
         Detail::Full => Box::pin(full(listing, items, door.clone(), caller.clone())),
-    })
+    };
+    let mut head = Some(head);
+    Ok(Box::pin(batches.map_ok(move |mut batch| {
+        batch.head = head.take();
+        batch
+    })))
+}
+
+/// What stands above a listing: it spares the client a question about the whole server.
+fn head(snapshot: &Snapshot) -> wire::ListingHead {
+    let settings = snapshot.settings();
+    let comment = settings.attributes.text("comment");
+    wire::ListingHead {
+        server: settings.server.to_string(),
+        comment: comment.unwrap_or_default().to_owned(),
+        dialect: settings.dialect.name().to_owned(),
+    }
+}
+
+/// What `person` may see.
+pub(super) fn viewer<'a>(snapshot: &Snapshot, person: &'a Person) -> Viewer<'a> {
+    Viewer {
+        user: &person.user,
+        sees_all: is_operator(snapshot, person),
+    }
 }
 
 struct Listing {
@@ -83,7 +109,7 @@ fn rows(
         let rows = batch.iter().map(|item| row(scene, &item.job(), is_wide));
         Some(Ok(wire::StatJobsReply {
             rows: rows.collect(),
-            jobs: Vec::new(),
+            ..wire::StatJobsReply::default()
         }))
     }))
 }
@@ -139,8 +165,8 @@ impl Full {
             )
         });
         wire::StatJobsReply {
-            rows: Vec::new(),
             jobs: jobs.collect(),
+            ..wire::StatJobsReply::default()
         }
     }
 }

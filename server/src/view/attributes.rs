@@ -2,7 +2,7 @@
 
 use capstan_core::{Ended, Job, JobState};
 use capstan_proto::wire::{Attribute, JobAttributes};
-use capstan_types::{Env, JobId, JobPart, Seconds, Timestamp};
+use capstan_types::{Env, JobPart, Seconds, Timestamp};
 
 use super::{Scene, last_run, paths, start_time, words};
 
@@ -87,7 +87,7 @@ fn identity(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
 /// When it was made, what it waits for, where it runs.
 fn placement(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
     list.put_time("ctime", Some(job.created));
-    let depend = depend(scene, job);
+    let depend = capstan_core::depend_shown(&scene.snapshot.state, job);
     list.put_some("depend", Some(depend).filter(|depend| !depend.is_empty()));
     let host = &job.spec.owner.host;
     list.put("Error_Path", format!("{host}:{}", paths::stderr_path(job)));
@@ -138,7 +138,10 @@ fn course(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
     list.put_some("comment", scene.comment(job));
     list.put_time("etime", job.eligible);
     let exit_status = ended(job).and_then(|ended| ended.exit_status);
-    list.put_some("exit_status", exit_status);
+    // Of a job that was put back in its queue Torque shows that its last attempt ended (recorded session E06).
+    let was_put_back =
+        !job.has_ended() && !job.is_array() && job.run_count > u32::from(job.state.run().is_some());
+    list.put_some("exit_status", exit_status.or(was_put_back.then_some(0)));
     shown(list, job, &["forward_x11", "submit_args"]);
     match (job.id.part, &job.spec.array) {
         (JobPart::Member(index), _) => list.put("job_array_id", index),
@@ -235,51 +238,6 @@ fn shown(list: &mut Attributes, job: &Job, names: &[&str]) {
 fn shown_value<'a>(job: &'a Job, name: &str) -> Option<&'a str> {
     let found = job.spec.shown.iter().find(|(known, _)| **known == *name);
     found.map(|(_, value)| &**value)
-}
-
-/// `beforeok:344.hn1,afterok:342.hn1:343.hn1`: first who waits for this job, then what it waits for itself.
-fn depend(scene: Scene<'_>, job: &Job) -> String {
-    let state = &scene.snapshot.state;
-    let mut list = Dependencies::default();
-    for waiting in state.dependants(job.id) {
-        let waits_for = state.job(waiting).map(|job| job.waits_for.as_slice());
-        for (condition, _) in waits_for
-            .unwrap_or_default()
-            .iter()
-            .filter(|(_, on)| *on == job.id)
-        {
-            list.put(scene, condition.mirrored(), job.id, waiting);
-        }
-    }
-    for (condition, on) in &job.waits_for {
-        list.put(scene, condition.name(), *on, *on);
-    }
-    list.text
-}
-
-/// A dependency list in the making: neighbours of one condition share its name.
-#[derive(Default)]
-struct Dependencies {
-    text: String,
-    last: (&'static str, bool),
-}
-
-impl Dependencies {
-    /// Appends a condition about `awaited`, naming `shown`. Of an array, conditions have names of their own.
-    fn put(&mut self, scene: Scene<'_>, name: &'static str, awaited: JobId, shown: JobId) {
-        let is_array = awaited.part == JobPart::Array;
-        if self.last != (name, is_array) {
-            self.last = (name, is_array);
-            let comma = if self.text.is_empty() { "" } else { "," };
-            let suffix = match (is_array, name) {
-                (false, _) => "",
-                (true, "after" | "before") => "startarray",
-                (true, _) => "array",
-            };
-            self.text.extend([comma, name, suffix]);
-        }
-        self.text.extend([":", &shown.on(scene.server())]);
-    }
 }
 
 /// `NAME=VALUE,…`; commas inside of values are escaped, as Torque's own client does.

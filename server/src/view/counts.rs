@@ -60,8 +60,10 @@ impl Counts {
 pub(crate) fn by_queue<'a>(scene: Scene<'a>) -> BTreeMap<&'a QueueName, Counts> {
     let mut queues: BTreeMap<&QueueName, Counts> = BTreeMap::new();
     for job in scene.snapshot.state.jobs() {
-        let (letter, jobs) = counted(scene, job);
-        queues.entry(&job.queue).or_default().add(letter, jobs);
+        let queue = queues.entry(&job.queue).or_default();
+        for (letter, jobs) in counted(scene, job) {
+            queue.add(letter, jobs);
+        }
     }
     queues
 }
@@ -75,13 +77,23 @@ pub(crate) fn all(scene: Scene<'_>) -> Counts {
     all
 }
 
-fn counted(scene: Scene<'_>, job: &Job) -> (char, u64) {
+fn counted(scene: Scene<'_>, job: &Job) -> [(char, u64); 2] {
     match (job.id.part, &job.array) {
         // The array itself is no job: its members are, with a record or not.
         (JobPart::Array, Some(array)) => match array.waiting.first() {
-            Some(index) => (job.as_member(index).letter(scene.now), array.waiting.len()),
-            None => ('C', 0),
+            // Those beyond the limits of the array are held.
+            Some(index) => {
+                let free = job.members_free();
+                let member = job.as_member(index);
+                [
+                    (member.letter(scene.now), free),
+                    ('H', array.waiting.len() - free),
+                ]
+            }
+            None => [('C', 0); 2],
         },
-        (JobPart::Whole | JobPart::Array | JobPart::Member(_), _) => (job.letter(scene.now), 1),
+        (JobPart::Whole | JobPart::Array | JobPart::Member(_), _) => {
+            [(job.letter(scene.now), 1), ('C', 0)]
+        }
     }
 }

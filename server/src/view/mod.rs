@@ -14,7 +14,7 @@ pub(crate) mod server;
 mod tests;
 pub(crate) mod words;
 
-use capstan_core::{Job, JobState, Run, Usage};
+use capstan_core::{Job, JobState, Queue, Run, Usage};
 use capstan_types::{QueueName, Reason, ServerName, Timestamp};
 
 use crate::snapshot::Snapshot;
@@ -109,22 +109,12 @@ impl<'a> Scene<'a> {
     /// `E` or `R`, as `queue_type` shows it.
     pub(crate) fn queue_type(self, queue: &QueueName) -> char {
         let queue = self.snapshot.settings().queues.get(queue);
-        if queue.is_some_and(|queue| is_routing(queue)) {
+        if queue.is_some_and(Queue::is_routing) {
             'R'
         } else {
             'E'
         }
     }
-}
-
-/// Whether jobs only pass through the queue.
-pub(crate) fn is_routing(queue: &capstan_core::Queue) -> bool {
-    queue.is_routing()
-}
-
-/// Whether everybody may see everybody's jobs.
-pub(crate) fn may_query_others(settings: &capstan_core::Settings) -> bool {
-    settings.query_other_jobs()
 }
 
 /// The job's current attempt, or its last when it is over.

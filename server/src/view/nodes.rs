@@ -5,9 +5,10 @@ use std::fmt::Write;
 
 use capstan_core::{Card, Link, Node, NodeShare};
 use capstan_proto::{Refusal, wire};
-use capstan_types::{AttemptId, Pbse};
+use capstan_types::{AttemptId, AttributeObject, Pbse};
 
 use super::attributes::Attributes;
+use super::queues::{line, listing, set};
 use super::{Scene, words};
 use crate::telemetry::NodeTelemetry;
 
@@ -29,7 +30,10 @@ pub(crate) fn nodes(scene: Scene<'_>, wanted: &str) -> Result<wire::StatNodesRep
         None => wanted.is_empty() || node.name.as_str() == wanted,
     };
     let found = scene.snapshot.state.nodes().filter(|node| is_wanted(node));
-    let nodes: Vec<wire::NodeRow> = found.map(|node| row(scene, node)).collect();
+    let mut found: Vec<_> = found.collect();
+    // As in the nodes file: in the order in which they were declared or first came.
+    found.sort_by_key(|node| node.ordinal);
+    let nodes: Vec<wire::NodeRow> = found.iter().map(|node| row(scene, node)).collect();
     match (nodes.is_empty(), wanted) {
         (false, _) => Ok(wire::StatNodesReply { nodes }),
         (true, "") => {
@@ -44,35 +48,42 @@ fn row(scene: Scene<'_>, node: &Node) -> wire::NodeRow {
     let held: Vec<(AttemptId, &NodeShare)> = scene.snapshot.state.held_on(&node.name).collect();
     let heartbeat = scene.telemetry.of(&node.name);
     let state = state(scene, node, &held);
-    let cards = &node.inventory.cards;
-    let mut list = Attributes::default();
-    list.put("state", &state);
-    list.put("power_state", "Running");
-    list.put("np", node.slots);
-    list.put_some(
-        "properties",
-        Some(node.properties.join(",")).filter(|p| !p.is_empty()),
-    );
-    list.put("ntype", "cluster");
-    list.put_some(
-        "jobs",
-        Some(jobs(scene, &held)).filter(|jobs| !jobs.is_empty()),
-    );
-    if node.has_joined() {
-        list.put("status", status(scene, node, &held, heartbeat.as_deref()));
-    }
-    list.put_some("note", Some(&node.note).filter(|note| !note.is_empty()));
-    list.put("mom_service_port", SERVICE_PORT);
-    list.put("mom_manager_port", MANAGER_PORT);
-    if !cards.is_empty() {
-        list.put("gpus", cards.len());
-        list.put_some("gpu_status", gpu_status(node, &held, heartbeat.as_deref()));
-    }
+    let cards = node.inventory.cards.len();
+    let configured = scene.snapshot.settings().nodes.get(&node.name);
+    let one = |name: &str, value: &dyn std::fmt::Display| vec![line(name, "", value)];
+    let some = |name: &str, value: String| match value.is_empty() {
+        true => Vec::new(),
+        false => vec![line(name, "", value)],
+    };
+    let found = |name: &str| match name {
+        "state" => one(name, &state),
+        "power_state" => one(name, &"Running"),
+        "np" => one(name, &node.slots),
+        "properties" => some(name, node.properties.join(",")),
+        "ntype" => one(name, &"cluster"),
+        "jobs" => some(name, jobs(scene, &held)),
+        "status" if node.has_joined() => {
+            one(name, &status(scene, node, &held, heartbeat.as_deref()))
+        }
+        "note" => some(name, node.note.to_string()),
+        "gpus" if cards > 0 => one(name, &cards),
+        "gpu_status" => {
+            let said = gpu_status(node, &held, heartbeat.as_deref());
+            some(name, said.unwrap_or_default())
+        }
+        _ => match (configured.map(|node| set(node, name)), name) {
+            (Some(lines), _) if !lines.is_empty() => lines,
+            (_, "mom_service_port") => one(name, &SERVICE_PORT),
+            (_, "mom_manager_port") => one(name, &MANAGER_PORT),
+            (lines, _) => lines.unwrap_or_default(),
+        },
+    };
+    let attributes = listing(AttributeObject::Node, found);
     wire::NodeRow {
         name: node.name.to_string(),
         state,
         note: node.note.to_string(),
-        attributes: list.0,
+        attributes,
         simulated: node.inventory.simulated,
         facts: facts(node, heartbeat.as_deref()),
     }

@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use capstan_core::{Job, State};
+use capstan_core::{Job, Queue, State};
 use capstan_proto::{Refusal, wire};
-use capstan_types::{JobId, JobPart, JobReference, Pbse, QueueName};
+use capstan_types::{Dialect, JobId, JobPart, JobReference, Pbse, QueueName};
 
-use super::{is_routing, may_query_others};
 use crate::snapshot::Snapshot;
+
+/// Of a finished job in PBS Pro's dialect, to who does not ask for finished ones.
+const HISTORY: &str = "Job has finished, use -x or -H to obtain historical job information";
 
 /// A job of a listing.
 #[derive(Clone, Debug)]
@@ -47,7 +49,9 @@ pub(crate) struct Viewer<'a> {
 impl Viewer<'_> {
     /// Whether `job` is his to see.
     fn may_see(self, snapshot: &Snapshot, job: &Job) -> bool {
-        self.sees_all || *job.spec.owner.user == *self.user || may_query_others(snapshot.settings())
+        self.sees_all
+            || *job.spec.owner.user == *self.user
+            || snapshot.settings().query_other_jobs()
     }
 }
 
@@ -83,18 +87,40 @@ pub(crate) fn select(
             listing(state, jobs, request.expand_arrays)
         }
     };
+    if request.arrays_only {
+        items.retain(|item| item.record().array.is_some());
+    }
     if request.exec_only {
         items.retain(|item| !passes_through(snapshot, item.record()));
     }
-    if !request.users.is_empty() || request.hide_completed {
+    let hide_completed = request.hide_completed || hides_history(snapshot, request);
+    if !request.users.is_empty() || hide_completed {
+        let count = items.len();
         items.retain(|item| {
             let job = item.record();
             let owner = &*job.spec.owner.user;
             let is_theirs = request.users.is_empty() || request.users.iter().any(|u| u == owner);
-            is_theirs && !(request.hide_completed && job.has_ended())
+            is_theirs && !(hide_completed && job.has_ended())
         });
+        let is_history = names_a_job(operand) && count > 0 && items.is_empty();
+        if is_history && hides_history(snapshot, request) {
+            return Err(Refusal::new(Pbse::Unkjobid, HISTORY));
+        }
     }
     Ok(items)
+}
+
+fn names_a_job(operand: &str) -> bool {
+    operand.starts_with(|first: char| first.is_ascii_digit())
+}
+
+/// In PBS Pro's dialect what is over is history, and shown only to who asks for that (`-x`).
+fn hides_history(snapshot: &Snapshot, request: &wire::StatJobsRequest) -> bool {
+    let dialect = match request.dialect.as_str() {
+        "" => snapshot.settings().dialect,
+        named => Dialect::parse(named).unwrap_or_default(),
+    };
+    dialect == Dialect::Pro && !request.include_finished
 }
 
 /// All jobs that the viewer may see, arrays member by member: what `qselect` chooses from.
@@ -126,7 +152,7 @@ pub(crate) fn wanted_queue(
 /// Whether the job waits in a queue that only passes jobs on.
 fn passes_through(snapshot: &Snapshot, job: &Job) -> bool {
     let queue = snapshot.settings().queues.get(&job.queue);
-    queue.is_some_and(|queue| is_routing(queue))
+    queue.is_some_and(Queue::is_routing)
 }
 
 /// Reads a job id as a person typed it.

@@ -118,7 +118,7 @@ fn a_running_job_shows_its_places_and_what_remains() {
     let asked = [("nodes", "2:ppn=2:gpus=2"), ("walltime", "00:20:00")];
     let mut job = job(JobId::whole(248), "run1", &asked);
     let places: [(&str, &[u16], &[u32]); 2] =
-        [("gpu02", &[0, 1], &[1, 0]), ("gpu01", &[0, 1, 3], &[1, 0])];
+        [("gpu02", &[0, 1], &[0, 1]), ("gpu01", &[0, 1, 3], &[0, 1])];
     job.state = JobState::Running(run(&places, 0, 7));
     let seen = shown(job, None, 7);
     let line = |name: &str| {
@@ -128,7 +128,7 @@ fn a_running_job_shows_its_places_and_what_remains() {
             .as_str()
     };
     assert_eq!(line("exec_host"), "exec_host = gpu02/0-1+gpu01/0-1,3");
-    let cards = "exec_gpus = gpu02-gpu/1+gpu02-gpu/0+gpu01-gpu/1+gpu01-gpu/0";
+    let cards = "exec_gpus = gpu01-gpu/1+gpu01-gpu/0+gpu02-gpu/1+gpu02-gpu/0";
     assert_eq!(line("exec_gpus"), cards);
     assert_eq!(line("Walltime"), "Walltime.Remaining = 1193");
     assert!(
@@ -171,7 +171,10 @@ fn a_waiting_job_says_why_but_holds_speak_for_themselves() {
 }
 
 fn array() -> [Job; 2] {
-    let mut array = job(JobId::array(352), "arr", &[("nodes", "1")]);
+    let array = job(JobId::array(352), "arr", &[("nodes", "1")]);
+    let mut array = with_spec(array, |spec| {
+        spec.array = Some(ArrayRequest::parse("1-3").unwrap());
+    });
     array.array = Some(ArrayState {
         waiting: ArrayRequest::parse("1-3").unwrap().indices,
         ..ArrayState::default()
@@ -248,6 +251,133 @@ fn members_of_arrays_count_one_by_one() {
     assert_eq!(counts, expected);
 }
 
+fn names(lines: &[String]) -> Vec<&str> {
+    let names = lines
+        .iter()
+        .map(|line| line.split(" = ").next().unwrap_or_default());
+    names.collect()
+}
+
+/// Session C02, job 251: what a held job of somebody else shows, in its order.
+#[test]
+fn a_held_job_has_neither_variables_nor_an_eligible_time() {
+    let asked = [
+        ("ncpus", "2"),
+        ("cput", "00:30:00"),
+        ("walltime", "01:00:00"),
+    ];
+    let job = Job {
+        holds: Holds::USER,
+        eligible: None,
+        ..job(JobId::whole(251), "heldjob", &asked)
+    };
+    let job = with_spec(job, |spec| {
+        spec.shown = vec![
+            ("submit_args".into(), "-h".into()),
+            ("Account_Name".into(), "acct".into()),
+        ];
+    });
+    let expected = "Job_Name Job_Owner job_state queue server Account_Name Checkpoint ctime Error_Path \
+        Hold_Types Join_Path Keep_Files Mail_Points mtime Output_Path Priority qtime Rerunable \
+        Resource_List.ncpus Resource_List.cput Resource_List.walltime euser egroup queue_type submit_args \
+        fault_tolerant job_radix submit_host init_work_dir request_version";
+    let expected: Vec<&str> = expected.split_whitespace().collect();
+    assert_eq!(names(&shown(job, None, 1)), expected);
+}
+
+/// Sessions C02 and G01: an array has no qtime, a member that is not held no Hold_Types, and its index.
+#[test]
+fn arrays_and_members_show_what_they_have() {
+    let [array, member] = array();
+    let seen = shown(array, None, 1);
+    assert!(
+        seen.contains(&"job_array_request = 1-3".to_owned()),
+        "{seen:?}"
+    );
+    assert!(seen.contains(&"Hold_Types = n".to_owned()), "{seen:?}");
+    assert!(!names(&seen).contains(&"qtime"), "{seen:?}");
+    let seen = shown(member, None, 1);
+    assert!(seen.contains(&"job_array_id = 2".to_owned()), "{seen:?}");
+    assert!(seen.contains(&"Job_Name = arr-2".to_owned()), "{seen:?}");
+    assert!(!names(&seen).contains(&"Hold_Types"), "{seen:?}");
+    assert!(names(&seen).contains(&"qtime"), "{seen:?}");
+}
+
+/// Session H08: nothing is known of what a job uses in its first seconds.
+#[test]
+fn usage_of_a_job_that_has_just_started_is_kept_back() {
+    let mut running = job(JobId::whole(1), "a", &[]);
+    let mut attempt = run(&[("gpu01", &[0], &[])], 0, 7);
+    attempt.usage.cput_secs = 5;
+    running.state = JobState::Running(attempt);
+    let snapshot = snapshot([running.clone()]);
+    let telemetry = Telemetry::default();
+    let usage = |now| {
+        let scene = Scene {
+            snapshot: &snapshot,
+            telemetry: &telemetry,
+            now: seconds(now),
+        };
+        scene.usage(&running).map(|usage| usage.cput_secs)
+    };
+    assert_eq!(usage(10), None);
+    assert_eq!(usage(60), Some(5));
+}
+
+/// What others may see when `query_other_jobs` is off.
+#[test]
+fn only_ones_own_jobs_are_listed_when_the_server_says_so() {
+    let mut snapshot = snapshot([job(JobId::whole(7), "x", &[])]);
+    let settings = snapshot.settings().clone();
+    let mut settings = capstan_core::Settings::clone(&settings);
+    settings.set("query_other_jobs", "False");
+    snapshot
+        .state
+        .absorb(&capstan_core::Change::PutSettings(Arc::new(settings)));
+    let seen = |user, sees_all, operand: &str| {
+        let request = StatJobsRequest {
+            operand: operand.to_owned(),
+            ..StatJobsRequest::default()
+        };
+        let viewer = Viewer { user, sees_all };
+        select(&snapshot, viewer, &request)
+            .map(|items| items.len())
+            .map_err(|refusal| refusal.error)
+    };
+    assert_eq!(seen("alice", false, ""), Ok(1));
+    assert_eq!(seen("bob", false, ""), Ok(0));
+    assert_eq!(seen("bob", false, "7"), Err(Pbse::Perm));
+    assert_eq!(seen("bob", true, "7"), Ok(1));
+}
+
+/// In PBS Pro's dialect what is over is history.
+#[test]
+fn finished_jobs_are_history_in_the_dialect_of_pbs_pro() {
+    let over = job(JobId::whole(7), "x", &[]);
+    let over = ended(over, run(&[("gpu01", &[0], &[])], 0, 1), 1, 0);
+    let snapshot = snapshot([over]);
+    let viewer = Viewer {
+        user: "alice",
+        sees_all: false,
+    };
+    let seen = |operand: &str, include_finished| {
+        let request = StatJobsRequest {
+            operand: operand.to_owned(),
+            dialect: "pbspro".to_owned(),
+            include_finished,
+            ..StatJobsRequest::default()
+        };
+        let found = select(&snapshot, viewer, &request);
+        found
+            .map(|items| items.len())
+            .map_err(|refusal| refusal.error)
+    };
+    assert_eq!(seen("", false), Ok(0));
+    assert_eq!(seen("", true), Ok(1));
+    assert_eq!(seen("7", false), Err(Pbse::Unkjobid));
+    assert_eq!(seen("7", true), Ok(1));
+}
+
 /// Session C02: NDS, TSK, memory and time of the alternate format.
 #[test]
 fn wide_rows_count_nodes_and_tasks_as_torque_does() {
@@ -291,4 +421,14 @@ fn wide_rows_count_nodes_and_tasks_as_torque_does() {
         Some(60),
     );
     check(&[], None, None, "", None);
+    // A later resource stands back behind an earlier one, or does not.
+    check(&[("procs", "5"), ("ncpus", "2")], None, Some(5), "", None);
+    check(
+        &[("mppwidth", "8"), ("mppnppn", "3")],
+        Some(3),
+        Some(8),
+        "",
+        None,
+    );
+    check(&[("ncpus", "2"), ("size", "9")], None, Some(9), "", None);
 }

@@ -46,8 +46,9 @@ pub(crate) fn exec_host(shares: &[NodeShare]) -> String {
 /// `gpu01-gpu/1+gpu01-gpu/0`; empty without cards.
 pub(crate) fn exec_gpus(shares: &[NodeShare]) -> String {
     let mut text = String::new();
-    for share in shares {
-        for card in &share.cards {
+    // Torque puts each card that it lends before those it has lent.
+    for share in shares.iter().rev() {
+        for card in share.cards.iter().rev() {
             let plus = if text.is_empty() { "" } else { "+" };
             put(
                 &mut text,
