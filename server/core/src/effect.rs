@@ -65,6 +65,30 @@ pub enum Effect {
     },
 }
 
+/// Who had a job deleted. Prints as PBS names a requestor: "user@host".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// "user@host".
+    pub by: Box<str>,
+    /// `qdel -m`: what the owner is to be told; empty for nothing.
+    pub message: Box<str>,
+}
+
+impl From<&str> for Deletion {
+    /// By "user@host", without a message.
+    fn from(by: &str) -> Self {
+        let message = Box::default();
+        let by = by.into();
+        Self { by, message }
+    }
+}
+
+impl std::fmt::Display for Deletion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.by)
+    }
+}
+
 /// Kinds of accounting records, by PBS's letters.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Account {
@@ -74,8 +98,8 @@ pub enum Account {
     Started,
     /// E: ended.
     Ended,
-    /// D: deleted by request of this "user@host".
-    Deleted(Box<str>),
+    /// D: deleted by request.
+    Deleted(Deletion),
     /// A: aborted by the server.
     Aborted,
     /// R: requeued to run again.

@@ -13,7 +13,7 @@ mod rejection;
 
 pub use apply::{ManageProblem, Outcome, QueueRefusal, Reply, apply, depend_shown};
 pub use change::{Change, Payload};
-pub use effect::{Account, Effect};
+pub use effect::{Account, Deletion, Effect};
 pub use event::{
     AlterOrder, Altered, AttemptReport, Caller, DeleteOrder, Directive, Event, Hello, HoldOrder,
     ManageCommand, ManageOrder, MoveOrder, NodeOrder, ReportedPhase, RerunOrder, RunOrder,

@@ -110,12 +110,15 @@ fn news(job: &Job, record: &Account) -> Option<News> {
     let (point, event, details) = match record {
         Account::Queued | Account::Rerun => return None,
         Account::Started => (Point::Begun, "Begun execution", String::new()),
-        Account::Deleted(by) => {
-            let user = by.split('@').next().unwrap_or_default();
+        Account::Deleted(deletion) => {
+            let user = deletion.by.split('@').next().unwrap_or_default();
             if *user == *job.spec.owner.user {
                 return None;
             }
-            let details = format!("Job deleted at request of {by}\n");
+            let mut details = format!("Job deleted at request of {deletion}\n");
+            if !deletion.message.is_empty() {
+                details.extend([&*deletion.message, "\n"]);
+            }
             (Point::Deleted, "job deleted", details)
         }
         Account::Aborted => {

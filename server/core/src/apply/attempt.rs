@@ -45,11 +45,20 @@ pub(super) fn exited(
             let comment = format!("requeued by {}", order.by);
             requeue(draft, job, run.attempt, comment)
         }
-        JobState::Pending
-        | JobState::Starting(_)
-        | JobState::Running(_)
-        | JobState::Exiting(..)
-        | JobState::Ended(_) => {
+        JobState::Starting(run) | JobState::Running(run)
+            if job.spec.is_rerunnable && asks_for_another_run(draft, exit_status) =>
+        {
+            let comment = format!("requeued for its exit status {exit_status}");
+            requeue(draft, job, run.attempt, comment)
+        }
+        JobState::Exiting(..) => {
+            let remains = Remains {
+                exit_status: canceled_exit(draft).or(Some(exit_status)),
+                usage: Some(usage),
+            };
+            end(draft, Job::clone(job), remains)
+        }
+        JobState::Pending | JobState::Starting(_) | JobState::Running(_) | JobState::Ended(_) => {
             let remains = Remains {
                 exit_status: Some(exit_status),
                 usage: Some(usage),
@@ -57,6 +66,21 @@ pub(super) fn exited(
             end(draft, Job::clone(job), remains)
         }
     }
+}
+
+/// `exit_code_canceled_job`: what every deleted job shows as its exit status, when the site says so.
+pub(super) fn canceled_exit(draft: &Draft) -> Option<i32> {
+    number(draft, "exit_code_canceled_job")
+}
+
+/// `automatic_requeue_exit_code`: a script that ends with it wants to run again.
+fn asks_for_another_run(draft: &Draft, exit_status: i32) -> bool {
+    number(draft, "automatic_requeue_exit_code") == Some(exit_status)
+}
+
+fn number(draft: &Draft, attribute: &str) -> Option<i32> {
+    let number = draft.state.settings()?.attributes.integer(attribute)?;
+    i32::try_from(number).ok()
 }
 
 /// It never ran and would not on a second try: the job is held until somebody has dealt with the reason.

@@ -7,15 +7,19 @@ use capstan_types::{JobId, JobPart};
 pub(super) use super::array::drop_waiting;
 use super::attempt::{self, EXIT_DELETED, Remains};
 use super::draft::Draft;
-use crate::{Account, DeleteOrder, Effect, Ended, Job, JobEvent, JobState, Rejection, StopOrder};
+use crate::{
+    Account, DeleteOrder, Deletion, Effect, Ended, Job, JobEvent, JobState, Rejection, StopOrder,
+};
 
 pub(super) fn delete(draft: &mut Draft, order: &DeleteOrder) -> Result<(), Rejection> {
     let job = draft.job(order.job)?;
     draft.require_owner(&job, order.job, &order.by)?;
-    if order.purge {
-        draft.require_manager(&order.by)?;
-    } else if job.has_ended() {
-        return Err(Rejection::AlreadyEnded(order.job));
+    let settings = draft.state.settings();
+    let owners_may = settings.is_some_and(|settings| settings.is("owner_purge"));
+    match (order.purge, job.has_ended()) {
+        (true, _) if !owners_may => draft.require_manager(&order.by)?,
+        (false, true) => return Err(Rejection::AlreadyEnded(order.job)),
+        (true, _) | (false, false) => {}
     }
     match job.id.part {
         JobPart::Array if job.has_ended() => {}
@@ -42,12 +46,12 @@ fn delete_one(draft: &mut Draft, job: &Arc<Job>, order: &DeleteOrder) -> Result<
     match (&job.state, order.purge) {
         (JobState::Pending, _) => {
             let job = end_pending(draft, Job::clone(job))?;
-            draft.account(&job, Account::Deleted(requestor(order)));
+            draft.account(&job, Account::Deleted(deletion(order)));
         }
         (JobState::Starting(run) | JobState::Running(run) | JobState::Exiting(run, _), true) => {
-            draft.account(job, Account::Deleted(requestor(order)));
+            draft.account(job, Account::Deleted(deletion(order)));
             let remains = Remains {
-                exit_status: Some(EXIT_DELETED),
+                exit_status: attempt::canceled_exit(draft).or(Some(EXIT_DELETED)),
                 usage: None,
             };
             attempt::end(draft, Job::clone(job), remains)?;
@@ -65,7 +69,7 @@ fn delete_one(draft: &mut Draft, job: &Arc<Job>, order: &DeleteOrder) -> Result<
             let (grace_secs, attempt) = (stop.grace_secs, run.attempt);
             let node = run.shares.first().map(|share| share.node.clone());
             let job = draft.advance(Job::clone(job), JobEvent::StopOrdered(stop))?;
-            draft.account(&job, Account::Deleted(requestor(order)));
+            draft.account(&job, Account::Deleted(deletion(order)));
             draft.effects.extend(node.map(|node| Effect::StopAttempt {
                 node,
                 attempt,
@@ -82,7 +86,7 @@ fn delete_array(draft: &mut Draft, array: &Arc<Job>, order: &DeleteOrder) -> Res
     let mut whole = Job::clone(array);
     drop_waiting(draft, &mut whole);
     let whole = draft.put(whole)?;
-    draft.account(&whole, Account::Deleted(requestor(order)));
+    draft.account(&whole, Account::Deleted(deletion(order)));
     for member in members(draft, array.id) {
         delete_one(draft, &member, order)?;
     }
@@ -99,13 +103,21 @@ pub(super) fn members(draft: &Draft, array: JobId) -> Vec<Arc<Job>> {
 }
 
 fn end_pending(draft: &mut Draft, job: Job) -> Result<Arc<Job>, Rejection> {
-    // A job that ran before it was requeued has an exit status in nobody's eyes: Torque shows none either.
+    // A job that ran before it was requeued has an exit status in nobody's eyes: Torque shows none either, unless the
+    // site says what a deleted job is to show.
     let ended = Ended {
         at: draft.now,
-        exit_status: None,
+        exit_status: attempt::canceled_exit(draft),
         run: None,
     };
     draft.advance(job, JobEvent::Ended(ended))
+}
+
+fn deletion(order: &DeleteOrder) -> Deletion {
+    Deletion {
+        by: requestor(order),
+        message: order.message.clone(),
+    }
 }
 
 fn requestor(order: &DeleteOrder) -> Box<str> {

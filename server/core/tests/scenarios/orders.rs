@@ -706,3 +706,54 @@ fn every_running_member_of_an_array_is_rerun() {
         assert_eq!(world.letter(member), 'Q');
     }
 }
+
+fn settled(attribute: &str, value: &str) -> World {
+    let mut world = world();
+    let mut settings = world.settings.clone();
+    settings.set(attribute, value);
+    world.must(&Event::ServerStarted(std::sync::Arc::new(settings)));
+    for (name, slots, cards) in [("gpu01", 4, 2), ("gpu02", 4, 2)] {
+        world.attach(name, inventory(name, slots, cards), Vec::new());
+    }
+    world
+}
+
+#[test]
+fn owners_purge_where_the_site_lets_them() {
+    let mut world = settled("owner_purge", "True");
+    let job = world.queue("");
+    let mut order = deletion(job, "bob");
+    order.purge = true;
+    let refused = world.apply(&Event::Delete(order.clone()));
+    assert_eq!(refused, Err(Rejection::NotOwner(job)));
+    order.by = caller("alice");
+    world.must(&Event::Delete(order));
+    assert!(world.state.resolve(job).is_none());
+}
+
+#[test]
+fn a_site_says_what_deleted_jobs_show() {
+    let mut world = settled("exit_code_canceled_job", "99");
+    let running = world.running("");
+    world.delete(running).unwrap();
+    world.exits(running, 271);
+    let waiting = world.queue("");
+    world.delete(waiting).unwrap();
+    assert_eq!(world.exit_status(running), Some(99));
+    assert_eq!(world.exit_status(waiting), Some(99));
+    let job = world.running("");
+    world.exits(job, 3);
+    assert_eq!(world.exit_status(job), Some(3));
+}
+
+#[test]
+fn a_script_can_ask_for_another_run_by_its_exit_status() {
+    let mut world = settled("automatic_requeue_exit_code", "85");
+    let job = world.running("");
+    world.exits(job, 85);
+    assert_eq!(world.letter(job), 'Q');
+    world.place();
+    world.started(job);
+    world.exits(job, 0);
+    assert_eq!((world.letter(job), world.exit_status(job)), ('C', Some(0)));
+}

@@ -220,7 +220,11 @@ fn unknown_and_disabled_queues_are_refused() {
     job.queue = Some("closed".into());
     assert_eq!(
         world.submit(job),
-        Err(Rejection::QueueDisabled("closed".into()))
+        Err(Rejection::QueueRefuses {
+            queue: "closed".into(),
+            owner: "alice@hn1".into(),
+            why: capstan_core::QueueRefusal::Disabled,
+        })
     );
 }
 
@@ -244,11 +248,13 @@ fn large_scripts_and_too_many_jobs_are_refused() {
 }
 
 #[test]
-fn holds_beyond_the_users_own_need_an_operator() {
+fn holds_beyond_the_users_own_need_an_operator_or_a_manager() {
     let mut world = world();
     let mut job = submission("");
+    job.holds = Holds::OPERATOR;
+    assert_eq!(world.submit(job.clone()), Err(Rejection::NotOperator));
     job.holds = Holds::SYSTEM;
-    assert_eq!(world.submit(job), Err(Rejection::NotOperator));
+    assert_eq!(world.submit(job), Err(Rejection::NotManager));
 }
 
 #[test]
