@@ -377,3 +377,7 @@ const fn mode(compute_mode: Option<u32>) -> &'static str {
 fn put(text: &mut String, what: std::fmt::Arguments<'_>) {
     text.write_fmt(what).expect("a String takes everything");
 }
+
+#[cfg(test)]
+#[path = "nodes_tests.rs"]
+mod tests;

@@ -30,7 +30,7 @@ pub(crate) struct Cluster {
 }
 
 /// A client on the server's Unix socket.
-pub(crate) struct Client(SchedulerClient<Channel>);
+pub(crate) struct Client(pub(crate) SchedulerClient<Channel>);
 
 impl Deref for Client {
     type Target = SchedulerClient<Channel>;

@@ -371,7 +371,7 @@ async fn listings_show_jobs_queues_nodes_and_the_server() {
         .unwrap()
         .into_inner();
     let journal = server
-        .attributes
+        .statistics
         .iter()
         .find(|a| a.name == "journal_fsyncs")
         .unwrap();
