@@ -11,7 +11,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use capstan_gpu::NvmlGpus;
-use capstan_supervisor::ports::{GpuInventory, Gpus};
+use capstan_supervisor::ports::{CardControl, CardRefused, GpuInventory, Gpus};
+use capstan_types::CardId;
 use tempfile::TempDir;
 
 struct Node(TempDir);
@@ -322,4 +323,29 @@ fn a_library_that_answers_nonsense_is_a_reason() {
         "{problem}"
     );
     assert!(node.gpus().usage().len() <= 256);
+}
+
+#[test]
+fn an_operator_sets_modes_and_resets_counts_of_one_card() {
+    let scenario = format!("{TWO}ecc_corrected = 3\n");
+    let node = Node::with(&scenario);
+    let gpus = node.gpus();
+    let second = CardId::from("GPU-2");
+    let seen = || {
+        let detail = gpus.usage().into_iter().map(|card| card.detail);
+        detail
+            .map(|detail| (detail.compute_mode, detail.single_bit_errors))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(seen(), [(Some(0), Some(0)), (Some(0), Some(3))]);
+    gpus.set_compute_mode(&second, 3).unwrap();
+    gpus.reset_errors(&second, false).unwrap();
+    assert_eq!(seen(), [(Some(0), Some(0)), (Some(3), Some(0))]);
+    let refused = gpus.set_compute_mode(&second, 4);
+    assert_eq!(refused, Err(CardRefused::NoMode(4)));
+    let unknown = gpus.reset_errors(&CardId::from("GPU-9"), true);
+    assert!(
+        matches!(unknown, Err(CardRefused::Driver { .. })),
+        "{unknown:?}"
+    );
 }

@@ -1,7 +1,10 @@
 //! What a card is and how it does: names, addresses, memory, load, temperature, power, errors.
 
+use std::collections::BTreeSet;
 use std::ffi::{c_char, c_int, c_uint, c_ulong, c_ulonglong};
+use std::sync::Mutex;
 
+use super::mode::lock;
 use super::{Handle, index, put, write_text};
 use crate::code::{Code, status};
 use crate::scenario::Card;
@@ -206,19 +209,33 @@ extern "C" fn nvmlDeviceGetFanSpeed_v2(device: Handle, fan: c_uint, place: *mut 
 extern "C" fn nvmlDeviceGetTotalEccErrors(
     device: Handle,
     kind: c_uint,
-    _since: c_uint,
+    since: c_uint,
     place: *mut c_ulonglong,
 ) -> c_int {
     status(put(
         "nvmlDeviceGetTotalEccErrors",
         device,
         place,
-        |card, _| match kind {
+        |card, index| match kind {
+            _ if lock(&CLEARED).contains(&(index, since)) => Ok(0),
             0 => Ok(card.ecc_corrected),
             1 => Ok(card.ecc_uncorrected),
             _ => Err(Code::InvalidArgument),
         },
     ))
+}
+
+/// Card and kind of counts (since boot, or ever) that were set to zero, for this process.
+static CLEARED: Mutex<BTreeSet<(usize, c_uint)>> = Mutex::new(BTreeSet::new());
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceClearEccErrorCounts(device: Handle, since: c_uint) -> c_int {
+    let function = "nvmlDeviceClearEccErrorCounts";
+    status(index(device).and_then(|index| {
+        source::with_card(function, index, |_| Ok(()))?;
+        lock(&CLEARED).insert((index, since));
+        Ok(())
+    }))
 }
 
 /// An A100's: 8.0.

@@ -1,6 +1,9 @@
-//! Modes and neighbours: MIG is always off, compute mode is the default one, and no two cards share a link.
+//! Modes and neighbours: MIG is always off, compute mode is the default one until it is set (for this process), and no
+//! two cards share a link.
 
+use std::collections::BTreeMap;
 use std::ffi::{c_int, c_uint, c_void};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Handle, put, write};
 use crate::code::{Code, status};
@@ -8,6 +11,16 @@ use crate::source;
 
 /// NVML_TOPOLOGY_SYSTEM: the way between two cards goes over the sockets' link.
 const TOPOLOGY_SYSTEM: c_uint = 50;
+
+/// NVML_COMPUTEMODE_EXCLUSIVE_PROCESS.
+const COMPUTE_MODE_MAX: c_uint = 3;
+
+/// What was set, by the index of the card.
+static COMPUTE_MODES: Mutex<BTreeMap<usize, c_uint>> = Mutex::new(BTreeMap::new());
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetMigMode(
@@ -135,12 +148,22 @@ extern "C" fn nvmlDeviceGetNvLinkRemotePciInfo_v2(
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetComputeMode(device: Handle, mode: *mut c_uint) -> c_int {
-    status(put("nvmlDeviceGetComputeMode", device, mode, |_, _| Ok(0)))
+    status(put("nvmlDeviceGetComputeMode", device, mode, |_, index| {
+        Ok(lock(&COMPUTE_MODES).get(&index).copied().unwrap_or(0))
+    }))
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn nvmlDeviceSetComputeMode(_device: Handle, _mode: c_uint) -> c_int {
-    status(source::scenario("nvmlDeviceSetComputeMode").and(Err(Code::NotSupported)))
+extern "C" fn nvmlDeviceSetComputeMode(device: Handle, mode: c_uint) -> c_int {
+    let function = "nvmlDeviceSetComputeMode";
+    status(super::index(device).and_then(|index| {
+        source::with_card(function, index, |_| Ok(()))?;
+        if mode > COMPUTE_MODE_MAX {
+            return Err(Code::InvalidArgument);
+        }
+        lock(&COMPUTE_MODES).insert(index, mode);
+        Ok(())
+    }))
 }
 
 #[unsafe(no_mangle)]
