@@ -100,7 +100,7 @@ fn request(wish: &Wish, operand: String) -> StatJobsRequest {
         exec_only: wish.exec_only,
         dialect: match wish.dialect {
             Some(Dialect::Torque) => "torque".to_owned(),
-            Some(Dialect::PbsPro) => "pbspro".to_owned(),
+            Some(Dialect::Pro) => "pbspro".to_owned(),
             None => String::new(),
         },
         include_finished: wish.include_finished,
@@ -184,7 +184,7 @@ impl<'a> Printer<'a> {
                 zone: has_dates.then(TimeZone::system),
             },
             has_header: false,
-            is_pro: wish.dialect == Some(Dialect::PbsPro),
+            is_pro: wish.dialect == Some(Dialect::Pro),
             server: String::new(),
             comment: String::new(),
             json: json::Document::default(),
@@ -202,7 +202,7 @@ impl<'a> Printer<'a> {
         self.server.clone_from(&head.server);
         self.comment.clone_from(&head.comment);
         if self.wish.dialect.is_none() {
-            self.is_pro = Dialect::parse(&head.dialect) == Some(Dialect::PbsPro);
+            self.is_pro = Dialect::parse(&head.dialect) == Some(Dialect::Pro);
         }
     }
 
@@ -329,6 +329,74 @@ fn state(job: &JobAttributes) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::Call;
+    use capstan_proto::wire::Attribute;
+
+    /// Remembers the widest write, and that there were any.
+    #[derive(Default)]
+    struct Widest {
+        bytes: usize,
+        all: usize,
+    }
+
+    impl Write for &mut Widest {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.bytes = self.bytes.max(bytes.len());
+            self.all += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Goal: twenty thousand jobs need no more memory than a few, in whatever form. The printer gets them in batches
+    /// as the server sends them, and what it hands to stdout at once stays below the screen's buffer and one job.
+    #[test]
+    fn a_listing_of_any_length_is_written_through_one_small_buffer() {
+        const HIGHEST: usize = 80 << 10;
+        let attributes = (0..30).map(|at| Attribute {
+            name: format!("attribute_{at}"),
+            resource: String::new(),
+            value: "some value of a usual length".to_owned(),
+        });
+        let job = JobAttributes {
+            id: "248.hn1".to_owned(),
+            attributes: attributes.collect(),
+            reason: String::new(),
+        };
+        let batch = StatJobsReply {
+            jobs: vec![job; 100],
+            ..StatJobsReply::default()
+        };
+        for args in [
+            &["-f"][..],
+            &["-x"],
+            &["--json"],
+            &["-f", "-F", "json"],
+            &["-f", "-F", "dsv"],
+        ] {
+            let call = Call {
+                program: "qstat",
+                args: args.iter().map(|&arg| arg.to_owned()).collect(),
+                ..Call::default()
+            };
+            let wish = Wish::read(&call, None).unwrap();
+            let mut stdout = Widest::default();
+            let mut screen = Screen::new(&mut stdout);
+            let mut printer = Printer::new(&wish);
+            printer.begin_pro(screen.out(), &("hn1".into(), "1".into()));
+            for _ in 0..200 {
+                printer.batch(&mut screen, batch.clone(), "").unwrap();
+            }
+            printer.finish(screen.out());
+            screen.flush().unwrap();
+            drop(screen);
+            assert!(stdout.all > 20_000_000, "{args:?}: {}", stdout.all);
+            assert!(stdout.bytes < HIGHEST, "{args:?}: {}", stdout.bytes);
+        }
+    }
 
     #[test]
     fn what_is_neither_an_id_nor_a_destination_is_told() {

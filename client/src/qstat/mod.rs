@@ -13,7 +13,7 @@ use capstan_proto::wire::{StatServerReply, StatServerRequest};
 use capstan_types::Pbse;
 
 use crate::command::{Call, Failure, exit_status, refusal};
-use crate::dialect::Dialect;
+use crate::dialect;
 use crate::door::{self, Server};
 use crate::output::screen::Screen;
 
@@ -25,12 +25,12 @@ use options::{View, Wish};
 /// # Errors
 /// Misuse, a server that is not there, an output that cannot be written.
 pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
-    let mut dialect = Dialect::from_environment(&call.env);
+    let mut dialect = dialect::from_environment(&call.env);
     // Misuse is told without a server; only the rest of a disputed command line needs its word.
     let mut wish = Wish::read(call, dialect)?;
     let mut server = door::open(call, door::patience(None, &call.env)).await?;
     if dialect.is_none() && options::is_contested(call) {
-        dialect = Some(Dialect::of_server(&mut server).await);
+        dialect = Some(dialect::of_server(&mut server).await);
         wish = Wish::read(call, dialect)?;
     }
     let mut listing = Listing {

@@ -172,7 +172,7 @@ impl Wish {
     /// Unknown options, and those that exclude each other. As in Torque `-f`, `-Q` and `-B` mind only what stands
     /// before them: `-f -a` passes, `-a -f` does not.
     pub(crate) fn read(call: &Call, dialect: Option<Dialect>) -> Result<Self, Failure> {
-        let is_pro = dialect == Some(Dialect::PbsPro);
+        let is_pro = dialect == Some(Dialect::Pro);
         let options: Vec<Opt> = OPTIONS
             .iter()
             .map(|option| of_dialect(option, is_pro))
@@ -197,10 +197,10 @@ impl Wish {
         let is_pro_format = matches!(seen.format, Format::ProJson | Format::Dsv(_));
         // Who asks for a format of PBS Pro speaks its tongue.
         let dialect = match is_pro_format {
-            true => Some(Dialect::PbsPro),
+            true => Some(Dialect::Pro),
             false => dialect,
         };
-        let is_pro = dialect == Some(Dialect::PbsPro);
+        let is_pro = dialect == Some(Dialect::Pro);
         let format = match seen.format {
             Format::Text if has('x') && !is_pro => Format::Xml,
             format => format,

@@ -379,5 +379,4 @@ fn put(text: &mut String, what: std::fmt::Arguments<'_>) {
 }
 
 #[cfg(test)]
-#[path = "nodes_tests.rs"]
 mod tests;

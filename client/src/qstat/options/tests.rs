@@ -59,7 +59,7 @@ fn options_choose_the_format() {
     assert_eq!(format(&["-x", "-f", "-F", "json"]), Format::ProJson);
     assert_eq!(format(&["-f", "-F", "dsv"]), Format::Dsv("|".into()));
     assert_eq!(format(&["-f", "-Fdsv:%%"]), Format::Dsv("%%".into()));
-    let pro = read_in(Some(Dialect::PbsPro), &["-x", "-f"]).unwrap();
+    let pro = read_in(Some(Dialect::Pro), &["-x", "-f"]).unwrap();
     assert_eq!((pro.format, pro.include_finished), (Format::Text, true));
     assert!(read(&["-x", "-f", "-F", "json"]).unwrap().include_finished);
 }
@@ -137,7 +137,7 @@ proptest! {
         args in proptest::collection::vec("-[acCeEfFHilJnpqrstTuwxGMQRBW1-]{1,4}|[ -~]{0,8}", 0..6),
     ) {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        for dialect in [None, Some(Dialect::PbsPro)] {
+        for dialect in [None, Some(Dialect::Pro)] {
             if let Err(Failure { status, text }) = read_in(dialect, &args) {
                 prop_assert_eq!((status, text.contains("usage: \n")), (2, true));
             }
