@@ -9,3 +9,4 @@ mod cluster;
 mod faults;
 mod life;
 mod managing;
+mod orders;
