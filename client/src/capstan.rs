@@ -154,6 +154,16 @@ pub(crate) const COMMANDS: &[Command] = &[
         options: crate::qgpureset::OPTIONS,
     },
     Command {
+        name: "pbsdsh",
+        summary: "Run a program on the places of the job",
+        options: crate::pbsdsh::OPTIONS,
+    },
+    Command {
+        name: "pbs_track",
+        summary: "Make a process one of a job's",
+        options: crate::pbs_track::OPTIONS,
+    },
+    Command {
         name: "startdocker",
         summary: "Run a program in a container of the job",
         options: &[],

@@ -9,8 +9,11 @@ mod door;
 mod getopt;
 mod manual;
 mod momctl;
+mod node_door;
 mod operand;
 mod output;
+mod pbs_track;
+mod pbsdsh;
 mod pbsnodes;
 mod qalter;
 mod qchkpt;
@@ -62,7 +65,19 @@ fn main() -> ExitCode {
         return startdocker::run(args);
     }
     let env = Environment(std::env::vars_os().filter_map(variable).collect());
+    // What stands behind a program of theirs is not for us: `pbsdsh ls --help`.
+    match program {
+        "pbsdsh" if !asks_for_help(&args) => return pbsdsh::run(&args, &env),
+        "pbs_track" if !asks_for_help(&args) => return pbs_track::run(&args),
+        _ => {}
+    }
     end(&Call { program, args, env })
+}
+
+/// `--help` and `--version` in the first place.
+fn asks_for_help(args: &[String]) -> bool {
+    let first = args.first().map(String::as_str);
+    matches!(first, Some("--help" | "--version" | "--about"))
 }
 
 /// Runs the command, writes what it has to say, and ends.

@@ -10,8 +10,9 @@ use capstan_proto::wire::container_input::Input;
 use capstan_proto::wire::container_output::Output as Said;
 use capstan_proto::wire::node_door_server::{NodeDoor, NodeDoorServer};
 use capstan_proto::wire::{
-    ContainerInput, ContainerOutput, ContainerRefused, ContainerRequest, ContainerResume,
-    ContainerStarted, WindowSize,
+    AdoptProcessRequest, ContainerInput, ContainerOutput, ContainerRefused, ContainerRequest,
+    ContainerResume, ContainerStarted, Done, ListPlacesReply, ListPlacesRequest, RunTaskRequest,
+    TaskOutput, WindowSize,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
@@ -45,6 +46,29 @@ impl NodeDoor for Door {
             .await
             .map_err(|_| Status::unavailable("the test has ended"))?;
         Ok(Response::new(ReceiverStream::new(said)))
+    }
+
+    type RunTaskStream = tokio_stream::Empty<Result<TaskOutput, Status>>;
+
+    async fn list_places(
+        &self,
+        _: Request<ListPlacesRequest>,
+    ) -> Result<Response<ListPlacesReply>, Status> {
+        Err(Status::unimplemented("only containers"))
+    }
+
+    async fn run_task(
+        &self,
+        _: Request<RunTaskRequest>,
+    ) -> Result<Response<Self::RunTaskStream>, Status> {
+        Err(Status::unimplemented("only containers"))
+    }
+
+    async fn adopt_process(
+        &self,
+        _: Request<AdoptProcessRequest>,
+    ) -> Result<Response<Done>, Status> {
+        Err(Status::unimplemented("only containers"))
     }
 }
 

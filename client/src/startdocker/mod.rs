@@ -7,7 +7,6 @@ mod stdin;
 mod terminal;
 mod writer;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use capstan_proto::connect_unix;
@@ -16,10 +15,10 @@ use capstan_proto::wire::{ContainerRequest, Variable};
 use arguments::{Arguments, BadArguments, USAGE};
 use session::Session;
 
+use crate::node_door;
+
 /// What a shell sees when no container was started, as with docker.
 const NOT_STARTED: u8 = 125;
-/// Where the agent's door is when `CAPSTAN_AGENT_SOCKET` does not say.
-const DEFAULT_SOCKET: &str = "/run/capstan/agent.sock";
 /// The caller's environment is sent for `-e NAME` only, up to this size.
 const ENVIRONMENT_BYTES_MAX: usize = 512 * 1024;
 
@@ -50,8 +49,7 @@ pub(crate) fn run(words: Vec<String>) -> ExitCode {
 }
 
 async fn start(arguments: Arguments) -> u8 {
-    let socket = std::env::var_os("CAPSTAN_AGENT_SOCKET")
-        .map_or_else(|| DEFAULT_SOCKET.into(), PathBuf::from);
+    let socket = node_door::socket(|name| std::env::var_os(name));
     let channel = match connect_unix(&socket).await {
         Ok(channel) => channel,
         Err(error) => {

@@ -1,0 +1,228 @@
+//! The tasks of one `pbsdsh`, under way: each is a call to the agent's door, and what they say is written as it comes. How
+//! they ended is told in their order, in Torque's words.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use capstan_proto::connect_unix;
+use capstan_proto::wire::node_door_client::NodeDoorClient;
+use capstan_proto::wire::task_output::Output as Said;
+use capstan_proto::wire::{RunTaskRequest, Variable};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tonic::transport::Channel;
+
+use super::options::Options;
+use super::output::{Output, say};
+use super::{NAME, Place, TM_ESYSTEM};
+
+/// Tasks on one connection: an HTTP/2 connection carries a bounded number of calls.
+const TASKS_PER_CONNECTION: usize = 64;
+/// Words of tasks that wait to be written.
+const WORDS_MAX: usize = 16;
+
+/// What is to be run, and where its words go.
+pub(super) struct Tasks {
+    pub(super) socket: PathBuf,
+    pub(super) options: Options,
+    pub(super) environment: Vec<Variable>,
+    pub(super) output: Output,
+}
+
+/// What became of a call, with the number of the task.
+enum Heard {
+    Said(u32, Said),
+    /// The agent refused, or went away.
+    Lost(u32, String),
+}
+
+/// What is told of tasks, and the order in which it is.
+#[derive(Default)]
+struct Account {
+    spawns: usize,
+    obits: usize,
+    /// By number: running, or how it ended, not yet told.
+    open: BTreeMap<u32, Option<i32>>,
+}
+
+impl Tasks {
+    /// Runs the program on every place, at once or one by one.
+    pub(super) async fn run(mut self, places: Vec<Place>) -> ExitCode {
+        let Ok(mut signals) = Signals::catch() else {
+            say(&format!("{NAME}: cannot catch signals"));
+            return ExitCode::FAILURE;
+        };
+        let each = if self.options.one_by_one {
+            1
+        } else {
+            places.len().max(1)
+        };
+        for batch in places.chunks(each) {
+            if let Err(status) = self.batch(batch, &mut signals).await {
+                return ExitCode::from(status);
+            }
+        }
+        ExitCode::SUCCESS
+    }
+
+    async fn batch(&mut self, places: &[Place], signals: &mut Signals) -> Result<(), u8> {
+        let (hear, mut heard) = mpsc::channel(WORDS_MAX);
+        let mut account = Account::default();
+        let mut channel: Option<Channel> = None;
+        for (at, &(place, number)) in places.iter().enumerate() {
+            if at % TASKS_PER_CONNECTION == 0 {
+                channel = connect_unix(&self.socket).await.ok();
+            }
+            let Some(channel) = channel.clone() else {
+                say(&format!(
+                    "{NAME}: spawn failed on node {number} err TM_ESYSTEM"
+                ));
+                continue;
+            };
+            if self.options.is_verbose {
+                say(&format!("{NAME}: spawned task {number}"));
+            }
+            account.spawns += 1;
+            account.open.insert(number, None);
+            let request = RunTaskRequest {
+                place,
+                arguments: self.options.program.clone(),
+                environment: self.environment.clone(),
+            };
+            tokio::spawn(listen(channel, request, number, hear.clone()));
+        }
+        drop(hear);
+        loop {
+            tokio::select! {
+                heard = heard.recv() => match heard {
+                    Some(heard) => self.heard(&mut account, heard),
+                    None => return Ok(()),
+                },
+                number = signals.next() => {
+                    for task in account.open.keys() {
+                        say(&format!("{NAME}: killing task {task} signal {number}"));
+                    }
+                    // The agent ends what nobody listens to.
+                    return Err(1);
+                }
+            }
+        }
+    }
+
+    fn heard(&mut self, account: &mut Account, heard: Heard) {
+        let is_verbose = self.options.is_verbose;
+        match heard {
+            Heard::Said(number, Said::Started(_)) => account.started(number, is_verbose),
+            Heard::Said(_, Said::Stdout(bytes)) => self.output.stdout(&bytes),
+            Heard::Said(_, Said::Stderr(bytes)) => self.output.stderr(&bytes),
+            Heard::Said(number, Said::ExitStatus(status)) => {
+                account.open.insert(number, Some(status));
+                account.tell(is_verbose);
+            }
+            Heard::Said(number, Said::Failed(problem)) | Heard::Lost(number, problem) => {
+                account.failed(number, &problem);
+                account.tell(is_verbose);
+            }
+        }
+    }
+}
+
+impl Account {
+    fn started(&mut self, number: u32, is_verbose: bool) {
+        let (spawns, obits) = (self.spawns, self.obits);
+        self.spawns = spawns.saturating_sub(1);
+        self.obits += 1;
+        if is_verbose {
+            say(&format!(
+                "{NAME}: spawn event returned: {number} ({spawns} spawns and {obits} obits outstanding)\n\
+                 {NAME}: sending obit for task {number}"
+            ));
+        }
+    }
+
+    /// A task that is lost while it runs counts among those whose end was waited for.
+    fn failed(&mut self, number: u32, problem: &str) {
+        self.spawns = self.spawns.saturating_sub(1);
+        self.open.remove(&number);
+        say(&format!(
+            "{NAME}: error {TM_ESYSTEM} on spawn\n{NAME}: {problem}"
+        ));
+    }
+
+    /// Tells of those that have ended, as far as no task of a lower number runs: the order does not depend on chance then.
+    fn tell(&mut self, is_verbose: bool) {
+        while let Some(first) = self.open.first_entry() {
+            let (number, Some(status)) = (*first.key(), *first.get()) else {
+                return;
+            };
+            first.remove();
+            let (spawns, obits) = (self.spawns, self.obits);
+            self.obits = obits.saturating_sub(1);
+            if is_verbose {
+                say(&format!(
+                    "{NAME}: obit event returned: {number} ({spawns} spawns and {obits} obits outstanding)"
+                ));
+            }
+            if is_verbose || status != 0 {
+                say(&format!("{NAME}: task {number} exit status {status}"));
+            }
+        }
+    }
+}
+
+/// Passes on what one task says, to its last word.
+async fn listen(channel: Channel, request: RunTaskRequest, number: u32, hear: mpsc::Sender<Heard>) {
+    let lost = |status: &tonic::Status| Heard::Lost(number, status.message().to_owned());
+    let mut door = NodeDoorClient::new(channel);
+    let mut words = match door.run_task(request).await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => return drop(hear.send(lost(&status)).await),
+    };
+    loop {
+        let (heard, is_last) = match words.message().await {
+            Ok(Some(word)) => match word.output {
+                Some(said) => {
+                    let is_last = matches!(said, Said::ExitStatus(_) | Said::Failed(_));
+                    (Heard::Said(number, said), is_last)
+                }
+                None => continue,
+            },
+            Ok(None) => {
+                let problem = "the agent said nothing of how the task ended";
+                (Heard::Lost(number, problem.to_owned()), true)
+            }
+            Err(status) => (lost(&status), true),
+        };
+        // Nobody to hear: we are ending.
+        if hear.send(heard).await.is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// Signals that end us, and our tasks with us.
+struct Signals([(i32, Signal); 3]);
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        let catch = |number: i32| signal(SignalKind::from_raw(number)).map(|it| (number, it));
+        Ok(Self([
+            catch(libc::SIGHUP)?,
+            catch(libc::SIGINT)?,
+            catch(libc::SIGTERM)?,
+        ]))
+    }
+
+    async fn next(&mut self) -> i32 {
+        std::future::poll_fn(|context| {
+            for (number, signal) in &mut self.0 {
+                if signal.poll_recv(context).is_ready() {
+                    return std::task::Poll::Ready(*number);
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+}
