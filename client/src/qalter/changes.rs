@@ -3,7 +3,7 @@
 use capstan_proto::wire::{Attribute, Variable};
 
 use crate::command::Environment;
-use crate::dialect::Dialect;
+use crate::dialect;
 use crate::getopt::Item;
 use crate::qsub::{
     Origin, Place, Reading, checks, execution_time, exported_variables, is_dependency_list,
@@ -65,7 +65,7 @@ impl Changes {
             }
             't' => self.range = Some(value.to_owned()).filter(|range| !range.is_empty()),
             'v' => {
-                let dialect = Dialect::from_environment(env).unwrap_or_default();
+                let dialect = dialect::from_environment(env).unwrap_or_default();
                 let reading = Reading { env, dialect };
                 let exports = exported_variables(value, &reading);
                 let exports = exports.map_err(|failure| failure.text)?.into_iter();

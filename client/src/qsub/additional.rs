@@ -160,7 +160,7 @@ fn umask(text: &str, dialect: Dialect) -> Result<String, Failure> {
             "qsub: Invalid umask value, too many digits: {text}"
         )));
     }
-    let is_octal = text.starts_with('0') || dialect == Dialect::PbsPro;
+    let is_octal = text.starts_with('0') || dialect == Dialect::Pro;
     match digits {
         digits if !is_octal => Ok(digits.to_owned()),
         "" => Ok("0".to_owned()),

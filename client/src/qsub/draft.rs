@@ -2,8 +2,10 @@
 //! filter adds): the later of two wins, and `-l` is merged by resource. Checks what Torque's qsub checks when it reads an
 //! option; what can be judged of the whole only is checked in `whole.rs`, everything else is the server's to judge.
 
+use capstan_types::ArrayRequest;
+
 use crate::command::{Environment, Failure};
-use crate::dialect::{self, Dialect};
+use crate::dialect::Dialect;
 use crate::getopt::Item;
 use crate::torque_cfg::SiteFile;
 
@@ -13,6 +15,9 @@ use super::date;
 use super::lists::{exported_variables, resource_requests};
 use super::options::{illegal, misuse};
 use super::tasks;
+
+/// PBS Pro's attribute for the range of an array.
+const STEPPED_ARRAY: &str = "array_indices_submitted";
 
 /// What options are read with.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +57,7 @@ pub(crate) struct Draft {
     pub(crate) tasks: Vec<String>,
     /// `-J` with an id.
     pub(crate) proxy_job: Option<String>,
-    /// `-J` with a range, as `-t` writes it.
+    /// `-J` with a range, as typed.
     array: Option<String>,
     /// `-z`.
     pub(crate) is_silent: bool,
@@ -98,6 +103,11 @@ impl Draft {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// Whether it is an array that is submitted.
+    pub(crate) fn is_array(&self) -> bool {
+        self.get("job_array_request").is_some() || self.get(STEPPED_ARRAY).is_some()
+    }
+
     /// Whether a resource is asked for.
     pub(crate) fn asks(&self, name: &str) -> bool {
         self.resources.iter().any(|(key, _)| key == name)
@@ -124,7 +134,7 @@ impl Draft {
             )),
             None => {
                 if let Some(array) = self.array.take() {
-                    self.set("job_array_request", array);
+                    self.set(STEPPED_ARRAY, array);
                 }
                 Ok(())
             }
@@ -263,21 +273,21 @@ impl Draft {
     }
 
     fn array_or_job(&mut self, value: &str, reading: &Reading<'_>) {
-        match dialect::array_range(value) {
-            Some(range) => {
+        match ArrayRequest::parse_stepped(value) {
+            Ok(_) => {
                 self.is_ambiguous |= self.get("proxy_user").is_some();
                 match reading.dialect {
-                    Dialect::PbsPro => self.set("job_array_request", range),
-                    Dialect::Torque => self.array = Some(range),
+                    Dialect::Pro => self.set(STEPPED_ARRAY, value),
+                    Dialect::Torque => self.array = Some(value.to_owned()),
                 }
             }
-            None => self.proxy_job = Some(value.to_owned()),
+            Err(_) => self.proxy_job = Some(value.to_owned()),
         }
     }
 
     fn proxy(&mut self, value: &str, reading: &Reading<'_>) -> Result<(), Failure> {
         self.is_ambiguous = true;
-        if reading.dialect == Dialect::PbsPro {
+        if reading.dialect == Dialect::Pro {
             if self.get("Account_Name").is_none() {
                 self.set("Account_Name", value);
             }

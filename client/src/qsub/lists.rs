@@ -94,7 +94,7 @@ pub(crate) fn exported_variables(
     }
     let elements = match reading.dialect {
         Dialect::Torque => split_escaped(text),
-        Dialect::PbsPro => split_commas(text).into_iter().map(str::to_owned).collect(),
+        Dialect::Pro => split_commas(text).into_iter().map(str::to_owned).collect(),
     };
     let mut exports: Vec<(String, String)> = Vec::new();
     let count = elements.len();
@@ -112,7 +112,7 @@ pub(crate) fn exported_variables(
         let value = value.or_else(|| reading.env.get(name)).unwrap_or("");
         let value = match reading.dialect {
             Dialect::Torque => value,
-            Dialect::PbsPro => unquoted(value),
+            Dialect::Pro => unquoted(value),
         };
         match exports.iter_mut().find(|(key, _)| key == name) {
             Some(entry) => entry.1 = value.to_owned(),
@@ -233,7 +233,7 @@ mod tests {
         check("B,", "B=b");
         check("", "");
         check("D='x,y'", "D='x;y'=");
-        check_in(Dialect::PbsPro, "D='x,y',B", "D=x,y;B=b");
+        check_in(Dialect::Pro, "D='x,y',B", "D=x,y;B=b");
         check("D=x,B", "D=x;B=b");
         check(r"D=x\,y", "D=x,y");
         check("D=1,D=2", "D=2");

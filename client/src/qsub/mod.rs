@@ -23,7 +23,7 @@ use capstan_proto::Refusal;
 use capstan_types::Pbse;
 
 use crate::command::{Call, Environment, Failure, exit_status, refusal};
-use crate::dialect::Dialect;
+use crate::dialect::{self, Dialect};
 use crate::door;
 use crate::getopt::{self, Parsed};
 use crate::output::screen::Screen;
@@ -52,12 +52,12 @@ pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
     let parsed = call.parse(OPTIONS);
     let site = torque_cfg::load(&call.env);
     let submission = Submission::load(&parsed, call, &site)?;
-    let spoken = Dialect::from_environment(&call.env);
+    let spoken = dialect::from_environment(&call.env);
     let mut draft = submission.draft(spoken.unwrap_or_default())?;
     let patience = door::patience(draft.retry.as_deref(), &call.env);
     if draft.is_ambiguous && spoken.is_none() {
         let mut server = door::open(call, patience).await?;
-        draft = submission.draft(Dialect::of_server(&mut server).await)?;
+        draft = submission.draft(dialect::of_server(&mut server).await)?;
     }
     let place = here(&call.env).named_by(&site);
     let around = Surroundings {
@@ -152,7 +152,7 @@ impl<'a> Submission<'a> {
         let mut draft = Draft::of_site(self.site);
         let variable = env.get("PBS_DPREFIX");
         draft.is_ambiguous = variable.is_some() && self.parsed.value('C').is_none();
-        let variable = variable.filter(|_| dialect == Dialect::PbsPro);
+        let variable = variable.filter(|_| dialect == Dialect::Pro);
         let prefix = self.parsed.value('C').or(variable).unwrap_or(PREFIX);
         if !self.is_command {
             self.script.apply_directives(prefix, &mut draft, &reading)?;

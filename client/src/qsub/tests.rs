@@ -34,7 +34,7 @@ fn submit_at(
     args: &[&str],
 ) -> Result<capstan_proto::wire::SubmitRequest, Failure> {
     let env = environment();
-    let dialect = Dialect::from_environment(&env).unwrap_or_default();
+    let dialect = dialect::from_environment(&env).unwrap_or_default();
     submit_in(&env, dialect, site, script, args)
 }
 
@@ -370,8 +370,12 @@ fn the_site_sets_defaults_that_options_override() {
 
 #[test]
 fn what_only_pbs_pro_knows_is_always_understood() {
-    check(&["-J", "0-9:3"], "job_array_request", "0,3,6,9");
-    check(&["-J", "1-4"], "job_array_request", "1-4");
+    check(&["-J", "0-9:3"], "array_indices_submitted", "0-9:3");
+    check(
+        &["-J", "1-4%2", "-i", "1"],
+        "array_indices_submitted",
+        "1-4%2",
+    );
     check(&["-k", "oed"], "Keep_Files", "n");
     check(&["-R", "oe"], "Remove_Files", "oe");
     let select = "select=2:ncpus=8:ngpus=4:mem=32gb,place=scatter:excl";
@@ -397,13 +401,13 @@ fn contradictions_are_settled_by_the_dialect() {
             name,
         )
     };
-    use Dialect::{PbsPro, Torque};
+    use Dialect::{Pro, Torque};
     assert_eq!(said(Torque, &["-P", "bob"], "proxy_user"), "bob");
-    assert_eq!(said(PbsPro, &["-P", "physics"], "Account_Name"), "physics");
+    assert_eq!(said(Pro, &["-P", "physics"], "Account_Name"), "physics");
     assert_eq!(said(Torque, &["-W", "umask=33"], "umask"), "33");
-    assert_eq!(said(PbsPro, &["-W", "umask=33"], "umask"), "27");
+    assert_eq!(said(Pro, &["-W", "umask=33"], "umask"), "27");
     assert_eq!(said(Torque, &["-f"], "fault_tolerant"), "True");
-    assert_eq!(said(PbsPro, &["-f"], "fault_tolerant"), "");
+    assert_eq!(said(Pro, &["-f"], "fault_tolerant"), "");
     assert_eq!(
         said(Torque, &["-P", "bob", "-J", "1-2"], "job_array_request"),
         ""
@@ -417,8 +421,8 @@ fn contradictions_are_settled_by_the_dialect() {
         attribute(&request, "Job_Name")
     };
     assert_eq!(name(Torque, &[]), "pbsname");
-    assert_eq!(name(PbsPro, &[]), "xxname");
-    assert_eq!(name(PbsPro, &["-C", "#PBS"]), "pbsname");
+    assert_eq!(name(Pro, &[]), "xxname");
+    assert_eq!(name(Pro, &["-C", "#PBS"]), "pbsname");
 }
 
 #[test]

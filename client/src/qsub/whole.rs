@@ -30,7 +30,7 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) fn check(draft: &Draft, around: &Surroundings<'_>) -> Result<(), Failure> {
     folders(draft, around.place, |folder| Path::new(folder).is_dir())?;
     resources(draft)?;
-    if draft.get("idle_slot_limit").is_some() && draft.get("job_array_request").is_none() {
+    if draft.get("idle_slot_limit").is_some() && !draft.is_array() {
         let text = "qsub: the idle array slot limit (-i) can only be applied to array jobs (-t)";
         return Err(Failure::new(4, text));
     }
@@ -144,7 +144,7 @@ fn interactive(draft: &Draft, has_terminal: bool) -> Result<(), Failure> {
     if !draft.is_interactive {
         return Ok(());
     }
-    if draft.get("job_array_request").is_some() {
+    if draft.is_array() {
         let text = "qsub: interactive job can not be job array.";
         return Err(Failure::new(2, text));
     }
