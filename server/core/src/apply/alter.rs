@@ -332,6 +332,7 @@ fn alter_resources(
     if let (Some(queue), None) = (queue, job.state.run()) {
         let settings = settings.map(AsRef::as_ref);
         fill_in(spec, &asked::defaults(settings, queue))?;
+        asked::require_features(spec, queue);
     }
     if draft.is_operator(order.by.uid, &order.by.user) {
         return Ok(());

@@ -48,6 +48,17 @@ pub(super) fn fill_in(spec: &mut JobSpec, defaults: &ResourceList) -> Result<(),
     shape(spec)
 }
 
+/// Adds to what a job asks for itself what follows from it, which limits look at as well.
+pub(super) fn derive(spec: &mut JobSpec) -> Result<(), Rejection> {
+    if let Some(select) = spec.select.clone() {
+        return show_chunks(spec, &select);
+    }
+    match spec.resources.get("nodes") {
+        Some(_) => put_node_count(&mut spec.resources),
+        None => Ok(()),
+    }
+}
+
 /// Makes what placement reads.
 fn shape(spec: &mut JobSpec) -> Result<(), Rejection> {
     let resources = &spec.resources;
@@ -175,6 +186,20 @@ pub(super) fn defaults(settings: Option<&Settings>, queue: &Queue) -> ResourceLi
         }
     }
     defaults
+}
+
+/// Every node of a job in this queue must have the properties of `features_required`, asked for or not.
+pub(super) fn require_features(spec: &mut JobSpec, queue: &Queue) {
+    let features = queue.attributes.text("features_required").unwrap_or("");
+    let features = features.split([',', ':', ' ']).filter(|f| !f.is_empty());
+    let chunks = spec.nodes.iter_mut().flat_map(|nodes| &mut nodes.chunks);
+    for chunk in chunks {
+        for feature in features.clone() {
+            if !chunk.properties.iter().any(|own| **own == *feature) {
+                chunk.properties.push(feature.into());
+            }
+        }
+    }
 }
 
 /// Whether the nodes that it asks for exist, as far as is known: those of `nodes=`, cards, and chunks. Slots (`procs=`,

@@ -256,8 +256,25 @@ pub fn shown(state: &crate::State, job: &Job) -> String {
         Some(server) => id.on(server),
         None => id.to_string(),
     };
-    // (when, entry's word, job or number); a word that comes again at once is not repeated.
+    // (when, entry's word, job or number); a word that comes again at once is not repeated. Of entries of one time those
+    // that others made come first.
     let mut entries: Vec<(capstan_types::Timestamp, &'static str, String)> = Vec::new();
+    let mut waiting: Vec<JobId> = state.dependants(job.id).collect();
+    waiting.dedup();
+    for child in waiting.iter().filter_map(|id| state.job(*id)) {
+        for (condition, _) in child.waits_for.iter().filter(|(_, on)| *on == job.id) {
+            entries.push((child.ties.since, condition.mirrored(), name(child.id)));
+        }
+        for wait in child
+            .ties
+            .members
+            .iter()
+            .filter(|wait| wait.array == job.id)
+        {
+            let word = wait.condition.mirrored_of_array();
+            entries.push((child.ties.since, word, name(child.id)));
+        }
+    }
     let since = job.ties.since;
     for (condition, on) in &job.waits_for {
         entries.push((since, condition.name(), name(*on)));
@@ -285,22 +302,6 @@ pub fn shown(state: &crate::State, job: &Job) -> String {
         }
         Some(Sync::With(master)) => entries.push((since, "syncwith", name(*master))),
         None => {}
-    }
-    let mut waiting: Vec<JobId> = state.dependants(job.id).collect();
-    waiting.dedup();
-    for child in waiting.iter().filter_map(|id| state.job(*id)) {
-        for (condition, _) in child.waits_for.iter().filter(|(_, on)| *on == job.id) {
-            entries.push((child.ties.since, condition.mirrored(), name(child.id)));
-        }
-        for wait in child
-            .ties
-            .members
-            .iter()
-            .filter(|wait| wait.array == job.id)
-        {
-            let word = wait.condition.mirrored_of_array();
-            entries.push((child.ties.since, word, name(child.id)));
-        }
     }
     entries.sort_by_key(|(since, _, _)| *since);
     let mut text = String::new();

@@ -21,6 +21,7 @@ pub(super) fn submit(draft: &mut Draft, submission: &Submission) -> Result<(), R
     check_sizes(draft, &settings, submission)?;
     let mut wish = submission.spec.clone();
     limit_slots(&mut wish, &settings)?;
+    asked::derive(&mut wish)?;
     let owner = &submission.spec.owner;
     draft.require_holds(submission.holds, owner.uid, &owner.user)?;
 
@@ -57,6 +58,7 @@ pub(super) fn enter(
     }
     let settings = draft.state.settings().map(AsRef::as_ref);
     fill_in(&mut spec, &asked::defaults(settings, queue))?;
+    asked::require_features(&mut spec, queue);
     if entry != Entry::Ordered {
         asked::check_nodes(&draft.state, &spec)?;
     }

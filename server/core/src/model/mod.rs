@@ -7,6 +7,7 @@ mod scheduler;
 mod settings;
 mod state;
 mod ties;
+mod vnode;
 
 pub use capstan_types::Holds;
 pub use job::{

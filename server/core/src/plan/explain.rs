@@ -32,7 +32,9 @@ fn explain_parts(cluster: &Cluster<'_>, shape: &Shape<'_>, parts: &[Part<'_>]) -
                 .map(|part| part.count)
                 .fold(0, u32::saturating_add);
             let fits = |seat: &&Seat<'_>| {
-                seat.node.is_usable() && parts.iter().any(|part| part.each.fits_in(seat.free))
+                seat.node.is_usable()
+                    && (!shape.key.is_exclusive || seat.is_idle())
+                    && parts.iter().any(|part| part.each.fits_in(seat.free))
             };
             let free = cluster.seats.iter().filter(fits).count() as u32;
             Reason::NotEnoughNodes { wanted, free }

@@ -1,9 +1,10 @@
 //! Random events of a small cluster, and the way to its end.
 
 use capstan_core::{
-    AttemptReport, Event, Holds, JobState, NodeOrder, Plan, ReportedPhase, Submission, Usage,
+    AttemptReport, Event, Holds, Job, JobState, MembersWait, NodeOrder, Plan, ReportedPhase,
+    Submission, Sync, Tie, Usage,
 };
-use capstan_types::{Condition, JobId, NodeName};
+use capstan_types::{Condition, JobId, NodeName, Place, Select};
 use proptest::prelude::*;
 
 use crate::NODES;
@@ -24,6 +25,8 @@ pub(crate) enum Step {
         depends: Option<(Condition, usize)>,
     },
     SubmitArray(usize),
+    /// A job that hangs together with another one or two.
+    SubmitTied(usize, usize, Condition),
     Place,
     /// A plan that is carried out only after another one.
     PlaceLate,
@@ -73,6 +76,15 @@ const SHAPES: [&str; 14] = [
     "nodes=2 mem=100gb",
 ];
 
+const CHUNKED: [&str; 4] = [
+    "",
+    "select=2:ncpus=2:ngpus=1",
+    "select=1:ncpus=3+2:ncpus=1:mem=20gb",
+    "select=1:ncpus=2",
+];
+
+const PLACES: [&str; 5] = ["free", "pack", "scatter", "excl", "scatter:exclhost"];
+
 const ARRAYS: [(&str, &str); 4] = [
     ("0-2", ""),
     ("1-6%2", "nodes=1:gpus=1"),
@@ -81,16 +93,7 @@ const ARRAYS: [(&str, &str); 4] = [
 ];
 
 pub(crate) fn step() -> impl Strategy<Value = Step> {
-    let conditions = [
-        Condition::After,
-        Condition::AfterOk,
-        Condition::AfterNotOk,
-        Condition::AfterAny,
-    ];
-    let depends = prop::option::weighted(
-        0.3,
-        (prop::sample::select(conditions.to_vec()), any::<usize>()),
-    );
+    let depends = prop::option::weighted(0.3, (condition(), any::<usize>()));
     let waits = prop_oneof![4 => Just(0u64), 1 => Just(50u64)];
     let submit = (
         any::<usize>(),
@@ -114,6 +117,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => submit,
         2 => one().prop_map(Step::SubmitArray),
+        3 => (one(), one(), condition()).prop_map(|(at, how, what)| Step::SubmitTied(at, how, what)),
         8 => Just(Step::Place),
         2 => Just(Step::PlaceLate),
         14 => (one(), attempt_step()).prop_map(|(at, step)| Step::OfAttempt(at, step)),
@@ -125,6 +129,15 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         4 => prop_oneof![Just(1u64), Just(30), Just(400)].prop_map(Step::Pass),
         1 => Just(Step::RestartServer),
     ]
+}
+
+fn condition() -> impl Strategy<Value = Condition> {
+    prop::sample::select(vec![
+        Condition::After,
+        Condition::AfterOk,
+        Condition::AfterNotOk,
+        Condition::AfterAny,
+    ])
 }
 
 fn attempt_step() -> impl Strategy<Value = AttemptStep> {
@@ -155,6 +168,7 @@ pub(crate) fn take(world: &mut World, step: Step) {
             // Refused when the nodes have shrunk meanwhile.
             world.submit(array(list, shape)).ok();
         }
+        Step::SubmitTied(at, how, condition) => submit_tied(world, (at, how), condition),
         Step::Place => {
             world.place();
         }
@@ -214,6 +228,39 @@ fn submit(world: &mut World, step: Step) {
     job.not_before = (wait_secs > 0).then(|| world.now.plus_secs(wait_secs));
     let parent = depends.and_then(|(condition, at)| Some((condition, nth_job(world, at)?)));
     job.depends = parent.into_iter().collect();
+    world.submit(job).ok();
+}
+
+/// A refusal is an answer as well: what it hangs on may be over, or it would be a circle.
+fn submit_tied(world: &mut World, (at, how): (usize, usize), condition: Condition) {
+    let Some(other) = nth_job(world, at) else {
+        return;
+    };
+    let array = JobId::array(other.seq);
+    let count = (how > 40).then_some(how as u32 % 3);
+    let members = MembersWait {
+        condition,
+        array,
+        count,
+    };
+    let mut job = submission(CHUNKED[how % CHUNKED.len()]);
+    job.spec.select = job
+        .spec
+        .resources
+        .get("select")
+        .map(|text| Select::parse(text).unwrap());
+    job.spec.placing = Some(Place::parse(PLACES[how % PLACES.len()]).unwrap())
+        .filter(|_| job.spec.select.is_some());
+    job.ties = match how % 5 {
+        0 => vec![Tie::Before(condition, other)],
+        1 => vec![Tie::Members(members)],
+        2 => vec![Tie::SyncCount(1)],
+        3 => vec![Tie::SyncWith(other)],
+        _ => Vec::new(),
+    };
+    if how % 7 == 0 {
+        job.depends = vec![(condition, other)];
+    }
     world.submit(job).ok();
 }
 
@@ -344,6 +391,17 @@ pub(crate) fn bring_to_an_end(world: &mut World) {
         world
             .apply(&Event::Release(hold_order(job, "uos", "root")))
             .ok();
+    }
+    // Nobody comes any more to complete these sets: their owners give up.
+    let open = |job: &&std::sync::Arc<Job>| matches!(job.ties.sync, Some(Sync::Count { .. }));
+    let sets: Vec<JobId> = world
+        .state
+        .pending()
+        .filter(open)
+        .map(|job| job.id)
+        .collect();
+    for job in sets {
+        world.apply(&Event::Delete(deletion(job, "root"))).ok();
     }
     for _ in 0..200 {
         world.place();

@@ -137,7 +137,8 @@ fn a_hold_on_the_array_holds_members_with_and_without_a_record() {
     world.hold(whole, "u").unwrap();
     assert_eq!(
         (world.letter(whole), world.letter(JobId::member(1, 0))),
-        ('H', 'H')
+        ('Q', 'H'),
+        "as in Torque an array is queued, and its members show their holds"
     );
     assert!(world.place().placements.is_empty());
     world.release(whole, "u").unwrap();
@@ -167,4 +168,106 @@ fn a_requeued_member_is_a_job_of_its_own() {
     assert_eq!(world.job(member).run_count, 2);
     world.exits(member, 0);
     assert_eq!(world.exit_status(JobId::array(1)), Some(0));
+}
+
+/// Sessions G01 and C02: members beyond the limit are held, and let go one by one.
+#[test]
+fn members_beyond_the_slot_limit_are_held() {
+    let mut world = world();
+    let whole = world.submit(array("0-5%2", "")).unwrap();
+    let letters = |world: &World| {
+        let members = (0..6).map(|index| world.letter(JobId::member(1, index)));
+        members.collect::<String>()
+    };
+    let holds = |world: &World, index| {
+        let job = world.job(JobId::member(1, index));
+        job.effective_holds().to_string()
+    };
+    assert_eq!(
+        (letters(&world).as_str(), world.letter(whole)),
+        ("QQHHHH", 'Q')
+    );
+    assert_eq!(
+        (holds(&world, 1), holds(&world, 2)),
+        ("n".into(), "l".into())
+    );
+    world.place();
+    assert_eq!(
+        (letters(&world).as_str(), world.letter(whole)),
+        ("RRHHHH", 'R')
+    );
+    world.exits(JobId::member(1, 0), 0);
+    assert_eq!(letters(&world), "CRQHHH");
+    world.hold(whole, "u").unwrap();
+    assert_eq!(
+        (holds(&world, 2), holds(&world, 3)),
+        ("u".into(), "ul".into())
+    );
+    assert_eq!(letters(&world), "CRHHHH");
+    world.release(whole, "u").unwrap();
+    world.place();
+    assert_eq!(letters(&world), "CRRHHH");
+}
+
+#[test]
+fn a_member_with_a_record_waits_for_its_slot_like_the_others() {
+    let mut world = world();
+    world.submit(array("0-3%1", "")).unwrap();
+    let last = JobId::member(1, 3);
+    world.hold(last, "u").unwrap();
+    world.release(last, "u").unwrap();
+    world.place();
+    let running = world.state.running().count();
+    assert_eq!(running, 1, "one slot, one attempt");
+    while world.state.live_count() > 0 {
+        let job = world.state.running().next().map(|(_, job)| job.id);
+        match job {
+            Some(job) => world.exits(job, 0),
+            None => world.must(&Event::Tick),
+        };
+        world.place();
+    }
+    assert_eq!(world.exit_status(JobId::array(1)), Some(0));
+}
+
+#[test]
+fn only_so_many_members_are_queued_at_once() {
+    let mut world = world();
+    let mut job = array("0-9", "");
+    job.spec.array.as_mut().unwrap().idle_limit = Some(3);
+    world.submit(job).unwrap();
+    let letters = |world: &World| {
+        let members = (0..10).map(|index| world.letter(JobId::member(1, index)));
+        members.collect::<String>()
+    };
+    assert_eq!(letters(&world), "QQQHHHHHHH");
+    world.place();
+    assert_eq!(letters(&world), "RRQQQHHHHH", "two slots there are");
+}
+
+/// Session G03.
+#[test]
+fn the_servers_limit_on_slots_refuses_more_and_fills_in() {
+    let mut settings = world().settings;
+    settings.set("max_slot_limit", "2");
+    settings.set("max_job_array_size", "5");
+    let mut world = World::new(settings);
+    world.attach(
+        "node01",
+        crate::harness::inventory("node01", 8, 0),
+        Vec::new(),
+    );
+    let refused = world.submit(array("0-3%5", ""));
+    let (limit, max) = (5, 2);
+    assert_eq!(refused, Err(Rejection::SlotLimitTooHigh { limit, max }));
+    let (members, max) = (99_999_999, 5);
+    let refused = world.submit(array("1-99999999", ""));
+    assert_eq!(refused, Err(Rejection::ArrayTooLarge { members, max }));
+    let id = world.submit(array("0-3", "")).unwrap();
+    let request = world.job(id).spec.array.clone().unwrap();
+    assert_eq!(
+        (request.to_string().as_str(), request.slot_limit),
+        ("0-3", Some(2))
+    );
+    assert_eq!(world.place().placements.len(), 2);
 }

@@ -105,7 +105,7 @@ fn all_conditions_must_be_met() {
     both.depends.push((After, b));
     both.depends.push((After, b));
     let child = world.submit(both).unwrap();
-    assert_eq!(world.job(child).waits_for, [(After, b), (AfterOk, a)]);
+    assert_eq!(world.job(child).waits_for, [(AfterOk, a), (After, b)]);
     world.place();
     world.started(b);
     assert_eq!(world.letter(child), 'H');

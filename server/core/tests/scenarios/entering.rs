@@ -220,3 +220,36 @@ fn a_routing_queue_hands_a_job_to_the_first_that_takes_it() {
     check("narrow", "walltime=10:00:00", nowhere("narrow"));
     check("circle", "", nowhere("circle"));
 }
+
+#[test]
+fn a_second_group_opens_a_queue_that_is_sloppy_about_groups() {
+    let list = [("acl_group_enable", "True"), ("acl_groups", "physics")];
+    let mut physicist = submission("");
+    physicist.spec.owner.groups = vec!["physics".into()];
+    check_refused(&list, physicist.clone(), &QueueRefusal::GroupAcl);
+    let sloppy = [&list[..], &[("acl_group_sloppy", "True")]].concat();
+    check_taken(&sloppy, physicist);
+    check_refused(&sloppy, submission(""), &QueueRefusal::GroupAcl);
+}
+
+#[test]
+fn a_queue_may_want_features_of_the_nodes_that_its_jobs_do_not_ask_for() {
+    let mut world = world(&[("features_required", "fast,big")]);
+    let to_q = || {
+        let mut job = submission("");
+        job.queue = Some("q".into());
+        job
+    };
+    assert!(matches!(world.submit(to_q()), Err(Rejection::NeverFits(_))));
+    let mut settings = world.settings.clone();
+    let node = settings.node_mut(&"node02".into());
+    node.set("properties", "big,other,fast").unwrap();
+    world.must(&capstan_core::Event::ServerStarted(settings.into()));
+    for node in ["node01", "node02"] {
+        world.attach(node, inventory(node, 4, 0), Vec::new());
+    }
+    let job = world.submit(to_q()).unwrap();
+    world.place();
+    assert_eq!(world.node_of(job).as_str(), "node02");
+    assert_eq!(world.job(job).spec.resources.get("nodes"), None);
+}

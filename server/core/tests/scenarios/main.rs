@@ -9,8 +9,11 @@
 mod harness;
 
 mod arrays;
+mod chunks;
 mod dependencies;
 mod entering;
+mod fifo;
+mod joint;
 mod life;
 mod managing;
 mod nodes;

@@ -10,10 +10,12 @@
 //!
 //! Of nodes: `N gpu`, `N slots` (8), `N gb` (64), `offline`, `down`, `unclean INDEX`, `only UID`, else a property.
 //! Of jobs: `N gpu`, `N slots`, `NAME=VALUE` for `-l`, `prio N`, `in QUEUE` (`high`, `stopped`), `held`, `uid N`,
-//! `array LIST`. Jobs are numbered as they come, so `j2` is the second. What is expected is the whole plan.
+//! `array LIST`, `select=CHUNKS`, `place=HOW`, `exclusive`. A line `fifo` wants Torque's scheduler. Jobs are numbered as they come, so `j2` is the second. What is expected is the whole plan.
 
-use capstan_core::{Event, Holds, Inventory, NodeOrder, Plan, Queue, Settings, Submission};
-use capstan_types::{NodeName, QueueName, ServerName};
+use capstan_core::{
+    Event, Holds, Inventory, NodeOrder, Plan, Queue, Scheduler, Settings, Submission,
+};
+use capstan_types::{NodeName, Place, QueueName, Select, ServerName};
 
 use crate::harness::{World, caller, card, inventory, submission};
 
@@ -23,7 +25,7 @@ pub(crate) fn check(text: &str) {
     let mut verb = "";
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let word = line.split_whitespace().next().unwrap();
-        let is_verb = ["nodes", "run", "queue", "=>"].contains(&word);
+        let is_verb = ["nodes", "run", "queue", "fifo", "=>"].contains(&word);
         let rest = if is_verb {
             line[word.len()..].trim()
         } else {
@@ -35,6 +37,7 @@ pub(crate) fn check(text: &str) {
             .map(str::trim)
             .filter(|entry| !entry.is_empty());
         match verb {
+            "fifo" => world.settings.scheduler = Scheduler::Fifo,
             "nodes" => entries.for_each(|entry| add_node(&mut world, entry)),
             "run" => entries.for_each(|entry| run_job(&mut world, entry)),
             "queue" => entries.for_each(|entry| queue_job(&mut world, entry)),
@@ -151,6 +154,10 @@ fn parse_job(text: &str, target: &str) -> Submission {
             "uid" => job.spec.owner.uid = next().parse().unwrap(),
             "array" => job.spec.array = Some(capstan_types::ArrayRequest::parse(next()).unwrap()),
             "held" => job.holds = Holds::USER,
+            "exclusive" => job
+                .spec
+                .shown
+                .push(("node_exclusive".into(), "True".into())),
             number if number.parse::<u32>().is_ok() => match next() {
                 "gpu" => shape += &format!(":gpus={number}"),
                 "slots" => shape += &format!(":ppn={number}"),
@@ -158,11 +165,18 @@ fn parse_job(text: &str, target: &str) -> Submission {
             },
             resource => {
                 let (name, value) = resource.split_once('=').unwrap();
-                job.spec.resources.set(name, value).unwrap();
+                match name {
+                    "place" => job.spec.placing = Some(Place::parse(value).unwrap()),
+                    "select" => job.spec.select = Some(Select::parse(value).unwrap()),
+                    _ => {}
+                }
+                if name != "place" {
+                    job.spec.resources.set(name, value).unwrap();
+                }
             }
         }
     }
-    if ["nodes", "procs", "ncpus"]
+    if ["nodes", "procs", "ncpus", "select"]
         .iter()
         .all(|name| job.spec.resources.get(name).is_none())
     {

@@ -1,6 +1,7 @@
 //! What a submission becomes, or the words with which it is refused: sessions B05, B07, B08, B10, B13, F03 and G03 of
 //! Torque.
 
+use capstan_core::MembersWait;
 use capstan_proto::wire::{Attribute, SubmitRequest, Variable};
 use proptest::prelude::*;
 
@@ -164,8 +165,8 @@ fn other_bad_attributes_are_refused_in_the_words_of_torque() {
         155,
         "Cannot set attribute, read only or insufficient permission  comment",
     );
-    let served = "This functionality is not yet implemented MSG=stagein";
-    check("stagein", "a@hn1:/tmp/b", 254, served);
+    let served = "This functionality is not yet implemented MSG=req_information";
+    check("req_information", "tasks=1", 254, served);
     for (name, value) in [
         ("Job_Name", "has space"),
         ("Priority", "2000"),
@@ -174,6 +175,11 @@ fn other_bad_attributes_are_refused_in_the_words_of_torque() {
         ("Execution_Time", "soon"),
         ("Output_Path", "/a\nb"),
         ("init_work_dir", "relative"),
+        ("stagein", "foo"),
+        ("stageout", "a@hn1"),
+        ("Checkpoint", "x"),
+        ("jobtype", "../x"),
+        ("idle_slot_limit", "0"),
     ] {
         check(
             name,
@@ -182,6 +188,131 @@ fn other_bad_attributes_are_refused_in_the_words_of_torque() {
             &format!("Illegal attribute or resource value for {name}"),
         );
     }
+}
+
+/// Session B13: what is taken beside the usual.
+#[test]
+fn rare_attributes_are_taken_and_typed() {
+    let submission = taken(&[
+        ("stagein", "a@hn1:/tmp/b,c@hn1:/tmp/d"),
+        ("stageout", "e@hn1:/tmp/f"),
+        ("jobtype", "foo"),
+        ("Checkpoint", "interval=5"),
+        ("checkpoint_dir", "/scratch"),
+        ("job_array_request", "0-9%3"),
+        ("idle_slot_limit", "2"),
+        ("x", "FLAGS:ADVRES"),
+        ("interactive", "False"),
+    ]);
+    let spec = &submission.spec;
+    let stagein: Vec<String> = spec.stagein.iter().map(ToString::to_string).collect();
+    assert_eq!(stagein, ["a@hn1:/tmp/b", "c@hn1:/tmp/d"]);
+    assert_eq!(spec.stageout[0].to_string(), "e@hn1:/tmp/f");
+    assert_eq!(&*spec.job_type, "foo");
+    let array = spec.array.as_ref().unwrap();
+    assert_eq!((array.slot_limit, array.idle_limit), (Some(3), Some(2)));
+    assert!(!spec.shown.iter().any(|(name, _)| &**name == "interactive"));
+    let interactive = taken(&[("interactive", "40123")]);
+    let mut shown = interactive.spec.shown.iter();
+    assert!(shown.any(|(name, value)| (&**name, &**value) == ("interactive", "True")));
+    let steps = taken(&[("array_indices_submitted", "0-9:3")]);
+    let indices = &steps.spec.array.unwrap().indices;
+    assert_eq!(indices.to_string(), "0,3,6,9");
+}
+
+#[test]
+fn every_kind_of_dependency_is_read() {
+    let job = |seq| JobId::whole(seq);
+    let members = |condition, count| {
+        let array = JobId::array(7);
+        Tie::Members(MembersWait {
+            condition,
+            array,
+            count,
+        })
+    };
+    let check = |text: &str, depends: &[(Condition, JobId)], ties: &[Tie]| {
+        let submission = taken(&[("depend", text)]);
+        assert_eq!(
+            (&*submission.depends, &*submission.ties),
+            (depends, ties),
+            "{text}"
+        );
+    };
+    check("after:1", &[(Condition::After, job(1))], &[]);
+    check(
+        "beforeok:1:2",
+        &[],
+        &[
+            Tie::Before(Condition::AfterOk, job(1)),
+            Tie::Before(Condition::AfterOk, job(2)),
+        ],
+    );
+    check(
+        "on:2,afterany:3",
+        &[(Condition::AfterAny, job(3))],
+        &[Tie::On(2)],
+    );
+    check("synccount:1", &[], &[Tie::SyncCount(1)]);
+    check("syncwith:5.hn1", &[], &[Tie::SyncWith(job(5))]);
+    check(
+        "afterokarray:7[]",
+        &[],
+        &[members(Condition::AfterOk, None)],
+    );
+    check(
+        "afterstartarray:7[][3]",
+        &[],
+        &[members(Condition::After, Some(3))],
+    );
+    let before = Tie::Before(Condition::AfterAny, JobId::array(7));
+    check("beforeanyarray:7[][3]", &[], &[before]);
+}
+
+#[test]
+fn chunks_of_pbs_pro_are_understood_and_other_texts_are_torques() {
+    let submission = taken(&[
+        ("Resource_List.select", "2:ncpus=8:ngpus=4:mem=32gb"),
+        ("Resource_List.place", "scatter:excl"),
+        ("Resource_List.walltime", "60"),
+    ]);
+    let spec = &submission.spec;
+    assert_eq!(spec.select.as_ref().unwrap().totals().ncpus, 16);
+    assert_eq!(spec.placing.as_ref().unwrap().to_string(), "scatter:excl");
+    let opaque = taken(&[("Resource_List.select", "whatever it is")]);
+    assert_eq!(opaque.spec.select, None);
+    assert_eq!(opaque.spec.resources.get("select"), Some("whatever it is"));
+    let refused = |attributes: &[(&str, &str)]| {
+        let refusal = read_as(request(attributes), 1000, false).unwrap_err();
+        (refusal.error, refusal.detail)
+    };
+    let place = ("Resource_List.place", "pack");
+    assert_eq!(
+        refused(&[place]),
+        (Pbse::Unkresc, "Resource_List.place".into())
+    );
+    let mixed = [
+        ("Resource_List.select", "1:ncpus=1"),
+        ("Resource_List.mem", "1gb"),
+    ];
+    let text = "\"-lresource=\" cannot be used with \"select\" or \"place\", resource is: mem";
+    assert_eq!(refused(&mixed), (Pbse::Ivalreq, text.into()));
+    let gpus = taken(&[("Resource_List.gpus", "2")]);
+    assert_eq!(gpus.spec.resources.get("gres"), Some("gpus:2"));
+}
+
+#[test]
+fn managers_submit_for_others() {
+    let attributes = [("proxy_user", "bob:physics"), ("group_list", "physics")];
+    let submission = read_as(request(&attributes), 0, true).unwrap();
+    let owner = &submission.spec.owner;
+    assert_eq!(
+        (&*owner.user, owner.uid, &*owner.host),
+        ("bob", 1001, "hn1")
+    );
+    assert_eq!(&*owner.group, "physics");
+    let refused = read_as(request(&[("proxy_user", "nobody")]), 0, true).unwrap_err();
+    assert_eq!(refused.error, Pbse::Baduser);
 }
 
 #[test]
@@ -335,6 +466,16 @@ fn name() -> impl Strategy<Value = String> {
             "Resource_List.walltime",
             "Resource_List.host",
             "Resource_List.ncpus",
+            "Resource_List.select",
+            "Resource_List.place",
+            "Resource_List.gpus",
+            "stagein",
+            "Checkpoint",
+            "jobtype",
+            "interactive",
+            "idle_slot_limit",
+            "array_indices_submitted",
+            "proxy_user",
             "Job_Name",
             "Output_Path",
             "depend",
