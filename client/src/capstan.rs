@@ -154,6 +154,11 @@ pub(crate) const COMMANDS: &[Command] = &[
         options: crate::qgpureset::OPTIONS,
     },
     Command {
+        name: "migrate",
+        summary: "Take over what a Torque was set up with",
+        options: crate::migrate::OPTIONS,
+    },
+    Command {
         name: "pbsdsh",
         summary: "Run a program on the places of the job",
         options: crate::pbsdsh::OPTIONS,

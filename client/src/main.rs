@@ -8,6 +8,7 @@ mod dialect;
 mod door;
 mod getopt;
 mod manual;
+mod migrate;
 mod momctl;
 mod node_door;
 mod operand;
@@ -123,6 +124,7 @@ fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
             "qorder" => qorder::run(call, screen).await,
             "qchkpt" => qchkpt::run(call, screen).await,
             "qmgr" => qmgr::run(call, screen).await,
+            "migrate" => migrate::run(call, screen).await,
             "qterm" => qterm::run(call, screen).await,
             "qenable" | "qdisable" | "qstart" | "qstop" => qenable::run(call, screen).await,
             "qsig" => qsig::run(call, screen).await,

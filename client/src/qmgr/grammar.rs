@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::tables;
 
-pub(crate) use directives::{Directive, Operator, pieces, quoted};
+pub(crate) use directives::{Directive, Operator, quoted};
 
 /// Longest word, in bytes (Torque's own limit).
 const WORD_BYTES_MAX: usize = 32_767;

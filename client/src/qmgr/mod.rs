@@ -15,10 +15,13 @@ use crate::command::{Call, Failure};
 use crate::door::Doors;
 use crate::getopt::{Opt, Parsed};
 use crate::output::screen::Screen;
-use grammar::{Request, parse};
-use lines::Lines;
 use session::Session;
 
+pub(crate) use grammar::{Directive, Object, Operator, Order, Request, Verb, parse};
+pub(crate) use lines::{Lines, requests};
+pub(crate) use session::wire;
+pub(crate) use show::{Shown, print, print_head};
+pub(crate) use tables::of as table;
 
 /// The options of `qmgr`.
 pub(crate) const OPTIONS: &[Opt] = &[
@@ -141,7 +144,7 @@ impl Qmgr<'_> {
             let Some(text) = lines.take(&String::from_utf8_lossy(&line)) else {
                 continue;
             };
-            for request in lines::requests(&text) {
+            for request in requests(&text) {
                 self.echo(request, screen);
                 status = match self.request(request, screen).await? {
                     Outcome::Done(true) => 0,

@@ -3,7 +3,7 @@
 use capstan_proto::wire::Attribute;
 use jiff::tz::TimeZone;
 
-use super::grammar::{Directive, Object, pieces, quoted};
+use super::grammar::{Directive, Object, quoted};
 use super::tables;
 
 /// A line of `list` is folded at a comma when it would pass this column, a tab counting as eight.
@@ -70,7 +70,7 @@ pub(crate) fn print(out: &mut Vec<u8>, object: Object, shown: &Shown) {
         let key = key(attribute);
         let values: Vec<&str> = match tables::is_list(object, &attribute.name) {
             true => attribute.value.split(',').collect(),
-            false => pieces(&attribute.value),
+            false => vec![&attribute.value],
         };
         for (at, value) in values.into_iter().enumerate() {
             let sign = if at == 0 { " = " } else { " += " };

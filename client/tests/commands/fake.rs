@@ -24,6 +24,8 @@ pub(crate) struct World {
     pub queues: Vec<QueueRow>,
     /// All nodes.
     pub nodes: Vec<NodeRow>,
+    /// What the server says of itself; `server_state` alone when empty.
+    pub server_attributes: Vec<Attribute>,
     /// Refusals by what they are about: a job's id, a queue, a node, or `submit`.
     pub refusals: BTreeMap<String, Refusal>,
     /// Submissions.
@@ -165,7 +167,8 @@ impl Scheduler for Fake {
     async fn stat_queues(&self, request: Request<StatQueuesRequest>) -> Answer<StatQueuesReply> {
         let queue = request.into_inner().queue;
         self.judge(&queue, format!("queues {queue}"))?;
-        let queues = self.world().queues.clone();
+        let mut queues = self.world().queues.clone();
+        queues.retain(|row| queue.is_empty() || row.name == queue);
         Ok(Response::new(StatQueuesReply { queues }))
     }
 
@@ -191,7 +194,10 @@ impl Scheduler for Fake {
         let reply = StatServerReply {
             name: "hn1".into(),
             version: "0".into(),
-            attributes: vec![attribute],
+            attributes: match self.world().server_attributes.as_slice() {
+                [] => vec![attribute],
+                known => known.to_vec(),
+            },
             ..StatServerReply::default()
         };
         Ok(Response::new(reply))
@@ -279,7 +285,7 @@ impl Scheduler for Fake {
 
     async fn manage(&self, request: Request<ManageRequest>) -> Answer<Done> {
         let request = request.into_inner();
-        self.judge(&request.name, format!("{request:?}"))?;
+        self.judge(&format!("manage {}", request.name), format!("{request:?}"))?;
         Ok(Response::new(Done {}))
     }
 

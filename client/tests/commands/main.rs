@@ -5,6 +5,7 @@
 
 mod control;
 mod fake;
+mod qmgr;
 mod submitting;
 mod viewing;
 

@@ -75,20 +75,22 @@ impl fmt::Display for Directive {
     }
 }
 
-/// A value in quotes where the language, or the reader of lines, would end it too early. There is no way to write a value
-/// with both kinds of quotes in one piece; see [`pieces`].
+/// A value in quotes where the language, or the reader of lines, would end it too early. Where both kinds of quotes are in
+/// it, it is written as several quoted pieces without anything between them, which Torque would refuse.
 pub(crate) fn quoted(value: &str) -> String {
     let is_plain = |c: char| !c.is_ascii_whitespace() && c != '\u{b}' && !",#;\"'\\".contains(c);
     if !value.is_empty() && value.chars().all(is_plain) {
         return value.to_owned();
     }
-    let quote = if value.contains('"') { '\'' } else { '"' };
-    format!("{quote}{value}{quote}")
+    let piece = |piece: &str| {
+        let quote = if piece.contains('"') { '\'' } else { '"' };
+        format!("{quote}{piece}{quote}")
+    };
+    pieces(value).into_iter().map(piece).collect()
 }
 
-/// Cuts a text into pieces of which each has one kind of quotes at most: set and added one after the other they make the
-/// text again.
-pub(crate) fn pieces(value: &str) -> Vec<&str> {
+/// Cuts a text into pieces of which each has one kind of quotes at most.
+fn pieces(value: &str) -> Vec<&str> {
     let mut pieces = Vec::new();
     let (mut start, mut seen) = (0, None);
     for (at, quote) in value
@@ -230,13 +232,7 @@ impl<'a> Reader<'a> {
             return Err(self.at);
         };
         if matches!(first, b'"' | b'\'') {
-            self.at += 1;
-            let Some(length) = self.rest().find(char::from(first)) else {
-                return Err(self.at);
-            };
-            let value = self.take(length).to_owned();
-            self.at += 1;
-            return Ok(value);
+            return self.quoted();
         }
         let ends = |byte: u8| byte == b',' || (is_blank(byte) && !is_prose);
         let length = self.rest().bytes().position(ends);
@@ -245,5 +241,17 @@ impl<'a> Reader<'a> {
         Ok(value
             .trim_end_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r'])
             .to_owned())
+    }
+
+    /// Pieces in quotes, one behind the other.
+    fn quoted(&mut self) -> Result<String, usize> {
+        let mut value = String::new();
+        while let Some(quote @ (b'"' | b'\'')) = self.peek() {
+            self.at += 1;
+            let length = self.rest().find(char::from(quote)).ok_or(self.at)?;
+            value.push_str(self.take(length));
+            self.at += 1;
+        }
+        Ok(value)
     }
 }
