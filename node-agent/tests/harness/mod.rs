@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use capstan_proto::wire::agent_link_server::{AgentLink, AgentLinkServer};
+use capstan_proto::wire::task_report::Report;
 use capstan_proto::wire::{
     AgentMessage, AttemptEnded, AttemptStarted, Hello, LaunchSpec, OutputFiles, ServerMessage,
     StartAttempt, StopAttempt, Welcome, agent_message, attempt_ended::Outcome, known_attempt,
@@ -378,6 +379,15 @@ impl Node {
                     known_attempt::Phase::Starting(_) | known_attempt::Phase::Running(_) => None,
                 }
             }
+            _ => None,
+        })
+        .await
+    }
+
+    /// The next that a task says which runs here for another node.
+    pub(crate) async fn task_report(&mut self, task: u64) -> Report {
+        self.next("a task's word", |message| match message {
+            agent_message::Message::TaskReport(said) if said.task == task => said.report,
             _ => None,
         })
         .await

@@ -1,10 +1,12 @@
-//! The files that a job finds ready: its script, PBS_NODEFILE and PBS_GPUFILE. Written as root into folders of ours.
+//! What a job finds ready: its script, PBS_NODEFILE, PBS_GPUFILE and, when it gets one, a folder of its own for TMPDIR.
+//! Written as root into folders of ours.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 
 use super::launch::Unstartable;
+use super::user::AsUser;
 use crate::attempts::record::{Entry, Identity};
 
 /// Longest job id; longer ones make no file names.
@@ -41,6 +43,12 @@ pub(super) fn write(entry: &Entry, identity: &Identity) -> Result<Written, Unsta
             None,
         )?;
     }
+    if let Some(folder) = entry.tmp_folder() {
+        make_own(&folder, identity).map_err(|source| Unstartable::File {
+            path: folder,
+            source,
+        })?;
+    }
     let script_inode = put(&entry.script_file(), &spec.script, 0o500, Some(identity))?;
     Ok(Written { script_inode })
 }
@@ -50,6 +58,7 @@ pub(super) fn remove(entry: &Entry, written: Option<&Written>) {
     if !is_file_name(&entry.spec.job_id) {
         return;
     }
+    remove_own(entry);
     if let Some(written) = written {
         let now = fs::symlink_metadata(entry.script_file()).map(|file| file.ino());
         if now.is_ok_and(|inode| inode != written.script_inode) {
@@ -60,6 +69,28 @@ pub(super) fn remove(entry: &Entry, written: Option<&Written>) {
         // What cannot be removed is overwritten by the next attempt of that job, and harmless.
         let _absent = fs::remove_file(path);
     }
+}
+
+/// A folder of the user's in one of ours, named by the attempt: nobody else can have made it.
+fn make_own(path: &str, identity: &Identity) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(path)?;
+    match nix::unistd::geteuid().is_root() {
+        true => std::os::unix::fs::chown(path, Some(identity.uid), Some(identity.gid)),
+        false => Ok(()),
+    }
+}
+
+/// What the job left there goes with the user's rights, the folder itself with ours.
+fn remove_own(entry: &Entry) {
+    let (Some(folder), Some(identity)) = (entry.tmp_folder(), &entry.identity) else {
+        return;
+    };
+    if let Ok(_rights) = AsUser::become_user(identity) {
+        // The folder itself stays: its own parent is not the user's.
+        let _stays = fs::remove_dir_all(&folder);
+    }
+    // Not empty when another user's process wrote into it.
+    let _left = fs::remove_dir(&folder);
 }
 
 fn is_file_name(job_id: &str) -> bool {

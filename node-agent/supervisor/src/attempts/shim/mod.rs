@@ -107,7 +107,7 @@ pub(super) fn run(path: &Path, agent: Option<OwnedFd>) -> Result<(), ShimError> 
     let mut control = Control::open(&file, agent).map_err(kernel("listen"))?;
 
     let ended = match stage_in(&entry, &signals, &mut control) {
-        Err(ended) => ended,
+        Err(ended) => *ended,
         Ok(copied) => match launch::launch(&entry) {
             Err(problem) => {
                 files::remove(&entry, None);
@@ -136,7 +136,7 @@ fn stage_in(
     entry: &Entry,
     signals: &SignalFd,
     control: &mut Control,
-) -> Result<Copied, wire::AttemptEnded> {
+) -> Result<Copied, Box<wire::AttemptEnded>> {
     let Some(identity) = entry
         .identity
         .as_ref()
@@ -153,7 +153,7 @@ fn stage_in(
         Ok(copied) => return Ok(copied),
         Err(problem) => problem,
     };
-    Err(match problem {
+    Err(Box::new(match problem {
         NotStaged::Failed(message) => {
             let line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
             let cause = message.lines().nth(2).map(line).unwrap_or_default();
@@ -176,7 +176,7 @@ fn stage_in(
             );
             ended(entry, Outcome::ExitStatus(status), wire::Usage::default())
         }
-    })
+    }))
 }
 
 fn lock(file: &AttemptFile) -> Result<Option<LockedFile>, ShimError> {

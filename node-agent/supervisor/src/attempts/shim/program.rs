@@ -131,16 +131,16 @@ impl Program<'_> {
         let mut worst = Errno::ENOENT;
         for path in &self.paths {
             let Err(errno) = execve(path, &self.arguments, &self.environment);
-            match errno {
-                Errno::ENOENT | Errno::ENOTDIR => {}
-                Errno::EACCES => worst = errno,
-                Errno::ENOEXEC => {
-                    let mut arguments = vec![SHELL.to_owned(), path.clone()];
-                    arguments.extend(self.arguments.iter().skip(1).cloned());
-                    let Err(errno) = execve(SHELL, &arguments, &self.environment);
-                    return errno;
-                }
-                errno => return errno,
+            if errno == Errno::ENOEXEC {
+                let mut arguments = vec![SHELL.to_owned(), path.clone()];
+                arguments.extend(self.arguments.iter().skip(1).cloned());
+                let Err(errno) = execve(SHELL, &arguments, &self.environment);
+                return errno;
+            }
+            if errno == Errno::EACCES {
+                worst = errno;
+            } else if ![Errno::ENOENT, Errno::ENOTDIR].contains(&errno) {
+                return errno;
             }
         }
         worst

@@ -176,7 +176,7 @@ impl Staging<'_> {
             return Ended::Badly(format!("`{host}` is no host\n"));
         }
         let (words, local, remote) = match is_here(host, self.entry) {
-            true => (["/bin/cp", "-rp", "--"], local.clone(), remote.clone()),
+            true => (["/bin/cp", "-rpH", "--"], local.clone(), remote.clone()),
             false => {
                 let local = self.home().join(local).to_string_lossy().into_owned();
                 (

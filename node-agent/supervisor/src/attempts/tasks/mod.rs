@@ -270,13 +270,15 @@ impl Supervisor {
         let neighbours = self.tasks.0.neighbours.read();
         let neighbours = neighbours.unwrap_or_else(PoisonError::into_inner);
         let wanted = TaskWanted { request, reports };
-        let sent = neighbours.as_ref().map(|out| out.try_send(wanted));
-        match sent {
-            Some(Ok(())) => Ok(TaskStarted {
+        let is_sent = neighbours
+            .as_ref()
+            .is_some_and(|out| out.try_send(wanted).is_ok());
+        match is_sent {
+            true => Ok(TaskStarted {
                 number,
                 reports: heard,
             }),
-            Some(Err(_)) | None => Err(TaskRefused::NoServer),
+            false => Err(TaskRefused::NoServer),
         }
     }
 }

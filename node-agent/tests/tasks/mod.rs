@@ -1,0 +1,172 @@
+//! Tasks that a node runs for programs on another node of their attempt, and who may not ask for any.
+
+use std::fs;
+
+use capstan_proto::connect_unix;
+use capstan_proto::wire::node_door_client::NodeDoorClient;
+use capstan_proto::wire::task_report::Report;
+use capstan_proto::wire::{
+    AdoptProcessRequest, ListPlacesRequest, RunTask, RunTaskRequest, Variable, server_message,
+};
+use tonic::Code;
+
+use crate::harness::{Node, is_skipped_without_root, wait_until_gone};
+
+/// An order for a program of attempt 9, which runs on another node.
+fn order(node: &Node, task: u64, words: &[&str]) -> RunTask {
+    let mut spec = node.spec(9, "");
+    spec.node_file = vec!["node02".into(), "node01".into()];
+    RunTask {
+        task,
+        spec: Some(spec),
+        vnode: 1,
+        task_number: 7,
+        node_index: 1,
+        arguments: words.iter().map(|word| (*word).to_owned()).collect(),
+        environment: vec![
+            Variable {
+                name: "EXTRA".into(),
+                value: "a b".into(),
+            },
+            Variable {
+                name: "PBS_JOBID".into(),
+                value: "1.forged".into(),
+            },
+            Variable {
+                name: "PBS_JOBCOOKIE".into(),
+                value: "AB".repeat(16),
+            },
+        ],
+        folder: String::new(),
+    }
+}
+
+/// All that a task says: stdout, stderr, and the last word.
+async fn said(node: &mut Node, task: u64) -> (String, String, Report) {
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    loop {
+        match node.task_report(task).await {
+            Report::Started(_) => {}
+            Report::Stdout(bytes) => stdout.push_str(&String::from_utf8(bytes).unwrap()),
+            Report::Stderr(bytes) => stderr.push_str(&String::from_utf8(bytes).unwrap()),
+            last @ (Report::ExitStatus(_) | Report::Failed(_)) => return (stdout, stderr, last),
+        }
+    }
+}
+
+async fn run(node: &mut Node, task: u64, words: &[&str]) -> (String, String, Report) {
+    let order = order(node, task, words);
+    node.order(server_message::Message::RunTask(order)).await;
+    said(node, task).await
+}
+
+#[tokio::test]
+async fn a_task_for_another_node_runs_as_the_jobs_user() {
+    let mut node = Node::start("").await;
+    let script = "id -u; pwd; umask; echo $PBS_NODENUM $PBS_VNODENUM $PBS_TASKNUM $PBS_JOBID $PBS_JOBCOOKIE $EXTRA; \
+                  cat; echo oops >&2; exit 3";
+    let (out, err, last) = run(&mut node, 1, &["sh", "-c", script]).await;
+    let home = node.user.dir.display();
+    let expected = format!(
+        "{}\n{home}\n0077\n1 1 7 9.srv {} a b\n",
+        node.user.uid,
+        "AB".repeat(16)
+    );
+    assert_eq!((out, err.as_str()), (expected, "oops\n"));
+    assert_eq!(last, Report::ExitStatus(3));
+}
+
+#[tokio::test]
+async fn how_a_task_ends_is_told_as_a_shell_would() {
+    let mut node = Node::start("").await;
+    let (_, _, last) = run(&mut node, 1, &["sh", "-c", "kill -9 $$"]).await;
+    assert_eq!(last, Report::ExitStatus(137));
+    let (_, err, last) = run(&mut node, 2, &["nosuchprogram"]).await;
+    assert_eq!(last, Report::ExitStatus(254));
+    assert_eq!(err, "nosuchprogram: No such file or directory\n");
+    let (_, _, last) = run(&mut node, 3, &["a\0b"]).await;
+    assert!(matches!(last, Report::Failed(_)), "{last:?}");
+    let mut other = order(&node, 4, &["true"]);
+    other.spec.as_mut().unwrap().uid += 1;
+    node.order(server_message::Message::RunTask(other)).await;
+    let (_, _, last) = said(&mut node, 4).await;
+    assert!(
+        matches!(&last, Report::Failed(why) if why.detail.contains("uid")),
+        "{last:?}"
+    );
+}
+
+/// Nobody waits any more, or the agent dies: what ignores TERM is killed.
+#[tokio::test]
+async fn nothing_of_a_task_outlives_those_who_wait_for_it() {
+    let mut node = Node::start("").await;
+    let mark = format!(
+        "task-{}",
+        node.folder.path().file_name().unwrap().to_string_lossy()
+    );
+    let words = [
+        "bash",
+        "-c",
+        "trap '' TERM; echo up; while :; do sleep 1; done",
+        &mark,
+    ];
+    for (task, is_agent_killed) in [(1, false), (2, true)] {
+        let order = order(&node, task, &words);
+        node.order(server_message::Message::RunTask(order)).await;
+        while !matches!(node.task_report(task).await, Report::Stdout(_)) {}
+        match is_agent_killed {
+            false => node.order(server_message::Message::StopTask(task)).await,
+            true => node.kill_agent(),
+        }
+        wait_until_gone(&mark).await;
+    }
+}
+
+/// A task's processes are in the attempt's group, and the group goes with the last of them.
+#[tokio::test]
+async fn a_task_lives_in_the_share_of_its_attempt() {
+    if is_skipped_without_root() {
+        return;
+    }
+    if !fs::exists("/sys/fs/cgroup/freezer").unwrap() {
+        return;
+    }
+    let mut node = Node::start("").await;
+    let (out, _, _) = run(&mut node, 1, &["grep", "freezer", "/proc/self/cgroup"]).await;
+    let group = out.trim().rsplit(':').next().unwrap();
+    assert!(group.ends_with("/att-9"), "{out}");
+    let group = format!("/sys/fs/cgroup/freezer{group}");
+    crate::harness::wait_until("the group is gone", || match fs::exists(&group).unwrap() {
+        true => Err("there".to_owned()),
+        false => Ok(()),
+    })
+    .await;
+}
+
+/// This process is in no attempt.
+#[tokio::test]
+async fn who_is_in_no_attempt_may_ask_for_nothing() {
+    let node = Node::start("").await;
+    node.run(node.spec(1, "sleep 300")).await;
+    let channel = connect_unix(&node.folder.path().join("run/agent.sock"))
+        .await
+        .unwrap();
+    let mut door = NodeDoorClient::new(channel);
+    let listed = door.list_places(ListPlacesRequest {}).await;
+    assert_eq!(listed.unwrap_err().code(), Code::PermissionDenied);
+    let request = RunTaskRequest {
+        arguments: vec!["true".into()],
+        ..RunTaskRequest::default()
+    };
+    let run = door.run_task(request).await.map(drop);
+    assert_eq!(run.unwrap_err().code(), Code::PermissionDenied);
+    // Root owns no job, and the job's owner no process of root's.
+    let request = AdoptProcessRequest {
+        job_id: "1.srv".into(),
+        pid: std::process::id(),
+    };
+    let adopted = door.adopt_process(request).await;
+    if !is_skipped_without_root() {
+        assert_eq!(adopted.unwrap_err().code(), Code::NotFound);
+    }
+}
