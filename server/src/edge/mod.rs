@@ -13,13 +13,14 @@ mod signals;
 mod submission;
 mod traffic;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use capstan_core::{Caller, DeleteOrder, Event, HoldOrder, Holds, NodeOrder, Reply};
+use capstan_core::{Caller, DeleteOrder, Event, HoldOrder, Holds, NodeOrder, Queue, Reply};
 use capstan_proto::wire::{self, scheduler_server};
 use capstan_proto::{Refusal, wire::alter_node_request::Admin};
 use capstan_store::PayloadReader;
-use capstan_types::{NodeName, Pbse};
+use capstan_types::{AccessList, NodeName, Pbse};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
@@ -31,7 +32,7 @@ use crate::snapshot::{Latest, Snapshot};
 use crate::telemetry::Telemetry;
 use crate::view::{self, Scene};
 
-use identity::{People, Person, membership};
+use identity::{Membership, People, Person, membership};
 use refusal::{edge_status, status};
 use submission::Rules;
 use traffic::Traffic;
@@ -86,6 +87,29 @@ impl Door {
         }
     }
 
+    /// Who calls, and whether the server's own access lists (`acl_users`, `acl_hosts`) let him; managers always may, or
+    /// nobody could correct a list.
+    async fn caller<T>(&self, request: &Request<T>) -> Result<Arc<Person>, Status> {
+        self.traffic.count();
+        let person = self.people.caller(request).await?;
+        let snapshot = self.latest.get();
+        let settings = snapshot.settings();
+        if is_manager(&snapshot, &person) {
+            return Ok(person);
+        }
+        let list = |name| AccessList(settings.attributes.list(name));
+        if settings.is("acl_host_enable") && !list("acl_hosts").allows_host(&person.host) {
+            let detail = format!("request not authorized from host {}", person.host);
+            return Err(edge_status(Refusal::new(Pbse::Badhost, detail)));
+        }
+        let users = list("acl_users");
+        if settings.is("acl_user_enable") && !users.allows_user(&person.user, &person.host) {
+            let detail = "request not authorized";
+            return Err(edge_status(Refusal::new(Pbse::Perm, detail)));
+        }
+        Ok(person)
+    }
+
     async fn decide(&self, event: Event, caller: &Caller) -> Result<Reply, Status> {
         let decided = self.engine.ask(event).await;
         decided.map_err(|refused| status(&refused, caller))
@@ -112,6 +136,21 @@ fn is_operator(snapshot: &Snapshot, person: &Person) -> bool {
     settings.is_operator(person.uid, &person.user, &person.host)
 }
 
+/// Groups by which a queue lets jobs in whose owner is in them beside his own (`acl_group_sloppy`).
+fn listed_groups(snapshot: &Snapshot) -> BTreeSet<Box<str>> {
+    let settings = snapshot.settings();
+    let all = settings.is("acl_group_sloppy");
+    let looks = |queue: &&Queue| {
+        let own = queue.attributes.boolean("acl_group_sloppy");
+        queue.is("acl_group_enable") && own.unwrap_or(all)
+    };
+    let queues = settings.queues.values().filter(looks);
+    let groups = queues.flat_map(|queue| queue.attributes.list("acl_groups"));
+    groups
+        .map(|group| group.trim_start_matches(['+', '-']).into())
+        .collect()
+}
+
 impl SchedulerService {
     async fn submit_by(
         &self,
@@ -119,10 +158,13 @@ impl SchedulerService {
         request: wire::SubmitRequest,
     ) -> Result<wire::SubmitReply, Status> {
         let snapshot = self.0.latest.get();
-        let root_may_submit = self.0.root_may_submit;
+        let roots = AccessList(snapshot.settings().attributes.list("acl_roots"));
+        let root_may_submit =
+            self.0.root_may_submit || roots.allows_user(&person.user, &person.host);
         let by = person.clone();
         let reading = snapshot.clone();
-        let needs_groups = submission::asks_for_groups(&request);
+        let groups = listed_groups(&snapshot);
+        let needs_groups = submission::asks_for_groups(&request) || !groups.is_empty();
         let read = move || {
             let rules = Rules {
                 server: &reading.settings().server,
@@ -133,7 +175,12 @@ impl SchedulerService {
                 membership: &membership,
                 person: &|user| identity::named(user, &by.host),
             };
-            submission::read(request, &by, &rules)
+            let mut submission = submission::read(request, &by, &rules)?;
+            let owner = &mut submission.spec.owner;
+            let is_member =
+                |group: &&Box<str>| membership(&owner.user, group) == Membership::Member;
+            owner.groups = groups.iter().filter(is_member).cloned().collect();
+            Ok(submission)
         };
         let submission = match needs_groups {
             true => {
@@ -158,7 +205,7 @@ impl SchedulerService {
         &self,
         request: Request<wire::HoldJobRequest>,
     ) -> Result<(HoldOrder, Caller), Status> {
-        let person = self.0.people.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         let wire::HoldJobRequest { job_id, kinds } = request.into_inner();
         let snapshot = self.0.latest.get();
         let job = view::selection::job_id(&snapshot, &job_id).map_err(edge_status)?;
@@ -179,7 +226,6 @@ impl SchedulerService {
 
     /// Makes a view of the latest snapshot.
     fn seen<T>(&self, view: impl FnOnce(Scene<'_>) -> Result<T, Refusal>) -> Result<T, Status> {
-        self.0.traffic.count();
         let snapshot = self.0.latest.get();
         let scene = Scene {
             snapshot: &snapshot,
@@ -196,7 +242,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::SubmitRequest>,
     ) -> Result<Response<wire::SubmitReply>, Status> {
-        let person = self.0.people.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         let span = tracing::info_span!("rpc", call = "submit", user = &*person.user);
         let reply = self
             .submit_by(person, request.into_inner())
@@ -211,7 +257,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::StatJobsRequest>,
     ) -> Result<Response<Self::StatJobsStream>, Status> {
-        let person = self.0.people.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         listing::jobs(&self.0, &person, request.into_inner()).map(Response::new)
     }
 
@@ -219,6 +265,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::StatQueuesRequest>,
     ) -> Result<Response<wire::StatQueuesReply>, Status> {
+        self.0.caller(&request).await?;
         let wire::StatQueuesRequest { queue } = request.into_inner();
         let reply = self.seen(|scene| view::queues::queues(scene, &queue))?;
         Ok(Response::new(reply))
@@ -228,6 +275,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::StatNodesRequest>,
     ) -> Result<Response<wire::StatNodesReply>, Status> {
+        self.0.caller(&request).await?;
         let wire::StatNodesRequest { node } = request.into_inner();
         let reply = self.seen(|scene| view::nodes::nodes(scene, &node))?;
         Ok(Response::new(reply))
@@ -235,8 +283,9 @@ impl scheduler_server::Scheduler for SchedulerService {
 
     async fn stat_server(
         &self,
-        _request: Request<wire::StatServerRequest>,
+        request: Request<wire::StatServerRequest>,
     ) -> Result<Response<wire::StatServerReply>, Status> {
+        self.0.caller(&request).await?;
         let reply = self.seen(|scene| Ok(view::server::server(scene, self.0.traffic.numbers())))?;
         Ok(Response::new(reply))
     }
@@ -245,7 +294,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::DeleteJobRequest>,
     ) -> Result<Response<wire::Done>, Status> {
-        let person = self.0.people.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         let wire::DeleteJobRequest {
             job_id,
             grace_secs,
@@ -300,7 +349,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::AlterNodeRequest>,
     ) -> Result<Response<wire::Done>, Status> {
-        let person = self.0.people.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         let by = person.as_caller();
         let admin = request.get_ref().admin();
         let wire::AlterNodeRequest {
@@ -335,7 +384,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::AlterJobRequest>,
     ) -> Result<Response<wire::Done>, Status> {
-        let person = self.0.people.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         orders::alter_job(&self.0, &person, request.into_inner()).await
     }
 
@@ -343,7 +392,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::MoveJobRequest>,
     ) -> Result<Response<wire::Done>, Status> {
-        let person = self.0.people.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         orders::move_job(&self.0, &person, request.into_inner()).await
     }
 
@@ -351,7 +400,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::RerunJobRequest>,
     ) -> Result<Response<wire::Done>, Status> {
-        let person = self.0.people.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         orders::rerun_job(&self.0, &person, request.into_inner()).await
     }
 
@@ -359,7 +408,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::RunJobRequest>,
     ) -> Result<Response<wire::Done>, Status> {
-        let person = self.0.people.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         orders::run_job(&self.0, &person, request.into_inner()).await
     }
 
@@ -367,7 +416,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::OrderJobsRequest>,
     ) -> Result<Response<wire::Done>, Status> {
-        let person = self.0.people.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         orders::order_jobs(&self.0, &person, request.into_inner()).await
     }
 
@@ -375,7 +424,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::CheckpointJobRequest>,
     ) -> Result<Response<wire::Done>, Status> {
-        let person = self.0.people.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         orders::checkpoint_job(&self.0, &person, request.into_inner()).await
     }
 
@@ -383,7 +432,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::SignalJobRequest>,
     ) -> Result<Response<wire::Done>, Status> {
-        let person = self.0.people.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         asking::signal_job(&self.0, &person, request.into_inner()).await
     }
 
@@ -391,7 +440,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::MessageJobRequest>,
     ) -> Result<Response<wire::Done>, Status> {
-        let person = self.0.people.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         asking::message_job(&self.0, &person, request.into_inner()).await
     }
 
@@ -399,7 +448,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::ManageRequest>,
     ) -> Result<Response<wire::Done>, Status> {
-        let person = self.0.people.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         managing::manage(&self.0, &person, request.into_inner()).await
     }
 
@@ -407,7 +456,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::ShutdownRequest>,
     ) -> Result<Response<wire::Done>, Status> {
-        let person = self.0.people.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         managing::shutdown(&self.0, &person, request.into_inner()).await
     }
 
@@ -417,7 +466,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::SelectJobsRequest>,
     ) -> Result<Response<Self::SelectJobsStream>, Status> {
-        let person = self.0.people.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         selecting::select_jobs(&self.0, &person, request.into_inner()).map(Response::new)
     }
 
@@ -427,7 +476,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::PeekJobRequest>,
     ) -> Result<Response<Self::PeekJobStream>, Status> {
-        let person = self.0.people.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         let output = asking::peek_job(&self.0, &person, request.into_inner()).await?;
         Ok(Response::new(output))
     }
@@ -436,7 +485,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::AskNodeRequest>,
     ) -> Result<Response<wire::AskNodeReply>, Status> {
-        let person = self.0.people.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         let reply = asking::ask_node(&self.0, &person, request.into_inner()).await?;
         Ok(Response::new(reply))
     }

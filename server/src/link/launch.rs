@@ -46,7 +46,7 @@ pub(crate) fn spec(
         walltime_secs: seconds("walltime"),
         kill_delay_secs: (job.spec.kill_delay_secs)
             .unwrap_or_else(|| settings.kill_delay_secs(job.queue.as_str())),
-        node_file: node_file(run),
+        node_file: node_file(run, settings.attributes.text("node_suffix")),
         gpu_file: gpu_file(run),
         cards: cards(share, state.node(node).map(AsRef::as_ref)),
         num_nodes: node_count(&job.spec, run),
@@ -106,10 +106,12 @@ fn staged(files: &[StagedFile]) -> Vec<wire::StagedFile> {
 }
 
 /// One line per slot, in the order of `exec_host`.
-fn node_file(run: &Run) -> Vec<String> {
+/// With `node_suffix` behind each name, when the site has one.
+fn node_file(run: &Run, suffix: Option<&str>) -> Vec<String> {
+    let suffix = suffix.unwrap_or("");
     let shares = run.shares.iter();
-    let lines = shares.flat_map(|share| share.slots.iter().map(|_| share.node.to_string()));
-    lines.collect()
+    let lines = shares.flat_map(|share| share.slots.iter().map(|_| &share.node));
+    lines.map(|node| format!("{node}{suffix}")).collect()
 }
 
 /// `gpu01-gpu1` per card.

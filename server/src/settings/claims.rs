@@ -34,7 +34,7 @@ enum Place {
 ///
 /// # Errors
 /// A name that cannot be.
-pub(super) fn claims(file: &SettingsFile, host: &str) -> Result<Vec<Claim>, SettingError> {
+pub(super) fn claims(file: &SettingsFile) -> Result<Vec<Claim>, SettingError> {
     let mut claims = Vec::new();
     let mut server = |key: &str, attribute: &str, value: Option<String>| {
         claims.extend(value.map(|value| Claim {
@@ -46,7 +46,7 @@ pub(super) fn claims(file: &SettingsFile, host: &str) -> Result<Vec<Claim>, Sett
         }));
     };
     let users = |key: &str, list: &Option<Vec<String>>| match list {
-        Some(list) if !list.is_empty() => Ok(Some(users(key, list, host)?)),
+        Some(list) if !list.is_empty() => Ok(Some(users(key, list)?)),
         Some(_) | None => Ok(None),
     };
     server("managers", "managers", users("managers", &file.managers)?);
@@ -65,10 +65,10 @@ pub(super) fn claims(file: &SettingsFile, host: &str) -> Result<Vec<Claim>, Sett
     Ok(claims)
 }
 
-/// A plain name is a user of this host.
-fn users(key: &str, list: &[String], host: &str) -> Result<String, SettingError> {
+/// A plain name is a user of any host: the nodes and this host know the same users.
+fn users(key: &str, list: &[String]) -> Result<String, SettingError> {
     let full = list.iter().map(|user| {
-        let (name, on) = user.split_once('@').unwrap_or((user, host));
+        let (name, on) = user.split_once('@').unwrap_or((user, "*"));
         word(key, name, NAME_MAX)?;
         if on != "*" {
             word(key, on.trim_start_matches("*."), NAME_MAX)?;

@@ -40,7 +40,7 @@ pub struct SettingsFile {
     pub scheduler: Option<String>,
     /// `torque` or `pbspro`: which counts where they contradict each other.
     pub dialect: Option<String>,
-    /// Users who may do anything, `user` or `user@host`; root always may. First.
+    /// Users who may do anything, `user` (on any host) or `user@host`; root always may. First.
     pub managers: Option<Vec<String>>,
     /// Users who may operate jobs and nodes. First.
     pub operators: Option<Vec<String>>,

@@ -96,7 +96,7 @@ pub fn resolve(file: &SettingsFile, host: &str) -> Result<Settings, SettingError
     }
     let host = file.host.as_deref().unwrap_or(host);
     word("host", host, NAME_MAX)?;
-    let claims = claims::claims(file, host)?;
+    let claims = claims::claims(file)?;
     Ok(Settings {
         core: Arc::new(core_settings(file, host, &claims)?),
         claims: claims.into(),

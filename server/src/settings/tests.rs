@@ -104,7 +104,7 @@ fn a_queue_of_shorter_jobs_gives_its_limit_as_the_default_walltime() {
 #[test]
 fn what_is_written_wins_over_what_is_built_in() {
     let text = "server_name = 'c1'\nhost = 'head'\nkeep_completed_secs = 7\n\
-                managers = ['ann', 'bob@*']\n[queues.batch]\n\
+                managers = ['ann', 'bob@head']\n[queues.batch]\n\
                 resources_default = {walltime = '01:00:00'}\n[nodes.node01]\nproperties = ['S']\nnp = 4";
     let settings = read(text);
     assert_eq!(settings.host, "head");
@@ -114,7 +114,7 @@ fn what_is_written_wins_over_what_is_built_in() {
         (settings.server.as_str(), &*settings.host, keep),
         ("c1", "head", 7)
     );
-    assert_eq!(settings.managers(), ["ann@head".into(), "bob@*".into()]);
+    assert_eq!(settings.managers(), ["ann@*".into(), "bob@head".into()]);
     let batch = &settings.queues["batch"];
     assert_eq!(batch.resources_default().get("walltime"), Some("01:00:00"));
     let node = &settings.nodes["node01"];

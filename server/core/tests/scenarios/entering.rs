@@ -236,7 +236,7 @@ fn a_second_group_opens_a_queue_that_is_sloppy_about_groups() {
 fn a_queue_may_want_features_of_the_nodes_that_its_jobs_do_not_ask_for() {
     let mut world = world(&[("features_required", "fast,big")]);
     let to_q = || {
-        let mut job = submission("");
+        let mut job = submission("nodes=1");
         job.queue = Some("q".into());
         job
     };
@@ -251,5 +251,5 @@ fn a_queue_may_want_features_of_the_nodes_that_its_jobs_do_not_ask_for() {
     let job = world.submit(to_q()).unwrap();
     world.place();
     assert_eq!(world.node_of(job).as_str(), "node02");
-    assert_eq!(world.job(job).spec.resources.get("nodes"), None);
+    assert_eq!(world.job(job).spec.resources.get("nodes"), Some("1"));
 }
