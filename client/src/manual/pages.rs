@@ -210,6 +210,19 @@ pub(crate) const PAGES: &[Page] = &[
         &["qmgr", "qstat", "momctl"],
     ),
     Page::admin(
+        "migrate",
+        "",
+        &[
+            "Called as capstan migrate --from-torque DIR. Reads the home folder of a Torque (nodes, server, queues, access \
+             lists, or a dump of qmgr) and prints the orders of qmgr that set this server up alike. What is taken over, \
+             what has no effect here and what is left out is told on standard error, each with file, line and reason.",
+            "Everything is read and checked before anything is printed or applied: a damaged file ends the command. With \
+             --apply the orders are carried out one by one; the first refusal ends it and says how far it came. Queues \
+             and nodes that are there already get the attributes; running it again does no harm.",
+        ],
+        &["qmgr", "pbsnodes"],
+    ),
+    Page::admin(
         "qmgr",
         "[SERVER...]",
         &[

@@ -32,13 +32,9 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::value(
         '-',
         "dump FILE",
-        "What qmgr -c 'print server' printed there, instead of its database",
+        "Read this output of qmgr -c 'print server' instead",
     ),
-    Opt::value(
-        '-',
-        "print",
-        "Print the orders of qmgr only (this is the default)",
-    ),
+    Opt::value('-', "print", "Print the orders of qmgr only, as by default"),
     Opt::value('-', "apply", "Carry the orders out on this server"),
 ];
 
