@@ -161,6 +161,7 @@ fn default_walltime(limit: Option<&str>) -> String {
 
 fn nodes(file: &SettingsFile, claims: &mut Vec<Claim>) -> Result<(), SettingError> {
     for (name, node) in &file.nodes {
+        let node = node.get_ref();
         let key = format!("nodes.{name}");
         word(&key, name, NAME_MAX)?;
         for property in &node.properties {

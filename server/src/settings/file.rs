@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use toml::Spanned;
 
 /// `server.toml` as written. Names carry their units. What is marked "first" counts for a server that starts for the
 /// first time; from then on `qmgr` rules over it.
@@ -50,9 +51,22 @@ pub struct SettingsFile {
     pub default_queue: Option<String>,
     /// Queues by name. First. Left out: the queue `batch`. An empty table: no queue at all.
     pub queues: Option<BTreeMap<String, QueueFile>>,
-    /// Nodes by name. First.
+    /// Nodes by name; they stand in the order in which the file has them. First.
     #[serde(default)]
-    pub nodes: BTreeMap<String, NodeFile>,
+    pub nodes: BTreeMap<String, Spanned<NodeFile>>,
+}
+
+impl SettingsFile {
+    /// The names of its nodes, in its order.
+    pub(super) fn nodes_in_order(&self) -> Vec<&str> {
+        let mut nodes: Vec<(usize, &str)> = self
+            .nodes
+            .iter()
+            .map(|(name, node)| (node.span().start, name.as_str()))
+            .collect();
+        nodes.sort_unstable();
+        nodes.into_iter().map(|(_, name)| name).collect()
+    }
 }
 
 /// `[queues.NAME]`.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use capstan_core::Scheduler;
-use capstan_types::{AttributeObject, Attributes, Dialect, ServerName};
+use capstan_types::{AttributeObject, Attributes, Dialect, NodeName, ServerName};
 
 use claims::Claim;
 pub use claims::Difference;
@@ -176,6 +176,7 @@ fn core_settings(
         script_bytes_max,
         array_members_max: file.array_members_max.unwrap_or(100_000),
         live_jobs_max: file.live_jobs_max.unwrap_or(1_000_000),
+        declared: file.nodes_in_order().into_iter().map(NodeName::from).collect(),
         scheduler: chosen("scheduler", file.scheduler.as_deref(), Scheduler::parse)?,
         dialect: chosen("dialect", file.dialect.as_deref(), Dialect::parse)?,
         ..capstan_core::Settings::new(ServerName::from(server))

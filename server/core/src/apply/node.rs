@@ -35,7 +35,9 @@ pub(super) fn configured(name: NodeName, link: Link, settings: &Settings) -> Nod
 
 /// The nodes that are configured and not there yet are there from now on.
 pub(super) fn add_configured(draft: &mut Draft, settings: &Settings) {
-    for name in settings.nodes.keys() {
+    let declared = settings.declared.iter();
+    let declared = declared.filter(|name| settings.nodes.contains_key(*name));
+    for name in declared.chain(settings.nodes.keys()) {
         if draft.state.node(name).is_none() {
             draft.put_node(configured(name.clone(), Link::Never, settings));
         }

@@ -43,6 +43,8 @@ pub struct Settings {
     pub array_members_max: u64,
     /// Most jobs that have not ended.
     pub live_jobs_max: u64,
+    /// Nodes that the settings file declares, in its order; others come behind them.
+    pub declared: Vec<NodeName>,
     /// In which order jobs start, and where.
     pub scheduler: Scheduler,
     /// The tongue that counts where Torque and PBS Pro contradict each other.
@@ -66,6 +68,7 @@ impl Settings {
             script_bytes_max: 16 << 20,
             array_members_max: 100_000,
             live_jobs_max: 1_000_000,
+            declared: Vec::new(),
             scheduler: Scheduler::default(),
             dialect: Dialect::default(),
             server,
@@ -238,6 +241,8 @@ struct Stored {
     array_members_max: u64,
     live_jobs_max: u64,
     #[serde(default)]
+    declared: Vec<NodeName>,
+    #[serde(default)]
     scheduler: Scheduler,
     #[serde(default)]
     dialect: Dialect,
@@ -274,6 +279,7 @@ impl From<Stored> for Settings {
             script_bytes_max: stored.script_bytes_max,
             array_members_max: stored.array_members_max,
             live_jobs_max: stored.live_jobs_max,
+            declared: stored.declared,
             scheduler: stored.scheduler,
             dialect: stored.dialect,
         };
