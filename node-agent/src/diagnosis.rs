@@ -133,7 +133,7 @@ impl Diagnosis {
 
     /// As `momctl -q NAME` prints the value.
     fn value(&self, name: &str, attempts: &[KnownAttempt]) -> String {
-        let status = host::status();
+        let status = host::status(&self.server);
         let numbers = |numbers: &[u32]| {
             let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
             numbers.join(" ")

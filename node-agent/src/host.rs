@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::time::SystemTime;
 
@@ -15,8 +16,8 @@ const FIRST_USER: u32 = 1000;
 /// uid of nobody, who has no sessions.
 const NOBODY: u32 = 65_534;
 
-/// Looks at the host. Reads `/proc`: blocks for a moment.
-pub(crate) fn status() -> HostStatus {
+/// Looks at the host, whose server is at `server` (`host:port`). Reads `/proc`: blocks for a moment.
+pub(crate) fn status(server: &str) -> HostStatus {
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kb = |name| field_kb(&memory, name);
     let interfaces = fs::read_to_string("/proc/net/dev").unwrap_or_default();
@@ -31,7 +32,11 @@ pub(crate) fn status() -> HostStatus {
         physical_kb: kb("MemTotal:"),
         cpus: cpus(),
         network_bytes: network_bytes(&interfaces),
-        mac_address: mac_address(),
+        // A node that is known by loopback has no hardware address, as in Torque.
+        mac_address: match is_loopback(server) {
+            true => String::new(),
+            false => mac_address(),
+        },
         system: "linux".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
@@ -95,12 +100,19 @@ fn network_bytes(interfaces: &str) -> u64 {
     bytes.sum()
 }
 
-/// Of the first interface in the order of names that has one.
+fn is_loopback(server: &str) -> bool {
+    let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// Of the first interface in the order of names that is hardware and no bridge of a container engine.
 fn mac_address() -> String {
     let folders = fs::read_dir("/sys/class/net").into_iter().flatten();
     let mut paths: Vec<_> = folders
         .filter_map(|folder| Some(folder.ok()?.path()))
         .collect();
+    paths.retain(|path| path.join("device").exists());
     paths.sort();
     let addresses = paths
         .into_iter()
@@ -148,6 +160,15 @@ mod tests {
     }
 
     #[test]
+    fn a_server_on_this_host_is_known_by_its_address() {
+        for server in ["127.0.0.1:7000", "[::1]:7000", "localhost:7000"] {
+            assert!(is_loopback(server), "{server}");
+            assert_eq!(status(server).mac_address, "");
+        }
+        assert!(!is_loopback("hn1:7000") && !is_loopback("10.0.0.1:7000"));
+    }
+
+    #[test]
     fn a_command_with_brackets_does_not_hide_the_session() {
         assert_eq!(session_of("42 (a) b) S 1 2 77 0 -1"), Some(77));
         assert_eq!(session_of("42"), None);
@@ -155,7 +176,7 @@ mod tests {
 
     #[test]
     fn this_host_has_memory_and_processors() {
-        let status = status();
+        let status = status("hn1:7000");
         assert!(status.physical_kb > 0 && status.total_kb >= status.physical_kb && status.cpus > 0);
     }
 }

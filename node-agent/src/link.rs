@@ -303,6 +303,7 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
 
     async fn heartbeat(&self) -> Heartbeat {
         let (gpus, supervisor) = (self.gpus.clone(), self.supervisor.clone());
+        let server = self.server.clone();
         let measured = tokio::task::spawn_blocking(move || {
             let cards = gpus.usage();
             let cards = cards
@@ -314,7 +315,7 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
                 cards: cards.collect(),
                 attempts: supervisor.usage(),
                 inventory: None,
-                host: Some(host::status()),
+                host: Some(host::status(&server)),
             }
         });
         // A driver that panics must not cost the node: a heartbeat without cards is still a sign of life.
