@@ -219,7 +219,6 @@ async fn nodes<W: Write>(
     let property = name.split('@').next().unwrap_or(name);
     let request = StatNodesRequest {
         node: property.to_owned(),
-        ..StatNodesRequest::default()
     };
     let rows: Vec<NodeRow> = match server.stat_nodes(request).await {
         Ok(reply) => reply.into_inner().nodes,
