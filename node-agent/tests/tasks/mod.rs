@@ -96,6 +96,20 @@ async fn how_a_task_ends_is_told_as_a_shell_would() {
     );
 }
 
+#[tokio::test]
+async fn the_last_words_of_a_task_are_heard() {
+    let mut node = Node::start("").await;
+    for task in 1..=20 {
+        let (out, err, last) = run(&mut node, task, &["sh", "-c", "echo out; echo err >&2"]).await;
+        assert_eq!(
+            (out.as_str(), err.as_str()),
+            ("out\n", "err\n"),
+            "task {task}"
+        );
+        assert_eq!(last, Report::ExitStatus(0));
+    }
+}
+
 /// Nobody waits any more, or the agent dies: what ignores TERM is killed.
 #[tokio::test]
 async fn nothing_of_a_task_outlives_those_who_wait_for_it() {

@@ -1,11 +1,12 @@
 //! The agent's side of one task: starts the process between, passes on what the task writes, and says how it ended.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use capstan_proto::wire::task_report::Report;
 use nix::fcntl::OFlag;
-use nix::unistd::pipe2;
+use nix::unistd::{pipe2, read};
 use prost::Message;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
@@ -198,12 +199,11 @@ impl Stream {
         std::future::pending().await
     }
 
-    /// What is there now.
+    /// What is there now, by the kernel's word: the runtime may not have heard of it yet.
     fn rest(&mut self) -> Option<Report> {
-        let mut bytes = Vec::with_capacity(CHUNK_BYTES);
-        match self.pipe.as_ref()?.try_read_buf(&mut bytes) {
-            Ok(1..) => Some((self.wrap)(bytes)),
-            Ok(_) | Err(_) => None,
-        }
+        let mut bytes = vec![0; CHUNK_BYTES];
+        let count = read(self.pipe.as_ref()?.as_fd(), &mut bytes).unwrap_or_default();
+        bytes.truncate(count);
+        (count > 0).then(|| (self.wrap)(bytes))
     }
 }
