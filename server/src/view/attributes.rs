@@ -163,7 +163,7 @@ fn times(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
     }
     list.put_some(
         "start_count",
-        Some(job.run_count).filter(|count| *count > 0),
+        Some(job.run_count).filter(|count| *count > 0 && !job.is_array()),
     );
     const CHECKPOINT: [&str; 5] = [
         "checkpoint_dir",

@@ -40,6 +40,16 @@ fn vanish(draft: &mut Draft, id: JobId) {
         JobPart::Whole | JobPart::Member(_) => vec![id],
     };
     gone.into_iter().for_each(|job| draft.remove_job(job));
+    // An array that has ended is nothing without its members.
+    let left: Vec<(JobId, bool)> = draft
+        .state
+        .submission(id.seq)
+        .take(2)
+        .map(|job| (job.id, job.is_array() && job.has_ended()))
+        .collect();
+    if let ([(array, true)], JobPart::Member(_)) = (&left[..], id.part) {
+        draft.remove_job(*array);
+    }
 }
 
 fn delete_one(draft: &mut Draft, job: &Arc<Job>, order: &DeleteOrder) -> Result<(), Rejection> {

@@ -271,3 +271,16 @@ fn the_servers_limit_on_slots_refuses_more_and_fills_in() {
     );
     assert_eq!(world.place().placements.len(), 2);
 }
+
+#[test]
+fn an_array_whose_members_were_purged_one_by_one_leaves_nothing() {
+    let mut world = world();
+    world.submit(array("0-2", "")).unwrap();
+    world.place();
+    for index in 0..3 {
+        let mut order = crate::harness::deletion(JobId::member(1, index), "root");
+        order.purge = true;
+        world.must(&Event::Delete(order));
+    }
+    assert_eq!(world.state.job_count(), 0);
+}
