@@ -269,9 +269,12 @@ impl<'a> Session<'a> {
 
 impl No {
     fn text(&self, object: &str, server: &str) -> String {
+        let undefined = |attribute: &str| format!("{} {attribute}", Pbse::Noattr.text());
         let what = match self {
+            // Of orders Torque's server names the attribute without ` MSG=`; of submissions it does not name it.
+            Self::Refused(refusal) if refusal.error == Pbse::Noattr => undefined(&refusal.detail),
             Self::Refused(refusal) => refusal.text(),
-            Self::Undefined(attribute) => format!("{} {attribute}", Pbse::Noattr.text()),
+            Self::Undefined(attribute) => undefined(attribute),
             Self::Nothing => return "qmgr: Error from server".to_owned(),
         };
         format!("qmgr obj={object} svr={}: {what}", label(server))

@@ -91,14 +91,13 @@ pub(crate) fn print(out: &mut Vec<u8>, object: Object, shown: &Shown) {
 
 /// A value as `print` writes it. Prose is written without quotes, as in Torque, wherever it reads back so.
 fn written(object: Object, name: &str, value: &str) -> String {
-    // A report is not worth being right to the last sign when it is read back: the next one replaces it.
-    let kept = if object == Object::Node && name == "status" {
-        ";"
-    } else {
-        ",#;\"'\\"
+    let is_report = object == Object::Node && name == "status";
+    let reads_back = match is_report {
+        // It is not worth being right to the last sign: the next report replaces what is read back.
+        true => !value.contains(';') && !value.starts_with(['"', '\'']),
+        false => value.trim() == value && !value.contains(|c| ",#;\"'\\".contains(c)),
     };
-    let is_trimmed = value.trim() == value && !value.is_empty();
-    match tables::is_prose(object, name) && is_trimmed && !value.contains(|c| kept.contains(c)) {
+    match tables::is_prose(object, name) && reads_back && !value.is_empty() {
         true => value.to_owned(),
         false => quoted(value),
     }

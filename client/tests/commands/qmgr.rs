@@ -286,6 +286,12 @@ fn errors_of_listings_and_of_names_are_told() {
         "qmgr obj=batch svr=default: Undefined attribute  nosuch\n",
         2,
     );
+    stage.refuse("manage batch", Pbse::Noattr, "nosuch");
+    check(
+        "set queue batch nosuch = 1",
+        "qmgr obj=batch svr=default: Undefined attribute  nosuch\n",
+        2,
+    );
     check("list queue", "No Active Queues, nothing done.\n", 0);
     check("print node @default", "qmgr: Error from server\n", 2);
     let nowhere = "Can not resolve name for server no.such.host.invalid. (rc = -2 - )\nCannot resolve specified server host 'no.such.host.invalid'.\nqmgr: cannot connect to server no.such.host.invalid (errno=15010) Access from host not allowed, or unknown host\n";

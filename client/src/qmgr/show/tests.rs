@@ -76,7 +76,7 @@ set queue limitq started = True
 #[test]
 fn a_node_is_printed_with_its_report_line_by_line() {
     let node = "state=free\npower_state=Running\nnp=4\nproperties=gpu,fast\nntype=cluster\njobs=0/1.hn1
-status=opsys=linux,uname=Linux hn1 6.1 #1\nnote=fan is loud\nmom_service_port=15002\ngpus=2\ngpu_status=gpu[0]=x";
+status=opsys=linux,uname=Linux hn1 6.1 #1,varattr= \nnote=fan is loud\nmom_service_port=15002\ngpus=2\ngpu_status=gpu[0]=x";
     let expected = "#
 # Create and define node gpu01
 #
@@ -88,6 +88,7 @@ set node gpu01 properties += fast
 set node gpu01 ntype = cluster
 set node gpu01 status = opsys=linux
 set node gpu01 status += uname=Linux hn1 6.1 #1
+set node gpu01 status += varattr= 
 set node gpu01 note = fan is loud
 set node gpu01 gpus = 2
 ";
