@@ -46,7 +46,8 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
         .without_effect("Torque does not read it either"),
     AttributeDefinition::new("reserved_sync", Integer, Operator)
         .without_effect("Torque does not read it either"),
-    AttributeDefinition::new("resources_available", Resources, Operator),
+    AttributeDefinition::new("resources_available", Resources, Operator)
+        .without_effect("agents count what their nodes have"),
     AttributeDefinition::new("resources_assigned", Resources, Nobody),
     AttributeDefinition::new("kill_delay", Integer, Operator),
     AttributeDefinition::new("max_user_run", Integer, Operator),

@@ -27,7 +27,8 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     AttributeDefinition::new("log_events", Integer, Operator),
     AttributeDefinition::new("mail_from", Text, Operator),
     AttributeDefinition::new("query_other_jobs", Boolean, Manager),
-    AttributeDefinition::new("resources_available", Resources, Operator),
+    AttributeDefinition::new("resources_available", Resources, Operator)
+        .without_effect("agents count what their nodes have"),
     AttributeDefinition::new("resources_default", Resources, Operator),
     AttributeDefinition::new("resources_max", Resources, Operator),
     AttributeDefinition::new("resources_assigned", Resources, Nobody),
@@ -56,8 +57,9 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     AttributeDefinition::new("poll_jobs", Boolean, Manager).without_effect(
         "agents keep a connection and send heartbeats (heartbeat_secs in server.toml)",
     ),
-    AttributeDefinition::new("log_level", Integer, Manager)
-        .without_effect("the server logs to its standard error, which the init system keeps"),
+    AttributeDefinition::new("log_level", Integer, Manager).without_effect(
+        "the log files are one a day; CAPSTAN_LOG chooses what goes to standard error",
+    ),
     AttributeDefinition::new("down_on_error", Boolean, Manager)
         .without_effect("health scripts are not run"),
     AttributeDefinition::new("disable_server_id_check", Boolean, Manager)
@@ -79,20 +81,24 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
         .without_effect("callers are known by the socket of the server host or of a node"),
     AttributeDefinition::new("allow_node_submit", Boolean, Operator)
         .without_effect("nodes may always submit"),
-    AttributeDefinition::new("allow_proxy_user", Boolean, Operator),
+    AttributeDefinition::new("allow_proxy_user", Boolean, Operator)
+        .without_effect("managers may always submit for others (-P)"),
     AttributeDefinition::new("auto_node_np", Boolean, Manager)
         .without_effect("a node without np has as many slots as cores"),
-    AttributeDefinition::new("log_file_max_size", Integer, Operator)
-        .without_effect("the server logs to its standard error, which the init system keeps"),
-    AttributeDefinition::new("log_file_roll_depth", Integer, Operator)
-        .without_effect("the server logs to its standard error, which the init system keeps"),
+    AttributeDefinition::new("log_file_max_size", Integer, Operator).without_effect(
+        "the log files are one a day; CAPSTAN_LOG chooses what goes to standard error",
+    ),
+    AttributeDefinition::new("log_file_roll_depth", Integer, Operator).without_effect(
+        "the log files are one a day; CAPSTAN_LOG chooses what goes to standard error",
+    ),
     AttributeDefinition::new("log_keep_days", Integer, Operator),
     AttributeDefinition::new("next_job_number", Integer, Manager),
     AttributeDefinition::new("tokens", List, Manager).without_effect("there are no tokens"),
     AttributeDefinition::new("net_counter", Computed, Nobody),
     AttributeDefinition::new("extra_resc", List, Operator)
         .without_effect("-l takes the names that Torque knows"),
-    AttributeDefinition::new("server_name", Text, Manager),
+    AttributeDefinition::new("server_name", Text, Manager)
+        .without_effect("ids keep the name that server.toml gives"),
     AttributeDefinition::new("sched_version", Text, Manager)
         .without_effect("the scheduler is part of the server"),
     AttributeDefinition::new("accounting_keep_days", Integer, Operator),
@@ -108,8 +114,10 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
         .without_effect("jobs leave the list after keep_completed"),
     AttributeDefinition::new("checkpoint_dir", Text, Manager)
         .without_effect("jobs are not checkpointed"),
-    AttributeDefinition::new("display_job_server_suffix", Boolean, Manager),
-    AttributeDefinition::new("job_suffix_alias", Text, Manager),
+    AttributeDefinition::new("display_job_server_suffix", Boolean, Manager)
+        .without_effect("ids end in the name of the server"),
+    AttributeDefinition::new("job_suffix_alias", Text, Manager)
+        .without_effect("ids end in the name of the server"),
     AttributeDefinition::new("use_jobs_subdirs", Boolean, Manager)
         .without_effect("jobs are not files"),
     AttributeDefinition::new("mail_subject_fmt", Text, Manager),
@@ -164,7 +172,8 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
         .without_effect("output is written where it stays"),
     AttributeDefinition::new("job_exclusive_on_use", Boolean, Manager)
         .without_effect("nodes are shared by default"),
-    AttributeDefinition::new("disable_automatic_requeue", Boolean, Manager),
+    AttributeDefinition::new("disable_automatic_requeue", Boolean, Manager)
+        .without_effect("a job is put back in its queue unless -r n forbids it"),
     AttributeDefinition::new("exit_code_canceled_job", Integer, Manager),
     AttributeDefinition::new("timeout_for_job_delete", Integer, Manager)
         .without_effect("qmgr does not wait for nodes"),
@@ -190,7 +199,9 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
         .without_effect("arrays are kept in the store"),
     AttributeDefinition::new("cgroup_per_task", Boolean, Manager)
         .without_effect("a job has one cgroup on each node"),
-    AttributeDefinition::new("idle_slot_limit", Integer, Manager),
-    AttributeDefinition::new("default_gpu_mode", Text, Manager),
+    AttributeDefinition::new("idle_slot_limit", Integer, Manager)
+        .without_effect("arrays name their own (-i)"),
+    AttributeDefinition::new("default_gpu_mode", Text, Manager)
+        .without_effect("a card keeps its mode unless the job asks for one"),
     AttributeDefinition::new("sendmail_path", Text, Manager),
 ];

@@ -201,7 +201,16 @@ impl Change<'_> {
                 AttributeValue::Text(self.text.into())
             }
             AttributeKind::NodeType => return Err(self.bad()),
-            _ => match self.joined(old) {
+            AttributeKind::Text
+            | AttributeKind::Holds
+            | AttributeKind::Dependencies
+            | AttributeKind::Computed
+            | AttributeKind::List
+            | AttributeKind::Users
+            | AttributeKind::Hosts
+            | AttributeKind::NodeState
+            | AttributeKind::Resources
+            | AttributeKind::Costs => match self.joined(old) {
                 text if text.is_empty() => return Ok(None),
                 text => AttributeValue::Text(text.into()),
             },
@@ -268,17 +277,31 @@ impl Change<'_> {
     }
 
     fn insert(&self, list: &mut Vec<Box<str>>, item: Box<str>) -> Result<(), AttributeError> {
+        use AttributeKind as K;
         let is_twice = list.contains(&item);
         match self.definition.kind {
-            AttributeKind::Users | AttributeKind::Hosts if is_twice => {
+            K::Users | K::Hosts if is_twice => {
                 return Err(AttributeError::Duplicate {
                     attribute: self.label(),
                 });
             }
-            AttributeKind::Users => acl::insert(list, item, acl::user_order),
-            AttributeKind::Hosts => acl::insert(list, item, acl::host_order),
-            _ if is_twice => {}
-            _ => list.push(item),
+            K::Users => acl::insert(list, item, acl::user_order),
+            K::Hosts => acl::insert(list, item, acl::host_order),
+            kind if kind.is_list() && !is_twice => list.push(item),
+            // What is there already need not be there twice; nothing else is a list.
+            K::List
+            | K::NodeState
+            | K::Boolean
+            | K::Integer
+            | K::Text
+            | K::Resources
+            | K::Costs
+            | K::Time
+            | K::QueueType
+            | K::NodeType
+            | K::Holds
+            | K::Dependencies
+            | K::Computed => {}
         }
         Ok(())
     }

@@ -57,18 +57,18 @@ impl Attributes {
     /// A boolean; `None` when it is not set.
     #[must_use]
     pub fn boolean(&self, name: &str) -> Option<bool> {
-        match self.get(name)? {
-            AttributeValue::Boolean(value) => Some(*value),
-            _ => None,
+        match self.get(name) {
+            Some(AttributeValue::Boolean(value)) => Some(*value),
+            Some(_) | None => None,
         }
     }
 
     /// A number; `None` when it is not set.
     #[must_use]
     pub fn integer(&self, name: &str) -> Option<i64> {
-        match self.get(name)? {
-            AttributeValue::Integer(value) => Some(*value),
-            _ => None,
+        match self.get(name) {
+            Some(AttributeValue::Integer(value)) => Some(*value),
+            Some(_) | None => None,
         }
     }
 
@@ -81,9 +81,9 @@ impl Attributes {
     /// A text; `None` when it is not set.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
-        match self.get(name)? {
-            AttributeValue::Text(value) => Some(value),
-            _ => None,
+        match self.get(name) {
+            Some(AttributeValue::Text(value)) => Some(value),
+            Some(_) | None => None,
         }
     }
 
@@ -99,9 +99,9 @@ impl Attributes {
     /// Values by resource; `None` when none is set.
     #[must_use]
     pub fn resources(&self, name: &str) -> Option<&ResourceList> {
-        match self.get(name)? {
-            AttributeValue::Resources(list) => Some(list),
-            _ => None,
+        match self.get(name) {
+            Some(AttributeValue::Resources(list)) => Some(list),
+            Some(_) | None => None,
         }
     }
 
