@@ -1,8 +1,9 @@
 //! What is asked of a node while its jobs run: signals, messages, output so far, diagnosis, card modes. Who may ask and
 //! where the attempt is, the core says; the agent does it and answers.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use capstan_core::query::{self, Asker, Reached, Unreached};
 use capstan_core::{Event, SuspendOrder};
@@ -29,6 +30,46 @@ const TEXT_BYTES_MAX: usize = 4096;
 const REPORT_BYTES_MAX: usize = 1 << 20;
 /// Longest name of an attribute or a card, bytes.
 const NAME_BYTES_MAX: usize = 256;
+/// Outputs of jobs that one user may be reading at once.
+const READS_PER_USER_MAX: usize = 16;
+
+/// Who reads how many outputs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Readers(Arc<Mutex<BTreeMap<u32, usize>>>);
+
+/// The place of one reader; given back when it is dropped.
+struct Reader {
+    readers: Readers,
+    uid: u32,
+}
+
+impl Readers {
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<u32, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn admit(&self, uid: u32) -> Option<Reader> {
+        let mut counts = self.counts();
+        let own = counts.entry(uid).or_default();
+        if *own >= READS_PER_USER_MAX {
+            return None;
+        }
+        *own += 1;
+        let readers = self.clone();
+        Some(Reader { readers, uid })
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut counts = self.readers.counts();
+        let left = counts.get(&self.uid).map_or(0, |own| own.saturating_sub(1));
+        match left {
+            0 => counts.remove(&self.uid),
+            left => counts.insert(self.uid, left),
+        };
+    }
+}
 
 fn refused(problem: Unanswered) -> Status {
     edge_status(problem.into_refusal())
@@ -209,6 +250,10 @@ pub(super) async fn peek_job(
         first_lines,
     } = request;
     let reached = reach_one(&door.latest.get(), person, &job_id)?;
+    let reader = door.readers.admit(person.uid).ok_or_else(|| {
+        let detail = format!("you are reading {READS_PER_USER_MAX} outputs already");
+        edge_status(Refusal::new(Pbse::ServerBusy, detail))
+    })?;
     let question = Question::ReadOutput(wire::ReadOutput {
         attempt: reached.attempt.0,
         stderr: matches!(file, wire::peek_job_request::File::Stderr),
@@ -219,27 +264,33 @@ pub(super) async fn peek_job(
     let mut answers = door.lines.ask(&reached.node, question).map_err(refused)?;
     // The first word decides whether it is refused; a job that is followed may be silent for long.
     let within = (!follow).then_some(ANSWER_WITHIN);
-    if follow {
-        return Ok(Box::pin(chunks(None, Some(answers), within)));
+    let mut first = None;
+    let mut rest = None;
+    if !follow {
+        first = answers.next(within).await.map_err(refused)?;
     }
-    let first = answers.next(within).await.map_err(refused)?;
-    let rest = first.is_some().then_some(answers);
+    if follow || first.is_some() {
+        rest = Some((answers, reader));
+    }
     Ok(Box::pin(chunks(first, rest, within)))
 }
 
 /// `first`, then what `answers` gives.
 fn chunks(
     first: Option<Vec<u8>>,
-    answers: Option<Answers>,
+    answers: Option<(Answers, Reader)>,
     within: Option<std::time::Duration>,
 ) -> impl Stream<Item = Result<wire::PeekJobReply, Status>> + Send + 'static {
     stream::unfold((first, answers), move |(first, answers)| async move {
         if let Some(data) = first {
             return Some((Ok(wire::PeekJobReply { data }), (None, answers)));
         }
-        let mut answers = answers?;
+        let (mut answers, reader) = answers?;
         match answers.next(within).await {
-            Ok(Some(data)) => Some((Ok(wire::PeekJobReply { data }), (None, Some(answers)))),
+            Ok(Some(data)) => {
+                let rest = Some((answers, reader));
+                Some((Ok(wire::PeekJobReply { data }), (None, rest)))
+            }
             Ok(None) => None,
             Err(problem) => Some((Err(refused(problem)), (None, None))),
         }
@@ -322,5 +373,27 @@ fn node_question(
             }))
         }
         NodeQuestion::Diagnose(diagnose) => Ok(Question::Diagnose(diagnose)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_reads_a_bounded_number_of_outputs() {
+        let readers = Readers::default();
+        let mut own: Vec<Reader> = (0..99).filter_map(|_| readers.admit(7)).collect();
+        assert_eq!(own.len(), READS_PER_USER_MAX);
+        assert!(readers.admit(8).is_some());
+        own.pop();
+        assert!(readers.admit(7).is_some());
+        drop(own);
+        assert!(readers.counts().is_empty());
+    }
+
+    #[test]
+    fn a_message_has_nothing_that_a_terminal_obeys() {
+        assert_eq!(printable("a\x1b[2Jb\tc\nd\n\n"), "a [2Jb\tc\nd");
     }
 }

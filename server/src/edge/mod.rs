@@ -59,6 +59,7 @@ pub(crate) struct Door {
     pub(crate) root_may_submit: bool,
     /// Where agents are asked.
     pub(crate) lines: Arc<Lines>,
+    readers: asking::Readers,
     /// Cancelled when somebody who may has asked the server to end.
     pub(crate) asked_to_stop: CancellationToken,
     traffic: Traffic,
@@ -81,6 +82,7 @@ impl Door {
             payloads,
             root_may_submit: settings.root_may_submit,
             lines: Arc::default(),
+            readers: asking::Readers::default(),
             asked_to_stop: CancellationToken::new(),
             traffic: Traffic::default(),
             people: People::on(&settings.host),

@@ -18,6 +18,8 @@ use super::relay::Tasks;
 
 /// Questions that one agent may be answering at once.
 const QUESTIONS_MAX: usize = 64;
+/// Of them, those that are as long as their reader likes: the rest stays free for signals and the like.
+const READS_MAX: usize = 32;
 /// Chunks of an answer that may be under way, as the protocol says; the end of the answer comes on top.
 const CHUNKS_MAX: usize = 4;
 /// Largest chunk, bytes.
@@ -34,7 +36,7 @@ pub(crate) enum Unanswered {
     #[error("node {0} is not connected")]
     NotConnected(NodeName),
     /// The agent has enough to answer.
-    #[error("node {0} is answering {QUESTIONS_MAX} questions already; try again")]
+    #[error("node {0} has enough questions to answer; try again")]
     Busy(NodeName),
     /// It said nothing in time.
     #[error("node {0} did not answer within {secs} s", secs = .1.as_secs())]
@@ -127,7 +129,13 @@ pub(crate) struct Line {
 struct Open {
     is_closed: bool,
     next: u64,
-    questions: BTreeMap<u64, mpsc::Sender<Part>>,
+    questions: BTreeMap<u64, Asker>,
+}
+
+/// Whoever waits for an answer.
+struct Asker {
+    parts: mpsc::Sender<Part>,
+    is_reading: bool,
 }
 
 impl Line {
@@ -167,12 +175,18 @@ impl Line {
         if open.is_closed {
             return Err(broken());
         }
-        if open.questions.len() >= QUESTIONS_MAX {
+        let is_reading = matches!(question, question::Question::ReadOutput(_));
+        let reads = open.questions.values().filter(|asker| asker.is_reading);
+        if open.questions.len() >= QUESTIONS_MAX || (is_reading && reads.count() >= READS_MAX) {
             return Err(Unanswered::Busy(line.node.clone()));
         }
         open.next += 1;
         let id = open.next;
-        open.questions.insert(id, sender);
+        let asker = Asker {
+            parts: sender,
+            is_reading,
+        };
+        open.questions.insert(id, asker);
         drop(open);
         let answers = Answers {
             line: line.clone(),
@@ -208,7 +222,7 @@ impl Line {
             Part::Done(_) | Part::Failed(_) => true,
         };
         // More than its credit: the asker sees an answer that breaks off.
-        let is_taken = fits && asker.try_send(part).is_ok();
+        let is_taken = fits && asker.parts.try_send(part).is_ok();
         if is_last || !is_taken {
             open.questions.remove(&id);
         }

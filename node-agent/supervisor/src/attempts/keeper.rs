@@ -138,6 +138,8 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
         let file = self.shared.site.file(&entry);
         let attempt = Arc::new(LiveAttempt::new(entry, file));
         attempt.assume_containers();
+        // A restarted agent does not know what its predecessor stopped either.
+        attempt.set_paused(true);
         self.shared.live.insert(attempt.clone());
         self.follow(attempt, None).await
     }

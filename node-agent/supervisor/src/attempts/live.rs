@@ -31,7 +31,7 @@ pub(super) struct LiveAttempt {
     /// A program inside it has called the door: there may be containers.
     used_door: AtomicBool,
     vmem_kb_peak: AtomicU64,
-    /// Stopped as a whole, by order.
+    /// Stopped as a whole, by order; or perhaps, by an agent before us.
     is_paused: AtomicBool,
     tasks: AtomicU32,
 }
