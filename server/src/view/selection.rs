@@ -93,6 +93,7 @@ pub(crate) fn select(
     if request.exec_only {
         items.retain(|item| !passes_through(snapshot, item.record()));
     }
+    line_up(&mut items);
     let hide_completed = request.hide_completed || hides_history(snapshot, request);
     if !request.users.is_empty() || hide_completed {
         let count = items.len();
@@ -128,7 +129,19 @@ pub(crate) fn every(snapshot: &Snapshot, viewer: Viewer<'_>, exec_only: bool) ->
     let jobs = snapshot.state.jobs().filter(|job| {
         viewer.may_see(snapshot, job) && !(exec_only && passes_through(snapshot, job))
     });
-    listing(&snapshot.state, jobs, true)
+    let mut items = listing(&snapshot.state, jobs, true);
+    line_up(&mut items);
+    items
+}
+
+/// Jobs that `qorder` gave another's place stand there in listings as well.
+fn line_up(items: &mut [Item]) {
+    if items.iter().any(|item| item.record().place.is_some()) {
+        items.sort_by_key(|item| {
+            let record = item.record();
+            record.place.map_or(record.id.seq, |(_, id)| id.seq)
+        });
+    }
 }
 
 /// The queue of a destination (`queue`, `queue@server`); `None` for all of them (`@server` and nothing).

@@ -25,11 +25,12 @@ pub(crate) fn variable_list<'a>(
         JobPart::Member(index) => Some((OURS[0].into(), index.to_string().into())),
         JobPart::Whole | JobPart::Array => None,
     };
-    let queue = (OURS[1].into(), job.queue.as_str().into());
+    let is_whole = !job.spec.has_own_variables;
+    let queue = is_whole.then(|| (OURS[1].into(), job.queue.as_str().into()));
     let sent = sent.iter().filter(|(name, _)| !OURS.contains(name));
     let sent = sent.map(|(name, value)| (name.into(), value.into()));
-    let server = (OURS[2].into(), server.as_str().into());
-    index.into_iter().chain([queue]).chain(sent).chain([server])
+    let server = is_whole.then(|| (OURS[2].into(), server.as_str().into()));
+    index.into_iter().chain(queue).chain(sent).chain(server)
 }
 
 /// `gpu02/0-1+gpu01/0-1`.

@@ -251,12 +251,12 @@ fn alter_spec(order: &AlterOrder, job: &Job, spec: &mut JobSpec, item: &Altered)
             show(spec, wish, "group_list");
         }
         Altered::Shown(name) => show(spec, wish, name),
+        Altered::Variables => spec.has_own_variables = true,
         Altered::Priority
         | Altered::Holds
         | Altered::NotBefore
         | Altered::Depends
         | Altered::Resource(_)
-        | Altered::Variables
         | Altered::Comment
         | Altered::SlotLimit => {}
     }

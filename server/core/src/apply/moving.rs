@@ -61,9 +61,15 @@ pub(super) fn relocated(
         true => Entry::Ordered,
         false => Entry::Moved,
     };
-    let (queue, spec) = routing::enter(&settings, queue, entry, &mut |queue, entry| {
+    let (queue, mut spec) = routing::enter(&settings, queue, entry, &mut |queue, entry| {
         enter(draft, &asked, queue, entry)
     })?;
+    let nodes = job.spec.resources.get("nodect");
+    if let (None, Some(nodes)) = (spec.resources.get("nodect"), nodes) {
+        // As in Torque it outlives the default that it was made of (recorded session E04).
+        let set = spec.resources.set("nodect", nodes);
+        set.map_err(|error| Rejection::NeverFits(error.to_string().into()))?;
+    }
     let mut job = Job::clone(job);
     job.spec = Arc::new(spec);
     job.queue = queue.name.clone();

@@ -112,6 +112,9 @@ pub struct JobSpec {
     /// Files to be copied back when it has ended.
     #[serde(default)]
     pub stageout: Vec<StagedFile>,
+    /// `qalter -v` has replaced its variables: those that the server adds at submission are gone with the others.
+    #[serde(default)]
+    pub has_own_variables: bool,
     /// Attributes that are kept and shown but decide nothing (Mail_Points, Account_Name, submit_args …), in order.
     pub shown: Vec<(Box<str>, Box<str>)>,
 }

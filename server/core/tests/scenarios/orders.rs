@@ -392,6 +392,7 @@ fn variables_are_altered_for_a_whole_submission() {
     let outcome = world
         .alter(order(id, "alice", &[Altered::Variables]))
         .unwrap();
+    assert!(world.job(id).spec.has_own_variables);
     let is_payload = |change: &capstan_core::Change| match change {
         capstan_core::Change::PutPayload(job, _) => *job == id,
         _ => false,
@@ -411,6 +412,11 @@ fn a_moved_job_has_the_defaults_of_its_new_queue() {
     assert_eq!(seen.queued, world.now);
     assert_eq!(world.asked(job, "walltime").as_deref(), Some("00:10:00"));
     assert_eq!(world.asked(job, "mem").as_deref(), Some("1gb"));
+    world.relocate(job, "alice", "batch").unwrap();
+    let typed = world.queue("nodes=2");
+    world.relocate(typed, "alice", "short").unwrap();
+    assert_eq!(world.asked(typed, "nodect").as_deref(), Some("2"));
+    world.relocate(job, "alice", "short").unwrap();
     let refused = world.relocate(job, "alice", "short");
     let there = OrderProblem::AlreadyInQueue(job, QueueName::from("short"));
     assert_eq!(problem(refused), there);
