@@ -8,6 +8,7 @@
 mod bad_input;
 mod containers;
 mod faults;
+mod habits;
 mod jobs;
 mod store_faults;
 

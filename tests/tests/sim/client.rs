@@ -108,6 +108,7 @@ fn delete(world: &mut World) {
         by: root(),
         grace_secs: None,
         purge: world.rng.chance(25),
+        message: Box::default(),
     };
     // Whoever gets no answer does not know whether it was done.
     let before = world.truth.deleted.insert(job);
