@@ -6,10 +6,10 @@ mod options;
 use std::io::Write;
 
 use capstan_proto::wire::AlterJobRequest;
-use capstan_types::{JobReference, Pbse};
 
-use crate::command::{Call, Failure, exit_status, refusal};
+use crate::command::{Call, Failure, refusal};
 use crate::door::{self, Doors};
+use crate::operand::{self, Unknown};
 use crate::output::screen::Screen;
 use crate::qsub::here;
 
@@ -32,42 +32,33 @@ pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
     }
     let mut doors = Doors::new(call, door::patience(None, &call.env));
     let mut exit = 0;
-    for operand in &parsed.operands {
-        if let Err(Failure { status, text }) = alter(&mut doors, &changes, operand).await {
-            if !text.is_empty() {
-                screen.complain(&text);
-            }
-            exit = status;
+    for typed in &parsed.operands {
+        exit = 0;
+        if let Err(failure) = alter(&mut doors, &changes, typed).await {
+            screen.complain_of(&failure);
+            exit = failure.status;
         }
     }
     Ok(exit)
 }
 
-/// Changes what one operand names. Nothing is said of an unknown id: the exit status alone tells, as in Torque.
-async fn alter(doors: &mut Doors<'_>, changes: &Changes, operand: &str) -> Result<(), Failure> {
-    let malformed = |_| {
-        let text = format!("qalter: illegally formed job identifier: {operand}");
-        Failure::new(1, text)
-    };
-    let reference: JobReference = operand.parse().map_err(malformed)?;
-    let host = reference.at.as_ref().map_or("", |at| at.as_str());
-    let mut server = doors.to(host).await?;
-    let request = AlterJobRequest {
-        job_id: operand.to_owned(),
-        attributes: changes.attributes.clone(),
-        replace_variables: changes.variables.is_some(),
-        variables: changes.variables.clone().unwrap_or_default(),
-        array_range: changes.range.clone().unwrap_or_default(),
-    };
-    let Err(status) = server.alter_job(request).await else {
-        return Ok(());
-    };
-    let refusal = refusal(&status);
-    let status = exit_status(refusal.error);
-    if refusal.error == Pbse::Unkjobid {
-        return Err(Failure::new(status, ""));
+/// Changes what one operand names. A range of members (`-t`) is the server's to read: it may hold a limit of slots.
+async fn alter(doors: &mut Doors<'_>, changes: &Changes, typed: &str) -> Result<(), Failure> {
+    let operand = operand::read("qalter", typed, None)?;
+    let mut server = doors.to(&operand.host).await?;
+    for job_id in &operand.ids {
+        let request = AlterJobRequest {
+            job_id: job_id.clone(),
+            attributes: changes.attributes.clone(),
+            replace_variables: changes.variables.is_some(),
+            variables: changes.variables.clone().unwrap_or_default(),
+            array_range: changes.range.clone().unwrap_or_default(),
+        };
+        if let Err(status) = server.alter_job(request).await {
+            let refusal = refusal(&status);
+            let unknown = Unknown::Silent;
+            return Err(operand::failure(&mut server, "qalter", &refusal, &operand, unknown).await);
+        }
     }
-    let id = door::full_id(&mut server, operand).await;
-    let text = format!("qalter: {} {id}", refusal.text());
-    Err(Failure::new(status, text))
+    Ok(())
 }

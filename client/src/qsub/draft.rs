@@ -51,6 +51,8 @@ pub(crate) struct Draft {
     pub(crate) stdout: Option<String>,
     /// `-e`, as typed.
     pub(crate) stderr: Option<String>,
+    /// Letters of `o` and `e`: the streams that nobody wants to keep (`-R`).
+    pub(crate) removes: String,
     /// `-b`, as typed.
     pub(crate) retry: Option<String>,
     /// `-L`, each as typed.
@@ -248,7 +250,8 @@ impl Draft {
             }
             'R' => {
                 let streams = checks::one_of(value, &["o", "e", "oe", "eo"]);
-                ("Remove_Files", streams.ok_or_else(no)?)
+                streams.ok_or_else(no)?.clone_into(&mut self.removes);
+                return Ok(());
             }
             'S' => ("Shell_Path_List", checks::shells(value).ok_or_else(no)?),
             't' => ("job_array_request", value),

@@ -137,6 +137,12 @@ fn output_paths(draft: &mut Draft, origin: &Origin<'_>) -> Result<(), Failure> {
         Some("eo") if stderr.is_some() => stdout.clone_from(&stderr),
         _ => {}
     }
+    // What would be removed in the end is not kept in the first place.
+    for (letter, path) in [('o', &mut stdout), ('e', &mut stderr)] {
+        if draft.removes.contains(letter) {
+            *path = Some(format!("{}:/dev/null", origin.host));
+        }
+    }
     if let Some(path) = stdout {
         draft.set("Output_Path", path);
     }

@@ -377,7 +377,9 @@ fn what_only_pbs_pro_knows_is_always_understood() {
         "1-4%2",
     );
     check(&["-k", "oed"], "Keep_Files", "n");
-    check(&["-R", "oe"], "Remove_Files", "oe");
+    check(&["-R", "o"], "Output_Path", "hn1:/dev/null");
+    check(&["-R", "o"], "Error_Path", "");
+    check(&["-R", "oe", "-e", "x"], "Error_Path", "hn1:/dev/null");
     let select = "select=2:ncpus=8:ngpus=4:mem=32gb,place=scatter:excl";
     check(
         &[
