@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
-use capstan_proto::wire::ManageRequest;
 use capstan_proto::wire::manage_request;
+use capstan_proto::wire::{ManageRequest, StatNodesRequest, StatQueuesRequest};
 use capstan_types::Pbse;
 
 use crate::command::{Call, Failure, refusal};
@@ -26,8 +26,13 @@ pub(super) async fn run<W: Write>(
         .to("")
         .await
         .map_err(|failure| Failure::new(1, format!("{}\nNothing was applied.", failure.text)))?;
+    let known = Known::ask(&mut server).await;
     for (done, order) in orders.iter().enumerate() {
-        match ask(&mut server, order).await {
+        let asked = match order.verb == Verb::Create && known.has(order) {
+            true => Ok(Asked::WasThere),
+            false => ask(&mut server, order).await,
+        };
+        match asked {
             Ok(Asked::Done) => {}
             Ok(Asked::WasThere) => {
                 let what = order.to_string().replacen("create ", "", 1);
@@ -37,10 +42,13 @@ pub(super) async fn run<W: Write>(
             }
             Err(why) => {
                 let all = orders.len();
-                let rest = "The rest was not tried; when the reason is gone, the same command may be run again.";
+                let number = done + 1;
+                let state = match done {
+                    0 => "Nothing was applied.".to_owned(),
+                    done => format!("Orders 1 to {done} are carried out, none after it."),
+                };
                 let text = format!(
-                    "capstan migrate: the server refused order {} of {all}:\n  {order}\n  {why}\n{done} orders before it were carried out. {rest}",
-                    done + 1
+                    "capstan migrate: the server refused order {number} of {all}:\n  {order}\n  {why}\n{state}\nhint: the same command may be run again when the reason is gone"
                 );
                 return Err(Failure::new(1, text));
             }
@@ -73,6 +81,40 @@ fn read(text: &str) -> Result<Vec<Order>, Failure> {
         }
     }
     Ok(orders)
+}
+
+/// What the server has already. Creating it again is not tried: a node whose agent has made it known may have a name that
+/// does not resolve here, and would be refused.
+struct Known {
+    queues: Vec<String>,
+    nodes: Vec<String>,
+}
+
+impl Known {
+    /// A server that does not answer, or has no nodes, is taken to have nothing: the first order will tell.
+    async fn ask(server: &mut Server) -> Self {
+        let queues = server.stat_queues(StatQueuesRequest::default()).await;
+        let nodes = server.stat_nodes(StatNodesRequest::default()).await;
+        let queues = queues
+            .map(|reply| reply.into_inner().queues)
+            .unwrap_or_default();
+        let nodes = nodes
+            .map(|reply| reply.into_inner().nodes)
+            .unwrap_or_default();
+        Self {
+            queues: queues.into_iter().map(|row| row.name).collect(),
+            nodes: nodes.into_iter().map(|row| row.name).collect(),
+        }
+    }
+
+    fn has(&self, order: &Order) -> bool {
+        let known = match order.object {
+            Object::Server => return false,
+            Object::Queue => &self.queues,
+            Object::Node => &self.nodes,
+        };
+        order.names.iter().any(|name| known.contains(&name.object))
+    }
 }
 
 enum Asked {
