@@ -66,7 +66,12 @@ pub(crate) fn job(job: &JobAttributes) -> Vec<Attribute> {
         match name.as_str() {
             name if UNKNOWN.contains(&name) || UNKNOWN.contains(&resource.as_str()) => {}
             "job_state" => list.push(attribute_of("job_state", "", state(&job.id, said))),
-            "exec_host" => places(&mut list, said, value("exec_gpus")),
+            "exec_host" => {
+                let cards = value("exec_gpus");
+                places(&mut list, said, cards, value("exec_vnode"));
+            }
+            // Told beside the host.
+            "exec_vnode" => {}
             "job_array_request" => {
                 list.push(attribute_of("array", "", "True"));
                 let indices = said.split('%').next().unwrap_or(said);
@@ -127,8 +132,9 @@ fn slot_count(slots: &str) -> usize {
     ranges.sum()
 }
 
-/// `exec_host = gpu02/0*2+gpu01/0*2` and `exec_vnode = (gpu02:ncpus=2:ngpus=1)+(gpu01:ncpus=2:ngpus=1)`.
-fn places(list: &mut Vec<Attribute>, exec_host: &str, exec_gpus: &str) {
+/// `exec_host = gpu02/0*2+gpu01/0*2` and `exec_vnode = (gpu02:ncpus=2:ngpus=1)+(gpu01:ncpus=2:ngpus=1)`; of a job that
+/// asked for chunks the server says the latter, chunk by chunk.
+fn places(list: &mut Vec<Attribute>, exec_host: &str, exec_gpus: &str, exec_vnode: &str) {
     let (mut exec, mut vnodes) = (String::new(), String::new());
     for (host, slots) in hosts(exec_host) {
         let plus = if exec.is_empty() { "" } else { "+" };
@@ -148,7 +154,11 @@ fn places(list: &mut Vec<Attribute>, exec_host: &str, exec_gpus: &str) {
         vnodes.push_str(&format!("{plus}({host}:ncpus={slots}{gpus})"));
     }
     list.push(attribute_of("exec_host", "", &exec));
-    list.push(attribute_of("exec_vnode", "", &vnodes));
+    let vnodes = match exec_vnode {
+        "" => &vnodes,
+        said => said,
+    };
+    list.push(attribute_of("exec_vnode", "", vnodes));
 }
 
 /// What PBS Pro makes of `nodes=` and `ncpus=`: chunks, their sums and how they are placed.

@@ -10,6 +10,7 @@ mod env;
 mod gpu_mode;
 mod hold;
 mod ids;
+mod index_set;
 mod job_name;
 mod mail;
 mod names;
@@ -25,7 +26,7 @@ mod size;
 mod stage;
 mod time;
 
-pub use array::{ArrayRequest, IndexSet};
+pub use array::ArrayRequest;
 pub use attribute::{
     AccessList, AttributeDefinition, AttributeEffect, AttributeError, AttributeKind, AttributeLine,
     AttributeObject, AttributeSetter, AttributeValue, Attributes, SetOperator, parse_boolean,
@@ -37,6 +38,7 @@ pub use env::Env;
 pub use gpu_mode::GpuMode;
 pub use hold::Holds;
 pub use ids::{AgentId, AttemptId, CardId, JobId, JobPart, JobReference};
+pub use index_set::IndexSet;
 pub use job_name::{JOB_NAME_CHARS_MAX, STDIN_JOB_NAME, check_job_name, default_job_name};
 pub use mail::MailPoints;
 pub use names::{NodeName, QueueName, ServerName, UserName};

@@ -142,7 +142,7 @@ impl NodeSpec {
     pub fn gpu_flags(&self, default: GpuMode) -> Option<u32> {
         let with_cards = || self.chunks.iter().filter(|chunk| chunk.gpus > 0);
         with_cards().next()?;
-        let mode = with_cards().filter_map(|chunk| chunk.gpu_mode).last();
+        let mode = with_cards().filter_map(|chunk| chunk.gpu_mode).next_back();
         let resets = with_cards().any(|chunk| chunk.resets_errors);
         let reset = if resets { GpuMode::RESET_ERRORS } else { 0 };
         Some(mode.unwrap_or(default).number() + reset)

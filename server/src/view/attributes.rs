@@ -50,7 +50,16 @@ pub(crate) fn attributes(scene: Scene<'_>, job: &Job, variables: Option<&Env>) -
     if !job.spec.shell.is_empty() {
         list.put("Shell_Path_List", &job.spec.shell);
     }
-    shown(&mut list, job, &["stagein", "stageout", "User_List"]);
+    for (name, files) in [
+        ("stagein", &job.spec.stagein),
+        ("stageout", &job.spec.stageout),
+    ] {
+        if !files.is_empty() {
+            let files: Vec<String> = files.iter().map(ToString::to_string).collect();
+            list.put(name, files.join(","));
+        }
+    }
+    shown(&mut list, job, &["User_List"]);
     if let Some(variables) = variables {
         list.put("Variable_List", variable_list(scene, job, variables));
     }
@@ -95,6 +104,9 @@ fn placement(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
         list.put("exec_host", words::exec_host(&run.shares));
         let cards = words::exec_gpus(&run.shares);
         list.put_some("exec_gpus", Some(cards).filter(|cards| !cards.is_empty()));
+        if job.spec.select.is_some() {
+            list.put_some("exec_vnode", job.exec_vnode());
+        }
     }
     list.put_time("Execution_Time", job.not_before);
     shown(list, job, &["group_list"]);

@@ -12,8 +12,10 @@ pub(super) struct RunLimits<'a> {
     /// Whether there is any limit at all: else nothing is counted.
     is_limited: bool,
     /// By queue, user and group: "" stands for all.
-    counts: BTreeMap<(Box<str>, Box<str>, Box<str>), u64>,
+    counts: BTreeMap<Key, u64>,
 }
+
+type Key = (Box<str>, Box<str>, Box<str>);
 
 /// What a limit counts.
 #[derive(Clone, Copy)]
@@ -106,7 +108,7 @@ fn has_limits(state: &State) -> bool {
     all || settings.queues.values().any(has)
 }
 
-fn key(job: &Job, queue: &str, of: Of) -> (Box<str>, Box<str>, Box<str>) {
+fn key(job: &Job, queue: &str, of: Of) -> Key {
     let owner = &job.spec.owner;
     let (user, group): (&str, &str) = match of {
         Of::All => ("", ""),
