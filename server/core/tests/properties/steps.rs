@@ -46,6 +46,7 @@ pub(crate) enum AttemptStep {
     Exited(i32),
     Lost,
     Unstartable,
+    StageInFailed,
     Stale,
 }
 
@@ -146,6 +147,7 @@ fn attempt_step() -> impl Strategy<Value = AttemptStep> {
         6 => (0..3).prop_map(AttemptStep::Exited),
         1 => Just(AttemptStep::Lost),
         1 => Just(AttemptStep::Unstartable),
+        1 => Just(AttemptStep::StageInFailed),
         1 => Just(AttemptStep::Stale),
     ]
 }
@@ -334,6 +336,10 @@ fn report(world: &mut World, which: usize, step: AttemptStep) {
             let reason = "no folder".into();
             ReportedPhase::Unstartable { at, reason }
         }
+        AttemptStep::StageInFailed => {
+            let reason = "no file".into();
+            ReportedPhase::StageInFailed { at, reason }
+        }
         AttemptStep::Stale => return stale(world, which),
     };
     if let Some(job) = nth_running(world, which) {
@@ -406,6 +412,10 @@ pub(crate) fn bring_to_an_end(world: &mut World) {
     for _ in 0..200 {
         world.place();
         let running: Vec<JobId> = world.state.running().map(|(_, job)| job.id).collect();
+        if running.is_empty() {
+            // Who is left waits for its files to be there.
+            world.pass(30 * 60);
+        }
         for job in running {
             if world
                 .state
