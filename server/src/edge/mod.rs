@@ -179,9 +179,10 @@ impl SchedulerService {
             };
             let mut submission = submission::read(request, &by, &rules)?;
             let owner = &mut submission.spec.owner;
-            let is_member =
-                |group: &&Box<str>| membership(&owner.user, group) == Membership::Member;
-            owner.groups = groups.iter().filter(is_member).cloned().collect();
+            let user = owner.user.clone();
+            let mut listed: Vec<Box<str>> = groups.into_iter().collect();
+            listed.retain(|group| membership(&user, group) == Membership::Member);
+            owner.groups = listed;
             Ok(submission)
         };
         let submission = match needs_groups {

@@ -20,7 +20,9 @@ fn order(user: &str, line: &str) -> Event {
     };
     let (name, rest) = match object {
         AttributeObject::Server => ("", rest),
-        _ => rest.split_once(' ').unwrap_or((rest, "")),
+        AttributeObject::Queue | AttributeObject::Node | AttributeObject::Job => {
+            rest.split_once(' ').unwrap_or((rest, ""))
+        }
     };
     let command = match command {
         "create" => ManageCommand::Create,

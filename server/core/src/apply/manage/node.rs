@@ -118,7 +118,7 @@ impl Change {
         let words: Vec<&str> = directive.value.split(',').map(str::trim).collect();
         let is_known = |word: &&str| [OFFLINE, FREE].contains(word) || SEEN_STATES.contains(word);
         let attribute: Box<str> = "state".into();
-        if words.is_empty() || !words.iter().all(|word| is_known(word)) {
+        if !words.iter().all(is_known) {
             return Err(ManageProblem::NodeValue { attribute });
         }
         if words.contains(&FREE) && words.len() > 1 {
