@@ -104,6 +104,9 @@ fn placement(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
         list.put("exec_host", words::exec_host(&run.shares));
         let cards = words::exec_gpus(&run.shares);
         list.put_some("exec_gpus", Some(cards).filter(|cards| !cards.is_empty()));
+        if job.spec.select.is_some() {
+            list.put_some("exec_vnode", job.exec_vnode());
+        }
     }
     list.put_time("Execution_Time", job.not_before);
     shown(list, job, &["group_list"]);
