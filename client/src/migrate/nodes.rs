@@ -32,11 +32,13 @@ pub(super) fn read(file: &str, text: &str) -> Result<Findings, Damage> {
         let line = line.split('#').next().unwrap_or(line);
         let mut words = line.split_ascii_whitespace();
         let Some(first) = words.next() else { continue };
-        let (name, is_shared) = match first.strip_suffix(":ts") {
+        let (first, is_shared) = match first.strip_suffix(":ts") {
             Some(name) => (name, true),
             None => (first, false),
         };
-        check_name(&place, name)?;
+        let Some(name) = name(&mut findings, &place, first)? else {
+            continue;
+        };
         if known.contains(&name) {
             return Err(Damage::new(
                 place,
@@ -71,10 +73,23 @@ pub(super) fn read(file: &str, text: &str) -> Result<Findings, Damage> {
     Ok(findings)
 }
 
-fn check_name(place: &Place, name: &str) -> Result<(), Damage> {
-    is_name(name).then_some(()).ok_or_else(|| {
-        Damage::new(place.clone(), format!("'{name}' is no name of a node: it begins with a letter, and letters, digits, '-', '_' and '.' follow"))
-    })
+/// The name of a node, when `qmgr` can name it: Torque's takes no name that begins with a digit, though its nodes file does.
+fn name<'a>(
+    findings: &mut Findings,
+    place: &Place,
+    name: &'a str,
+) -> Result<Option<&'a str>, Damage> {
+    if is_name(name) {
+        return Ok(Some(name));
+    }
+    if is_name(&format!("n{name}")) && name.starts_with(|c: char| c.is_ascii_digit()) {
+        let why = "qmgr names no node that begins with a digit: its agent makes it known";
+        findings.left(place, format!("node {name}"), why);
+        return Ok(None);
+    }
+    let shown = name.escape_debug();
+    let what = format!("'{shown}' is no name of a node: letters, digits, '-', '_' and '.'");
+    Err(Damage::new(place.clone(), what))
 }
 
 fn property<'a>(place: &Place, word: &'a str) -> Result<&'a str, Damage> {
@@ -135,7 +150,9 @@ pub(super) fn read_states(file: &str, text: &str) -> Result<Findings, Damage> {
                 "a line has the name of a node and its state as a number",
             ));
         };
-        check_name(&place, name)?;
+        let Some(name) = self::name(&mut findings, &place, name)? else {
+            continue;
+        };
         if number & OFFLINE_BIT != 0 {
             findings.set(&place, (Object::Node, name), "state", "offline");
         }
@@ -154,7 +171,9 @@ pub(super) fn read_notes(file: &str, text: &str) -> Result<Findings, Damage> {
         let Some((name, note)) = line.trim().split_once(' ') else {
             continue;
         };
-        check_name(&place, name)?;
+        let Some(name) = self::name(&mut findings, &place, name)? else {
+            continue;
+        };
         findings.set(&place, (Object::Node, name), "note", note.trim());
     }
     Ok(findings)
@@ -206,6 +225,9 @@ n:5: node bare";
             "n:2: node a stands in this file twice"
         );
         assert!(told(read("n", "\u{1b}[2J np=1")).starts_with("n:1: '"));
+        let digit =
+            "n:1: node 4u: qmgr names no node that begins with a digit: its agent makes it known";
+        assert_eq!(told(read("n", "4u np=2")), digit);
         assert!(told(read("n", "../x")).contains("is no name of a node"));
         assert_eq!(told(read("n", "a b\"c")), "n:1: 'b\\\"c' is no property");
     }
