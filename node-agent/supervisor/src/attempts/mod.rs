@@ -15,6 +15,7 @@ mod shim;
 mod signalling;
 mod site;
 mod spawner;
+mod strays;
 mod table;
 mod tasks;
 

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use capstan_proto::wire::{
     AgentMessage, AttemptEnded, AttemptStarted, AttemptUse, Done, KnownAttempt, LaunchSpec,
@@ -22,6 +21,7 @@ use super::live::{self, LiveTable};
 use super::reconcile::{Action, Known, reconcile};
 use super::signalling::wake;
 use super::site::Site;
+use super::strays::sweep;
 use super::tasks::TaskTable;
 use crate::ports::{AttemptContext, Attempts, Containers, Gpus};
 
@@ -33,8 +33,6 @@ const STOPS_MAX: usize = 4;
 const LIMITS_MAX: usize = 12;
 /// Attempts that a node may have; the server places by slots, so this is only reached by a fault.
 const ATTEMPTS_MAX: usize = 65_536;
-/// How long the sweep waits for a container engine that does not answer, at most, between tries.
-const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// What the server wants.
 #[derive(Debug)]
@@ -119,7 +117,8 @@ impl Supervisor {
         for found in site.ledger.read_all()? {
             table.adopt(found);
         }
-        table.sweep();
+        let known = table.rows.keys().copied().collect();
+        sweep(known, &site.cgroups, table.shared.containers.clone());
         let task = tokio::spawn(table.run(ordered, heard));
         let supervisor = Self {
             orders,
@@ -457,44 +456,6 @@ impl<C: Containers, G: Gpus> Table<C, G> {
             self.out = None;
         }
     }
-
-    /// Ends containers and processes of attempts that are in no ledger: theirs was lost with a disk or by hand.
-    fn sweep(&self) {
-        let known: BTreeSet<AttemptId> = self.rows.keys().copied().collect();
-        let cgroups = self.shared.site.cgroups.clone();
-        let strays = cgroups
-            .attempts()
-            .into_iter()
-            .filter(|attempt| !known.contains(attempt));
-        for attempt in strays {
-            tracing::warn!(%attempt, "a stray cgroup is ended");
-            if let Some(cgroup) = Cgroup::at(&cgroups.folders(attempt)) {
-                tokio::task::spawn_blocking(move || cgroup.kill_all(|| {}) && cgroup.remove());
-            }
-        }
-        let containers = self.shared.containers.clone();
-        tokio::spawn(async move {
-            let mut pause = Duration::from_secs(1);
-            while let Err(error) = sweep_containers(&*containers, &known).await {
-                tracing::warn!(%error, cause = error.source.to_string(), "stray containers are not known");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(SWEEP_PAUSE_MAX);
-            }
-        });
-    }
-}
-
-async fn sweep_containers<C: Containers>(
-    containers: &C,
-    known: &BTreeSet<AttemptId>,
-) -> Result<(), crate::ports::ContainersError> {
-    for attempt in containers.attempts_with_containers().await? {
-        if !known.contains(&attempt) {
-            tracing::warn!(%attempt, "stray containers are ended");
-            containers.end_attempt(attempt).await?;
-        }
-    }
-    Ok(())
 }
 
 impl Row {

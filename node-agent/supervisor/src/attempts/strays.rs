@@ -1,0 +1,51 @@
+//! Attempts that are in no ledger, because theirs was lost with a disk or by hand: their processes and containers end
+//! when an agent starts.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use capstan_types::AttemptId;
+
+use super::cgroup::{Cgroup, CgroupTree};
+use crate::ports::{Containers, ContainersError};
+
+/// How long a container engine that does not answer is waited for between tries: at first, and at most.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Ends, on tasks of its own, what belongs to none of the `known` attempts.
+pub(super) fn sweep<C: Containers>(
+    known: BTreeSet<AttemptId>,
+    cgroups: &CgroupTree,
+    containers: Arc<C>,
+) {
+    let all = cgroups.attempts().into_iter();
+    for attempt in all.filter(|attempt| !known.contains(attempt)) {
+        tracing::warn!(%attempt, "a stray cgroup is ended");
+        if let Some(cgroup) = Cgroup::at(&cgroups.folders(attempt)) {
+            tokio::task::spawn_blocking(move || cgroup.kill_all(|| {}) && cgroup.remove());
+        }
+    }
+    tokio::spawn(async move {
+        let mut pause = PAUSE;
+        while let Err(error) = end_containers(&*containers, &known).await {
+            tracing::warn!(%error, cause = error.source.to_string(), "stray containers are not known");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    });
+}
+
+async fn end_containers<C: Containers>(
+    containers: &C,
+    known: &BTreeSet<AttemptId>,
+) -> Result<(), ContainersError> {
+    for attempt in containers.attempts_with_containers().await? {
+        if !known.contains(&attempt) {
+            tracing::warn!(%attempt, "stray containers are ended");
+            containers.end_attempt(attempt).await?;
+        }
+    }
+    Ok(())
+}
