@@ -257,10 +257,9 @@ async fn with_variables(
 
 /// Reads an id; the job may not be there.
 fn id(snapshot: &Snapshot, typed: &str) -> Result<JobId, Status> {
-    let read = job_id(snapshot, typed);
-    read.map_err(|refusal| match refusal.error {
-        Pbse::Unkjobid => edge_status(unknown()),
-        _ => edge_status(refusal),
+    job_id(snapshot, typed).map_err(|refusal| {
+        let is_unknown = refusal.error == Pbse::Unkjobid;
+        edge_status(if is_unknown { unknown() } else { refusal })
     })
 }
 
@@ -303,28 +302,21 @@ fn worded(refused: &Refused, person: &Person, server: &ServerName) -> Status {
     let Refused::Rejected(rejection) = refused else {
         return plain;
     };
-    match rejection {
-        Rejection::Order(problem) => {
-            let (code, error, detail) = words(problem, Some(server));
-            Refusal::new(error, detail).into_status(code)
-        }
-        Rejection::UnknownJob(_) => edge_status(unknown()),
+    if let Rejection::Order(problem) = rejection {
+        let (code, error, detail) = words(problem, Some(server));
+        return Refusal::new(error, detail).into_status(code);
+    }
+    if let Rejection::UnknownJob(_) = rejection {
+        return edge_status(unknown());
+    }
+    if let Rejection::NotOwner(_) | Rejection::AlreadyEnded(_) = rejection {
         // These are told with their detail here as everywhere.
-        rejection
-            if matches!(
-                rejection,
-                Rejection::NotOwner(_) | Rejection::AlreadyEnded(_)
-            ) =>
-        {
-            plain
-        }
-        rejection => match Refusal::from_status(&plain) {
-            Some(refusal) => {
-                tracing::debug!(%rejection, "an order was refused");
-                Refusal::new(refusal.error, "").into_status(plain.code())
-            }
-            None => plain,
-        },
+        return plain;
+    }
+    tracing::debug!(%rejection, "an order was refused");
+    match Refusal::from_status(&plain) {
+        Some(refusal) => Refusal::new(refusal.error, "").into_status(plain.code()),
+        None => plain,
     }
 }
 

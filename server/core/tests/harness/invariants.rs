@@ -127,9 +127,11 @@ fn arrays_count_their_members(state: &State) {
 /// No member of an array is started beyond its slot limit. More may run when the limit was lowered since.
 pub(crate) fn slot_limits_hold(before: &[Change], after: &State) {
     let ran = |id: JobId| {
-        let found = before.iter().find_map(|change| match change {
-            Change::PutJob(job) if job.id == id => job.array.as_ref(),
-            _ => None,
+        let found = before.iter().find_map(|change| {
+            let Change::PutJob(job) = change else {
+                return None;
+            };
+            job.array.as_ref().filter(|_| job.id == id)
         });
         found.map_or(0, |array| array.running)
     };

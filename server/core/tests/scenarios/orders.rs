@@ -393,10 +393,7 @@ fn variables_are_altered_for_a_whole_submission() {
         .alter(order(id, "alice", &[Altered::Variables]))
         .unwrap();
     assert!(world.job(id).spec.has_own_variables);
-    let is_payload = |change: &capstan_core::Change| match change {
-        capstan_core::Change::PutPayload(job, _) => *job == id,
-        _ => false,
-    };
+    let is_payload = |change: &capstan_core::Change| matches!(change, capstan_core::Change::PutPayload(job, _) if *job == id);
     assert!(outcome.changes.iter().any(is_payload), "{outcome:?}");
 }
 
