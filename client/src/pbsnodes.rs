@@ -24,7 +24,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::value('F', "json|dsv[:X]", "In a format of PBS Pro"),
     Opt::flag(
         'l',
-        "List names and states; of nodes in trouble, or in the state named first",
+        "List states: of nodes in trouble, or in the state named",
     ),
     Opt::value('m', "STATE", "Power state; only running is possible"),
     Opt::flag('n', "With -l: show notes"),

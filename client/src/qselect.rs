@@ -175,10 +175,8 @@ impl Wish {
             'h' => self.put("Hold_Types", comparison, trimmed),
             's' => self.put("job_state", comparison, trimmed),
             'p' => self.put("Priority", comparison, operand),
-            'q' => match comparison {
-                Comparison::Eq => self.request.destination = operand.to_owned(),
-                other => self.put("queue", other, operand),
-            },
+            'q' if comparison == Comparison::Eq => self.request.destination = operand.to_owned(),
+            'q' => self.put("queue", comparison, operand),
             'u' => self.put("User_List", Comparison::Eq, value),
             'A' => self.put("Account_Name", Comparison::Eq, value),
             'N' => self.put("Job_Name", Comparison::Eq, value),

@@ -202,7 +202,8 @@ fn complete_request(list: &mut Vec<Attribute>) {
         let is_known = list
             .iter()
             .any(|a| a.name == "Resource_List" && a.resource == name);
-        if !is_known && !(name == "ngpus" && gpus == 0) {
+        let is_nothing = name == "ngpus" && gpus == 0;
+        if !is_known && !is_nothing {
             list.push(attribute_of("Resource_List", name, &value));
         }
     }

@@ -79,7 +79,7 @@ pub(crate) fn wide_header(out: &mut Vec<u8>, layout: Layout, server: &str, comme
         "Elap"
     };
     let (left, heads) = match layout.has_wide_columns {
-        true => (98, WIDE_HEADS),
+        true => (99, WIDE_HEADS),
         false => (60, HEADS),
     };
     if layout.with_estimates {

@@ -12,10 +12,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::flag('a', "List jobs in the wide table"),
     Opt::flag('c', "Leave completed jobs out"),
     Opt::flag('C', "Show fewer attributes; no effect"),
-    Opt::flag(
-        'e',
-        "List jobs in execution queues only, arrays member by member",
-    ),
+    Opt::flag('e', "List jobs in execution queues only, arrays expanded"),
     Opt::value('E', "TEXT", "List arrays member by member"),
     Opt::flag('f', "Show all attributes"),
     Opt::value('F', "json|dsv[:X]", "In a format of PBS Pro"),
@@ -25,10 +22,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::flag('l', "No effect"),
     Opt::flag('n', "Show where jobs run"),
     Opt::flag('1', "With -n or -f: on one line"),
-    Opt::flag(
-        'p',
-        "No effect; with PBS Pro's dialect: show how much is done",
-    ),
+    Opt::flag('p', "No effect; in PBS Pro's dialect: how much is done"),
     Opt::flag('q', "List limits and loads of queues"),
     Opt::flag('r', "List jobs that run"),
     Opt::flag('s', "Show why jobs are in their state"),
@@ -36,10 +30,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::flag('T', "Show estimated start times"),
     Opt::value('u', "USER[,...]", "List jobs of these users"),
     Opt::flag('w', "Use wide columns"),
-    Opt::flag(
-        'x',
-        "As XML; with PBS Pro's dialect or -F: finished jobs as well",
-    ),
+    Opt::flag('x', "As XML; in PBS Pro's dialect or with -F: finished too"),
     Opt::flag('G', "Show memory in gigabytes"),
     Opt::flag('M', "Show memory in megawords"),
     Opt::flag('Q', "List queues"),
@@ -201,10 +192,8 @@ impl Wish {
             false => dialect,
         };
         let is_pro = dialect == Some(Dialect::Pro);
-        let format = match seen.format {
-            Format::Text if has('x') && !is_pro => Format::Xml,
-            format => format,
-        };
+        let is_xml = seen.format == Format::Text && has('x') && !is_pro;
+        let format = if is_xml { Format::Xml } else { seen.format };
         // -1 is none of them, and -u alone does not change what -f shows.
         let shapes = |letter: char| letter != '1' && !(letter == 'u' && seen.has_full);
         let is_wide = seen.alternates.chars().any(shapes);
@@ -220,12 +209,9 @@ impl Wish {
             Mode::Jobs if seen.has_full || format != Format::Text => View::Full,
             Mode::Jobs => View::Rows,
         };
-        let format = match view {
-            // Torque has XML of jobs in full only.
-            View::Full => format,
-            _ if format == Format::Xml => Format::Text,
-            _ => format,
-        };
+        // Torque has XML of jobs in full only.
+        let has_none = format == Format::Xml && view != View::Full;
+        let format = if has_none { Format::Text } else { format };
         let exec_only = has('e') || is_set("PBS_QSTAT_EXECONLY");
         let hides = has('c') || is_set("PBS_QSTAT_NO_COMPLETE");
         Self {

@@ -31,7 +31,10 @@ fn what_is_asked_for_follows_the_options() {
     // `-E` means something else in PBS Pro, so the server was asked for its dialect.
     assert_eq!(asked("qstat -E x"), "stat  0 true  false torque");
     // Where a queue or a user chooses, arrays stay together.
-    assert_eq!(asked("qstat -E x batch"), "stat batch 0 false  false torque");
+    assert_eq!(
+        asked("qstat -E x batch"),
+        "stat batch 0 false  false torque"
+    );
     assert_eq!(asked("qstat -c"), "stat  0 false  true");
     assert_eq!(
         asked("qstat -f -u alice,bob@h"),
