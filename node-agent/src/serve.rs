@@ -24,6 +24,8 @@ use crate::settings::Settings;
 
 /// Our own binary, even after its file was replaced by a newer one: agent and shims then agree.
 const OWN_BINARY: &str = "/proc/self/exe";
+/// What `nvml_library` says of a node that is meant to have no cards.
+const NO_LIBRARY: &str = "none";
 /// A predecessor that was killed a moment ago may still be on its way out.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -34,7 +36,11 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     let agent_id = agent_id(&settings.state_folder)?;
     let host = Host::ask(settings.cores);
     let cgroups = find_cgroups(&agent_id, &host);
-    let gpus = Arc::new(NvmlGpus::open(settings.nvml_library.as_deref()));
+    let gpus = match settings.nvml_library.as_deref() {
+        Some(library) if library == Path::new(NO_LIBRARY) => NvmlGpus::none(),
+        library => NvmlGpus::open(library),
+    };
+    let gpus = Arc::new(gpus);
     let containers = Arc::new(containers(&settings, &agent_id)?);
     let door = settings.run_folder.join("agent.sock");
     let site = SiteSettings {

@@ -27,6 +27,11 @@ MOMENTARY = [
         (r"(next_job_number = |net_counter = ).*", r"\1<n>"),
         (r"\b\d+(\.nosuch)", r"<id>\1"),
         (r"(PBS_TASKNUM)=\d+", r"\1=<n>"),
+        (r"\S*\.SC\b", "<spool>"),
+        (r"walltime \d+ exceeded", "walltime <n> exceeded"),
+        # What ran on the node when it last reported, which Torque's nodes do every 45 s.
+        (r"(rectime=\d+,jobs=)[^,\n<]*", r"\1<s>"),
+        (r"line 1: +\d+ ", "line 1: <pid> "),
         # Session id of the wide table, which moves with its number of digits.
         (r"^(\S+ +\w+ +\w+ +\S+) +\d+ +(\S+ +\S+ +\S+ +(?:--|[\d:]+) [A-Z] )", r"\1 <sid> \2"),
     ]
