@@ -172,8 +172,8 @@ fn nodes(file: &SettingsFile, claims: &mut Vec<Claim>) -> Result<(), SettingErro
                 key: format!("{key}.{attribute}"),
                 place: Place::Node(name.clone()),
                 attribute: attribute.to_owned(),
+                is_written: !value.is_empty(),
                 value,
-                is_written: true,
             });
         };
         // The node is there even when nothing is said of it.

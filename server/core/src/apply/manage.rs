@@ -344,8 +344,13 @@ impl Order<'_> {
             Some(QueueType::Route) => !queue.route_destinations().is_empty(),
         };
         let is_set = self.command != ManageCommand::Unset;
-        if is_set && self.touches("enabled") && queue.is_enabled() && !is_complete {
-            return Err(ManageProblem::QueueIncomplete(queue.name.clone()));
+        match queue.is_enabled() && !is_complete {
+            true if is_set && self.touches("enabled") => {
+                return Err(ManageProblem::QueueIncomplete(queue.name.clone()));
+            }
+            // Torque leaves it enabled, and what it then prints of the queue cannot be read back.
+            true => queue.set("enabled", "False"),
+            false => {}
         }
         match misplaced(queue).filter(|_| is_set) {
             Some(attribute) => Err(ManageProblem::WrongQueueType {

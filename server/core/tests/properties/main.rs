@@ -9,6 +9,7 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod managing;
 mod order;
 mod orders;
 mod steps;

@@ -19,7 +19,8 @@ const NOTE_BYTES_MAX: usize = 4096;
 const OFFLINE: &str = "offline";
 const FREE: &str = "free";
 /// States that the server finds out; setting one says nothing that it would not see.
-const SEEN_STATES: [&str; 8] = [
+const SEEN_STATES: [&str; 9] = [
+    "MOM-list-not-sent",
     "down",
     "job-exclusive",
     "job-sharing",
