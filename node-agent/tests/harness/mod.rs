@@ -384,6 +384,15 @@ impl Node {
         .await
     }
 
+    /// The next that any task says which runs here for another node.
+    pub(crate) async fn any_task_report(&mut self) -> Report {
+        self.next("any task's word", |message| match message {
+            agent_message::Message::TaskReport(said) => said.report,
+            _ => None,
+        })
+        .await
+    }
+
     /// The next that a task says which runs here for another node.
     pub(crate) async fn task_report(&mut self, task: u64) -> Report {
         self.next("a task's word", |message| match message {

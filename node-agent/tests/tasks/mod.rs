@@ -110,6 +110,28 @@ async fn the_last_words_of_a_task_are_heard() {
     }
 }
 
+/// The last of them to end takes the attempt's group away while the next ones enter it.
+#[tokio::test]
+async fn tasks_that_come_and_go_do_not_hinder_each_other() {
+    let mut node = Node::start("").await;
+    for round in 0..8 {
+        let tasks = round * 4 + 1..=round * 4 + 4;
+        for task in tasks.clone() {
+            let order = order(&node, task, &["true"]);
+            node.order(server_message::Message::RunTask(order)).await;
+        }
+        // Their words come in any order: one task's would be lost while another's are waited for.
+        let mut ended = 0;
+        while ended < 4 {
+            match node.any_task_report().await {
+                Report::ExitStatus(0) => ended += 1,
+                Report::Started(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
 /// Nobody waits any more, or the agent dies: what ignores TERM is killed.
 #[tokio::test]
 async fn nothing_of_a_task_outlives_those_who_wait_for_it() {

@@ -333,6 +333,14 @@ impl Cgroup {
         paths.any(Path::exists)
     }
 
+    /// Whether all of the groups are there: a process can enter.
+    pub(super) fn is_whole(&self) -> bool {
+        self.folders
+            .iter()
+            .map(process_folder)
+            .all(|path| path.exists())
+    }
+
     /// Whether no process is left, in containers below it neither.
     pub(super) fn is_empty(&self) -> bool {
         let folder = self.folders.first().map(|folder| Path::new(&folder.path));

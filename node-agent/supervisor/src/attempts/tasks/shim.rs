@@ -36,7 +36,8 @@ const NOT_EXECUTED: i32 = 254;
 /// The longest that one `poll` sleeps.
 const POLL_MAX: Duration = Duration::from_secs(3600);
 /// How often a group is made again that another task's end took away.
-const CGROUP_TRIES: u32 = 3;
+const CGROUP_TRIES: u32 = 100;
+const CGROUP_PAUSE: Duration = Duration::from_millis(5);
 
 /// What the agent passes: the connection, and where the task writes.
 pub(in crate::attempts) struct Passed {
@@ -127,9 +128,9 @@ fn start(order: &TaskOrder, (stdout, mut stderr): (File, File)) -> Result<Pid, N
         .iter()
         .map(|word| CString::new(word.as_str()));
     let complaint = stderr.try_clone().map_err(text)?;
-    let program = Program {
+    let mut program = Program {
         identity,
-        cgroup: make_cgroup(order).map_err(text)?,
+        cgroup: Cgroup::at(&entry.cgroups),
         stdin: File::open("/dev/null").map_err(text)?,
         stdout,
         stderr: complaint,
@@ -140,7 +141,7 @@ fn start(order: &TaskOrder, (stdout, mut stderr): (File, File)) -> Result<Pid, N
         umask: job_mask(entry),
         limits: Some(&entry.spec),
     };
-    match program.start() {
+    match start_inside(&mut program, order) {
         Ok(child) => Ok(child),
         Err(NotStarted::Step(Step::Program, errno)) => {
             // A pipe that is full or closed has no reader for this either.
@@ -152,20 +153,26 @@ fn start(order: &TaskOrder, (stdout, mut stderr): (File, File)) -> Result<Pid, N
     }
 }
 
-/// The attempt's group, made when the attempt has none here yet.
-fn make_cgroup(order: &TaskOrder) -> io::Result<Option<Cgroup>> {
+/// Starts the program in the attempt's group, which is made when the attempt has none here yet, and made again when the
+/// end of another task has just taken it away.
+fn start_inside(program: &mut Program<'_>, order: &TaskOrder) -> Result<Pid, NotStarted> {
     let spec = &order.entry.spec;
-    let Some(cgroup) = Cgroup::at(&order.entry.cgroups) else {
-        return Ok(None);
-    };
-    let mut made = Ok(());
-    for _ in 0..CGROUP_TRIES {
-        if cgroup.exists() {
-            break;
+    let mut tries = 0;
+    loop {
+        if let Some(cgroup) = program.cgroup.as_ref().filter(|group| !group.is_whole()) {
+            // Whether it is there now, entering tells.
+            let _made = cgroup.create(spec.cores, spec.memory_bytes);
         }
-        made = cgroup.create(spec.cores, spec.memory_bytes);
+        match program.start() {
+            Err(NotStarted::Step(Step::Cgroup, Errno::ENOENT | Errno::ENODEV))
+                if tries < CGROUP_TRIES =>
+            {
+                tries += 1;
+                std::thread::sleep(CGROUP_PAUSE);
+            }
+            started => return started,
+        }
     }
-    made.map(|()| Some(cgroup))
 }
 
 /// Where `execvp` would look.
