@@ -128,6 +128,9 @@ impl Server {
 /// Every end that is stored must be the truth, and no end is taken back.
 fn check_news(before: &State, outcome: &Outcome, truth: &mut Truth) {
     for change in &outcome.changes {
+        if let capstan_core::Change::RemoveJob(id) = change {
+            truth.check_removal(*id, &outcome.effects);
+        }
         if let capstan_core::Change::PutJob(job) = change {
             let old = before.job(job.id).map(|old| &old.state);
             match (&job.state, old) {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use capstan_core::Job;
+use capstan_core::{Account, Effect, Job};
 use capstan_types::{AttemptId, CardId, JobId, NodeName};
 
 #[derive(Default)]
@@ -82,6 +82,19 @@ impl Truth {
     pub(crate) fn forgets(&mut self, attempt: AttemptId) {
         if let Some(run) = self.runs.get_mut(&attempt) {
             run.forgotten += 1;
+        }
+    }
+
+    /// A record that goes is of a job that has ended, or was purged by somebody who said so.
+    pub(crate) fn check_removal(&mut self, id: JobId, effects: &[Effect]) {
+        let is_purged = effects.iter().any(|effect| {
+            let Effect::Account { job, record, .. } = effect else {
+                return false;
+            };
+            job.id.seq == id.seq && matches!(record, Account::Deleted(_))
+        });
+        if is_purged {
+            self.ends.entry(id).or_insert_with(|| "purged".to_owned());
         }
     }
 
