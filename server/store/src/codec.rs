@@ -325,3 +325,29 @@ pub(crate) fn change_of(key: &[u8], value: &[u8]) -> Result<Option<Change>, Stor
 pub(crate) fn decode_payload(value: &[u8]) -> Result<Arc<Payload>, StoreError> {
     Ok(Arc::new(decode(value)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use capstan_types::{ArrayRequest, IndexSet};
+
+    use super::{decode, encode};
+
+    fn again(set: &IndexSet) -> IndexSet {
+        let mut bytes = Vec::new();
+        encode(set, &mut bytes).unwrap();
+        decode(&bytes).unwrap()
+    }
+
+    /// A set without steps is stored as the list of ranges that it was before there were any.
+    #[test]
+    fn sets_of_indices_come_back_with_and_without_steps() {
+        let stepped = ArrayRequest::parse_stepped("10-99999:7").unwrap().indices;
+        let plain = ArrayRequest::parse("0-3,7").unwrap().indices;
+        for set in [IndexSet::default(), plain.clone(), stepped] {
+            assert_eq!(again(&set), set);
+        }
+        let mut bytes = Vec::new();
+        encode(&vec![(0_u32, 3_u32), (7, 7)], &mut bytes).unwrap();
+        assert_eq!(decode::<IndexSet>(&bytes).unwrap(), plain);
+    }
+}
