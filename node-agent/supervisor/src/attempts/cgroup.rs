@@ -329,16 +329,14 @@ impl Cgroup {
 
     /// Whether any of the groups is there.
     pub(super) fn exists(&self) -> bool {
-        let mut paths = self.folders.iter().map(|folder| Path::new(&folder.path));
-        paths.any(Path::exists)
+        let is_there = |folder: &CgroupFolder| Path::new(&folder.path).exists();
+        self.folders.iter().any(is_there)
     }
 
     /// Whether all of the groups are there: a process can enter.
     pub(super) fn is_whole(&self) -> bool {
-        self.folders
-            .iter()
-            .map(process_folder)
-            .all(|path| path.exists())
+        let is_there = |folder| process_folder(folder).exists();
+        self.folders.iter().all(is_there)
     }
 
     /// Whether no process is left, in containers below it neither.
