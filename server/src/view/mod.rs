@@ -14,7 +14,7 @@ pub(crate) mod server;
 mod tests;
 pub(crate) mod words;
 
-use capstan_core::{Job, JobState, Queue, Run, Usage};
+use capstan_core::{Job, JobState, Queue, Run, Scheduler, Usage};
 use capstan_types::{QueueName, Reason, ServerName, Timestamp};
 
 use crate::snapshot::Snapshot;
@@ -53,13 +53,16 @@ impl<'a> Scene<'a> {
         live.or(Some(run.usage).filter(|usage| *usage != Usage::default()))
     }
 
-    /// The comment as Torque has it: why it waits in the scheduler's own words, or that it started. What exactly is
-    /// missing is [`Self::explanation`].
+    /// Why it waits, or that it started. With Torque's way of scheduling in Torque's own sentences, which programs compare
+    /// whole; with ours the same sentence, and then what exactly is missing.
     ///
     /// Holds, start times and dependencies are attributes of their own, and Torque has no comment for them.
     pub(crate) fn comment(self, job: &Job) -> Option<String> {
         if let Some(reason) = self.reason(job) {
-            return Some(reason.headline().to_owned());
+            return Some(match self.snapshot.settings().scheduler {
+                Scheduler::Fifo => reason.headline().to_owned(),
+                Scheduler::Packing => self.explanation(job).unwrap_or_default(),
+            });
         }
         if let Some(comment) = &job.comment {
             return Some(comment.to_string());

@@ -160,14 +160,21 @@ fn a_waiting_job_says_why_but_holds_speak_for_themselves() {
         telemetry: &telemetry,
         now: seconds(1),
     };
-    let comment = scene.comment(&waiting).unwrap();
-    assert_eq!(comment, "Not Running: Queue not started.");
-    let explanation = scene.explanation(&waiting).unwrap();
-    assert_eq!(
-        explanation,
-        "Not Running: Queue not started. (queue mcc is stopped)"
-    );
+    let whole = "Not Running: Queue not started. (queue mcc is stopped)";
+    assert_eq!(scene.explanation(&waiting).as_deref(), Some(whole));
+    assert_eq!(scene.comment(&waiting).as_deref(), Some(whole));
     assert_eq!(scene.comment(&held), None);
+    let mut snapshot = snapshot.clone();
+    let mut settings = capstan_core::Settings::clone(snapshot.settings());
+    settings.scheduler = capstan_core::Scheduler::Fifo;
+    let settings = capstan_core::Change::PutSettings(std::sync::Arc::new(settings));
+    snapshot.state.absorb(&settings);
+    let scene = Scene {
+        snapshot: &snapshot,
+        ..scene
+    };
+    let comment = scene.comment(&waiting);
+    assert_eq!(comment.as_deref(), Some("Not Running: Queue not started."));
 }
 
 fn array() -> [Job; 2] {
