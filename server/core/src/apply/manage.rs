@@ -156,8 +156,11 @@ pub(super) fn manage(draft: &mut Draft, order: &ManageOrder) -> Result<(), Rejec
         (AttributeObject::Server, ManageCommand::Create | ManageCommand::Delete)
         | (AttributeObject::Job, _) => return Err(ManageProblem::WrongObject.into()),
     }
-    draft.put_settings(Arc::new(settings));
-    node::configure_all(draft);
+    let is_same = draft.state.settings().is_some_and(|old| **old == settings);
+    if !is_same {
+        draft.put_settings(Arc::new(settings));
+        node::configure_all(draft);
+    }
     Ok(())
 }
 

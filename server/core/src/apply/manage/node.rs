@@ -180,7 +180,10 @@ impl Change {
 
     fn keep(self, draft: &mut Draft, settings: &mut Settings) {
         let Self { mut node, config } = self;
-        *settings.node_mut(&node.name) = config;
+        let is_new = draft.state.node(&node.name).is_none();
+        if is_new || !config.is_empty() || settings.nodes.contains_key(&node.name) {
+            *settings.node_mut(&node.name) = config;
+        }
         node::configure(&mut node, Some(settings));
         draft.put_node(node);
     }
