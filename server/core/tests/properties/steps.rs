@@ -367,6 +367,15 @@ fn nth_running(world: &World, at: usize) -> Option<JobId> {
     all.get(at % all.len().max(1)).copied()
 }
 
+fn release_all(world: &mut World) {
+    let held = world.state.pending().filter(|job| !job.holds.is_empty());
+    let held: Vec<JobId> = held.map(|job| job.id).collect();
+    for job in held {
+        let order = hold_order(job, "uos", "root");
+        world.apply(&Event::Release(order)).ok();
+    }
+}
+
 /// All nodes come back whole, all holds go: then everything that was accepted must start and end.
 pub(crate) fn bring_to_an_end(world: &mut World) {
     world.pass(100);
@@ -387,17 +396,7 @@ pub(crate) fn bring_to_an_end(world: &mut World) {
         let cards = Vec::new();
         world.must(&Event::CardsUnclean { node, cards });
     }
-    let held: Vec<JobId> = world
-        .state
-        .pending()
-        .filter(|job| !job.holds.is_empty())
-        .map(|job| job.id)
-        .collect();
-    for job in held {
-        world
-            .apply(&Event::Release(hold_order(job, "uos", "root")))
-            .ok();
-    }
+    release_all(world);
     // Nobody comes any more to complete these sets: their owners give up.
     let open = |job: &&std::sync::Arc<Job>| matches!(job.ties.sync, Some(Sync::Count { .. }));
     let sets: Vec<JobId> = world
