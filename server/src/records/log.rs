@@ -64,13 +64,14 @@ impl LogClass {
 
 /// Appends the line, with its end. Lines are lines: what would break one is shown as a blank.
 pub(super) fn append(text: &mut String, line: &Line) {
-    let head = local(line.at).strftime("%m/%d/%Y %H:%M:%S%.3f");
+    let millis = line.at.0 % 1000;
+    let head = local(line.at).strftime("%m/%d/%Y %H:%M:%S");
     let (event, class) = (line.event.number(), line.class.word());
     let said = line.text.replace(char::is_control, " ");
     let daemon = std::process::id();
     let written = writeln!(
         text,
-        "{head};{event:02};PBS_Server.{daemon};{class};{};{said}",
+        "{head}.{millis:03};{event:02};PBS_Server.{daemon};{class};{};{said}",
         line.object
     );
     written.expect("a String takes everything");
