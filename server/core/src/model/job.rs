@@ -8,7 +8,7 @@ use capstan_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{NodeShare, Ties};
+use super::{NodeShare, Owner, Ties};
 
 /// A submitted job. Cheap to clone but for its few own fields: the specification is shared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -117,22 +117,6 @@ pub struct JobSpec {
     pub has_own_variables: bool,
     /// Attributes that are kept and shown but decide nothing (Mail_Points, Account_Name, submit_args …), in order.
     pub shown: Vec<(Box<str>, Box<str>)>,
-}
-
-/// Whose job it is, by the kernel's word at submission.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
-    /// Login name.
-    pub user: Box<str>,
-    /// Its uid on the server host.
-    pub uid: u32,
-    /// Its login group's name (`egroup`).
-    pub group: Box<str>,
-    /// The host it was submitted on.
-    pub host: Box<str>,
-    /// Its other groups, where a queue's access list asks for them (`acl_group_sloppy`).
-    #[serde(default)]
-    pub groups: Vec<Box<str>>,
 }
 
 /// Where a job is in its life.

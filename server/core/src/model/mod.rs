@@ -2,6 +2,7 @@
 
 mod job;
 mod node;
+mod owner;
 mod queue;
 mod scheduler;
 mod settings;
@@ -11,10 +12,11 @@ mod vnode;
 
 pub use capstan_types::Holds;
 pub use job::{
-    ArrayState, Ended, IllegalTransition, Job, JobEvent, JobSpec, JobState, MemberFates, Owner,
-    Run, StopOrder, Usage,
+    ArrayState, Ended, IllegalTransition, Job, JobEvent, JobSpec, JobState, MemberFates, Run,
+    StopOrder, Usage,
 };
 pub use node::{Card, Inventory, Link, Node, NodeShare, ShareCard};
+pub use owner::Owner;
 pub use queue::{Queue, QueueType};
 pub use scheduler::Scheduler;
 pub use settings::Settings;
