@@ -1,6 +1,7 @@
 //! What every command gets and gives: its arguments, the environment, the screen, and how it ends.
 
 use std::fmt;
+use std::io::IsTerminal;
 
 use capstan_proto::Refusal;
 use capstan_types::Pbse;
@@ -98,6 +99,15 @@ pub(crate) fn refusal(status: &Status) -> Refusal {
             format!("no answer from the server: {}", status.message()),
         )
     })
+}
+
+/// The text with the server's hint below it, on a terminal only: programs compare what they read.
+pub(crate) fn with_hint(text: String, refusal: &Refusal) -> String {
+    match refusal.hint.as_str() {
+        "" => text,
+        hint if std::io::stderr().is_terminal() => format!("{text}\nhint: {hint}"),
+        _ => text,
+    }
 }
 
 /// The exit status for a PBS error. A few numbers are multiples of 256, which a shell would take for success.

@@ -1,9 +1,12 @@
 //! A refusal by the server, as it travels: the text in the status message, the PBS error number in the metadata.
 
 use capstan_types::Pbse;
-use tonic::{Code, Status, metadata::MetadataValue};
+use tonic::metadata::{BinaryMetadataValue, MetadataValue};
+use tonic::{Code, Status};
 
 const PBS_ERROR: &str = "pbs-error";
+/// Not ASCII, so it travels as bytes.
+const HINT: &str = "hint-bin";
 
 /// The longest detail that travels, in bytes. Percent-encoded it grows at most threefold, and so stays under the 16 KiB
 /// that HTTP/2 peers take as headers; over that the client would see a broken stream instead of the reason.
@@ -16,6 +19,8 @@ pub struct Refusal {
     pub error: Pbse,
     /// The detail, without `MSG=`; empty when there is none. Of an error about an attribute, the attribute's name.
     pub detail: String,
+    /// What a person is told below PBS's own words, which programs compare whole; empty when there is nothing to add.
+    pub hint: String,
 }
 
 impl Refusal {
@@ -24,6 +29,16 @@ impl Refusal {
         Self {
             error,
             detail: detail.into(),
+            hint: String::new(),
+        }
+    }
+
+    /// The refusal with a hint for people.
+    #[must_use]
+    pub fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: hint.into(),
+            ..self
         }
     }
 
@@ -55,18 +70,13 @@ impl Refusal {
     #[must_use]
     pub fn into_status(self, code: Code) -> Status {
         let number = self.error.number();
-        let mut detail = self.detail;
-        if detail.len() > DETAIL_BYTES_MAX {
-            let mut end = DETAIL_BYTES_MAX;
-            while !detail.is_char_boundary(end) {
-                end -= 1;
-            }
-            detail.truncate(end);
+        let mut status = Status::new(code, beginning(self.detail));
+        let metadata = status.metadata_mut();
+        metadata.insert(PBS_ERROR, MetadataValue::from(number));
+        if !self.hint.is_empty() {
+            let hint = beginning(self.hint);
+            metadata.insert_bin(HINT, BinaryMetadataValue::from_bytes(hint.as_bytes()));
         }
-        let mut status = Status::new(code, detail);
-        status
-            .metadata_mut()
-            .insert(PBS_ERROR, MetadataValue::from(number));
         status
     }
 
@@ -75,8 +85,23 @@ impl Refusal {
     pub fn from_status(status: &Status) -> Option<Self> {
         let number = status.metadata().get(PBS_ERROR)?.to_str().ok()?;
         let error = Pbse::from_number(number.parse().ok()?)?;
-        Some(Self::new(error, status.message()))
+        let hint = status.metadata().get_bin(HINT);
+        let hint = hint.and_then(|hint| hint.to_bytes().ok());
+        let hint = hint.map(|hint| String::from_utf8_lossy(&hint).into_owned());
+        Some(Self::new(error, status.message()).with_hint(hint.unwrap_or_default()))
     }
+}
+
+/// The beginning of `text`, as much of it as travels.
+fn beginning(mut text: String) -> String {
+    if text.len() > DETAIL_BYTES_MAX {
+        let mut end = DETAIL_BYTES_MAX;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -98,6 +123,7 @@ mod tests {
             assert_eq!(travelled(refusal.clone()), Some(refusal));
         }
         let refusal = Refusal::new(Pbse::Unkque, "cannot locate queue 100 % \n été");
+        let refusal = refusal.with_hint("l'été \n 100 %");
         assert_eq!(travelled(refusal.clone()), Some(refusal));
     }
 

@@ -1,5 +1,10 @@
 //! Documents that are made of the tables in the code are as the tables are. `UPDATE_DOCUMENTS=1` writes them anew.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed unwrap in a test's own helper is a failed test"
+)]
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 

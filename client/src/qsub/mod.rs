@@ -22,7 +22,7 @@ use std::os::unix::fs::MetadataExt;
 use capstan_proto::Refusal;
 use capstan_types::Pbse;
 
-use crate::command::{Call, Environment, Failure, exit_status, refusal};
+use crate::command::{Call, Environment, Failure, exit_status, refusal, with_hint};
 use crate::dialect::{self, Dialect};
 use crate::door;
 use crate::getopt::{self, Parsed};
@@ -176,7 +176,10 @@ fn refused(refusal: &Refusal, destination: &str, is_root: bool) -> Failure {
             let (name, connection) = (door::unresolved(host), door::unresolved_connection(host));
             Failure::new(status, format!("{name}\nqsub: {connection}"))
         }
-        _ => Failure::new(status, format!("qsub: submit error ({})", refusal.text())),
+        _ => {
+            let text = format!("qsub: submit error ({})", refusal.text());
+            Failure::new(status, with_hint(text, refusal))
+        }
     }
 }
 

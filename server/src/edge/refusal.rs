@@ -15,7 +15,11 @@ const INFEASIBLE: &str = "cannot locate feasible nodes (nodes file is empty, all
 /// The status that tells `caller` of a refusal.
 pub(crate) fn status(refused: &Refused, caller: &Caller) -> Status {
     let (code, error, detail) = match refused {
-        Refused::Rejected(rejection) => rejected(rejection, caller),
+        Refused::Rejected(rejection) => {
+            let (code, error, detail) = rejected(rejection, caller);
+            let refusal = Refusal::new(error, detail).with_hint(hint(rejection));
+            return refusal.into_status(code);
+        }
         Refused::NotStored(error) => {
             let detail = match std::error::Error::source(error) {
                 Some(cause) => format!("nothing was stored: {error}: {cause}"),
@@ -48,6 +52,17 @@ pub(crate) fn edge_status(refusal: Refusal) -> Status {
         .find(|(_, errors)| errors.contains(&refusal.error));
     let code = found.map_or(Code::InvalidArgument, |(code, _)| *code);
     refusal.into_status(code)
+}
+
+/// What is worth knowing and has no place in PBS's words.
+fn hint(rejection: &Rejection) -> String {
+    if let Rejection::NeverFits(reason) = rejection {
+        return reason.to_string();
+    }
+    if let Rejection::QueueRefuses { .. } | Rejection::ArrayTooLarge { .. } = rejection {
+        return rejection.to_string();
+    }
+    String::new()
 }
 
 fn rejected(rejection: &Rejection, caller: &Caller) -> (Code, Pbse, String) {

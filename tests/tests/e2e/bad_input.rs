@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use capstan_tests::{Cluster, Ran, User, wait_until};
+use capstan_tests::{Cluster, Ran, User};
 
 use crate::is_root;
 
@@ -28,16 +28,6 @@ fn what_cannot_be_is_refused_at_submission_with_the_reason() {
         "qsub -q nosuch ok.sh",
         172,
         &["Unknown queue MSG=requested queue not found"],
-    );
-    refused(
-        "qsub -l nodes=1:marble ok.sh",
-        190,
-        &["Job exceeds queue resource limits", "marble"],
-    );
-    refused(
-        "qsub -l nodes=1:gpus=3 ok.sh",
-        190,
-        &["cannot locate feasible nodes", "3 cards", "node01"],
     );
     refused(
         "qsub -l nodes=2 ok.sh",
@@ -92,21 +82,66 @@ fn a_script_over_the_limit_is_refused_and_root_may_not_submit() {
 }
 
 #[test]
+fn what_can_never_run_is_refused_in_torques_words_and_at_a_terminal_with_the_reason() {
+    if !is_root() {
+        return;
+    }
+    let cluster = Cluster::up(&["--nodes", "1", "--cores", "2", "--cards", "2", "--debug"]);
+    let alice = User::alice();
+    let folder = alice.folder("infeasible");
+    fs::write(folder.join("ok.sh"), "true\n").unwrap();
+    // Programs get Torque's words and nothing else; a person at a terminal is told what cannot be.
+    let infeasible = "qsub: submit error (Job exceeds queue resource limits MSG=cannot locate feasible nodes (nodes \
+                      file is empty, all systems are busy, or no nodes have the requested feature))\n";
+    for (request, hint) in [
+        ("nodes=1:marble", &["marble"][..]),
+        ("nodes=1:gpus=3", &["3 cards", "node01"]),
+    ] {
+        let ran = cluster.sh_in(&alice, &folder, &format!("qsub -l {request} ok.sh"));
+        assert_eq!(
+            (ran.status, ran.stderr.as_str()),
+            (190, infeasible),
+            "{request}"
+        );
+        let seen = cluster.sh_in(
+            &alice,
+            &folder,
+            &format!("script -qec 'qsub -l {request} ok.sh' /dev/null"),
+        );
+        for text in hint {
+            assert!(
+                seen.stdout.contains(text),
+                "{request}: no {text:?} in {seen:?}"
+            );
+        }
+        assert!(seen.stdout.contains("hint: "), "{seen:?}");
+    }
+}
+
+#[test]
 fn an_unreachable_server_is_named_with_its_socket_and_the_remedy() {
     if !is_root() {
         return;
     }
     let cluster = Cluster::up(&["--nodes", "1", "--cores", "1", "--debug"]);
     let alice = User::alice();
-    let line = "echo true | CAPSTAN_SERVER_SOCKET=/tmp/nobody-listens.sock qsub";
+    let line = "CAPSTAN_SERVER_SOCKET=/tmp/nobody-listens.sock qstat";
     let ran: Ran = cluster.sh(&alice, line);
     assert_ne!(ran.status, 0);
-    assert!(ran.stderr.contains("/tmp/nobody-listens.sock"), "{ran:?}");
-    assert!(ran.stderr.contains("CAPSTAN_SERVER_SOCKET"), "{ran:?}");
+    assert!(
+        ran.stderr
+            .contains("Cannot connect to specified server host"),
+        "{ran:?}"
+    );
+    // Programs compare Torque's words; a person at a terminal is told more.
+    assert!(!ran.stderr.contains("nobody-listens"), "{ran:?}");
+    let ran: Ran = cluster.sh(&alice, &format!("script -qec '{line}' /dev/null"));
+    assert!(ran.stdout.contains("/tmp/nobody-listens.sock"), "{ran:?}");
+    assert!(ran.stdout.contains("CAPSTAN_SERVER_SOCKET"), "{ran:?}");
 }
 
 #[test]
-fn an_output_folder_is_made_where_the_user_may_and_otherwise_the_job_is_held_with_the_reason() {
+fn an_output_folder_is_made_where_the_user_may_and_otherwise_the_output_is_kept_on_the_node() {
     if !is_root() {
         return;
     }
@@ -125,11 +160,14 @@ fn an_output_folder_is_made_where_the_user_may_and_otherwise_the_job_is_held_wit
         "made\n"
     );
     let refused = cluster.submit(&alice, &folder, "-o /root/sneaky/out", "echo never");
-    cluster.wait_state(&refused, "H");
-    let comment = wait_until("the comment names the path", || {
-        cluster.attribute(&refused, "comment").ok_or("no comment")
-    });
-    assert!(comment.contains("/root/sneaky"), "{comment}");
+    // As in Torque the job runs, and what it wrote is not lost.
+    cluster.wait_state(&refused, "C");
+    assert_eq!(
+        cluster.attribute(&refused, "exit_status").as_deref(),
+        Some("0")
+    );
     assert!(!std::path::Path::new("/root/sneaky").exists());
-    cluster.sh(&alice, &format!("qdel {refused}")).ok();
+    let kept = cluster.path().join("nodes/node01/state/undelivered");
+    let kept = kept.join(format!("{refused}.OU"));
+    assert_eq!(fs::read_to_string(kept).unwrap(), "never\n");
 }
