@@ -148,7 +148,9 @@ fn course(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
     list.put("queue_type", scene.queue_type(&job.queue));
     shown(list, job, &["sched_hint"]);
     list.put_some("comment", scene.comment(job));
-    list.put_time("etime", job.eligible);
+    // An array as a whole has been eligible in Torque's eyes even when it was submitted held (recorded session C02).
+    let eligible = job.eligible.or(job.is_array().then_some(job.queued));
+    list.put_time("etime", eligible);
     let exit_status = ended(job).and_then(|ended| ended.exit_status);
     // Of a job that was put back in its queue Torque shows that its last attempt ended (recorded session E06).
     let was_put_back =
