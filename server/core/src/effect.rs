@@ -104,4 +104,6 @@ pub enum Account {
     Aborted,
     /// R: requeued to run again.
     Rerun,
+    /// No record: its files could not be copied to its node, for this reason; its owner is told.
+    StageInFailed(Box<str>),
 }

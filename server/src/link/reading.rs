@@ -162,6 +162,9 @@ pub(crate) fn started(said: wire::AttemptStarted) -> AttemptReport {
     }
 }
 
+/// Most sentences about one end that are written into the log.
+const MESSAGES_MAX: usize = 16;
+
 /// Reads how an attempt has ended.
 ///
 /// # Errors
@@ -174,9 +177,15 @@ pub(crate) fn ended(said: wire::AttemptEnded) -> Result<AttemptReport, Unheard> 
         usage,
         outcome,
         unclean_cards,
-        // For the mail to the owner.
-        messages: _,
+        messages,
     } = said;
+    for message in messages.iter().take(MESSAGES_MAX) {
+        tracing::warn!(
+            attempt,
+            message = &*text(message.clone()),
+            "said at the end of an attempt"
+        );
+    }
     if unclean_cards.len() > CARDS_MAX {
         return Err(field("unclean_cards", "too long"));
     }

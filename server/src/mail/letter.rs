@@ -48,6 +48,8 @@ enum Point {
         has_failed: bool,
     },
     Aborted,
+    /// Its files could not be copied: told whatever was asked for.
+    StageInFailed,
     /// Somebody else deleted it: told whatever was asked for.
     Deleted,
 }
@@ -102,7 +104,7 @@ fn is_wanted(points: MailPoints, point: Point, no_force: bool) -> bool {
         Point::Begun => has(MailPoints::BEGIN),
         Point::Ended { has_failed } => has(MailPoints::END) || has_failed && has(MailPoints::FAIL),
         Point::Aborted => has(MailPoints::ABORT) || has(MailPoints::FAIL),
-        Point::Deleted => !(no_force && points == MailPoints::NONE),
+        Point::Deleted | Point::StageInFailed => !(no_force && points == MailPoints::NONE),
     }
 }
 
@@ -120,6 +122,13 @@ fn news(job: &Job, record: &Account) -> Option<News> {
                 details.extend([&*deletion.message, "\n"]);
             }
             (Point::Deleted, "job deleted", details)
+        }
+        Account::StageInFailed(reason) => {
+            let details = format!(
+                "Job will be retried later, please investigate and correct problem.\n\n\n{reason}\n"
+            );
+            let event = "File stage in failed, see below.";
+            (Point::StageInFailed, event, details)
         }
         Account::Aborted => {
             let reason = job.comment.as_deref().unwrap_or("Job cannot be executed");
@@ -344,6 +353,24 @@ mod tests {
             "PBS Job Id: 297.hn1\nJob Name:   sleep.sh\njob deleted\n\
              Job deleted at request of root@hn1\nError_Path: hn1:/home/alice/sleep.sh.e297\n\
              Output_Path: hn1:/home/alice/sleep.sh.o297\n"
+        );
+    }
+
+    /// reference_mail.txt, job 414.
+    #[test]
+    fn an_owner_hears_of_a_stage_in_that_failed() {
+        let mut job = job(414, "stgbad", &[("Mail_Points", "n")]);
+        job.state = JobState::Starting(run(&[("gpu01", &[0], &[])], 0, 1));
+        let reason = "Unable to copy file /nosuch/file to x, error 1";
+        let record = Account::StageInFailed(reason.into());
+        let letter = sent(&job, &record, &rules()).unwrap();
+        assert_eq!(
+            letter.body,
+            "PBS Job Id: 414.hn1\nJob Name:   stgbad\nExec host:  gpu01/0\n\
+             File stage in failed, see below.\n\
+             Job will be retried later, please investigate and correct problem.\n\n\n\
+             Unable to copy file /nosuch/file to x, error 1\n\
+             Error_Path: hn1:/home/alice/stgbad.e414\nOutput_Path: hn1:/home/alice/stgbad.o414\n"
         );
     }
 

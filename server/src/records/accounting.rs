@@ -10,7 +10,7 @@ use capstan_types::{Seconds, ServerName, Timestamp};
 use crate::view::words::{exec_host, job_name, local};
 use crate::view::{last_run, start_time};
 
-/// Appends the line, with its end.
+/// Appends the line, with its end, when PBS keeps a record of it.
 pub(super) fn append(
     text: &mut String,
     job: &Job,
@@ -18,28 +18,33 @@ pub(super) fn append(
     at: Timestamp,
     server: &ServerName,
 ) {
+    let Some(letter) = letter(record) else {
+        return;
+    };
     let head = local(at).strftime("%m/%d/%Y %H:%M:%S");
     let id = job.id.on(server);
-    put(text, format_args!("{head};{};{id};", letter(record)));
+    put(text, format_args!("{head};{letter};{id};"));
     match record {
         Account::Queued => put(text, format_args!("queue={}", job.queue)),
         Account::Started => started(text, job),
         Account::Ended => ended(text, job),
         Account::Deleted(by) => put(text, format_args!("requestor={by}")),
-        Account::Aborted | Account::Rerun => {}
+        Account::Aborted | Account::Rerun | Account::StageInFailed(_) => {}
     }
     text.push('\n');
 }
 
-const fn letter(record: &Account) -> char {
-    match record {
+/// The letter of the record; `None` for what PBS keeps no record of.
+const fn letter(record: &Account) -> Option<char> {
+    Some(match record {
         Account::Queued => 'Q',
         Account::Started => 'S',
         Account::Ended => 'E',
         Account::Deleted(_) => 'D',
         Account::Aborted => 'A',
         Account::Rerun => 'R',
-    }
+        Account::StageInFailed(_) => return None,
+    })
 }
 
 /// What S and E records share; ends in a blank.

@@ -95,6 +95,7 @@ pub(super) fn of_job(
         }
         Account::Deleted(by) => (LogEvent::Job, format!("Job deleted at request of {by}")),
         Account::Rerun => (LogEvent::Job, "Job Rerun".to_owned()),
+        Account::StageInFailed(reason) => (LogEvent::Job, format!("Stage In failed: {reason}")),
         Account::Aborted => {
             let text = job.comment.as_deref().unwrap_or("Job aborted");
             (LogEvent::Job, text.to_owned())

@@ -127,6 +127,7 @@ pub(super) fn stage_in_failed(
         };
         return end(draft, commented(job, reason), remains);
     }
+    draft.account(job, Account::StageInFailed(reason.into()));
     let mut job = commented(job, &format!("stage in failed: {reason}"));
     job.not_before = Some(draft.now.plus_secs(STAGE_IN_RETRY_SECS));
     job.eligible = None;

@@ -13,6 +13,7 @@ fn letters_of(world: &World) -> String {
             Account::Deleted(_) => 'D',
             Account::Aborted => 'A',
             Account::Rerun => 'R',
+            Account::StageInFailed(_) => 'i',
         }),
         Effect::StartAttempt { .. } => Some('>'),
         Effect::StopAttempt { .. } => Some('!'),
