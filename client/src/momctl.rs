@@ -20,7 +20,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::value('f', "FILE", "Read the names of nodes from this file"),
     Opt::value(
         'h',
-        "HOST,…",
+        "HOST[,...]",
         "The nodes, or :PROPERTY; this host when not given",
     ),
     Opt::flag('l', "Print the layout of the node (agents have none)"),

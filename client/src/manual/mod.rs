@@ -1,6 +1,9 @@
 //! The manual: a page for each command, made of the tables by which the commands read their options.
 
+mod administrators;
 mod pages;
+mod qsub;
+mod users;
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -13,23 +16,37 @@ use crate::command::Failure;
 use crate::getopt::Opt;
 use crate::output::screen::Screen;
 
+use pages::Part;
 pub(crate) use pages::page;
 
 /// Widest line of `--help`.
 const HELP_COLUMNS: usize = 79;
+/// How far the second line of a usage is indented.
+const USAGE_INDENT: usize = 4;
+/// The part of a page that explains options.
+const OPTIONS: &str = "OPTIONS";
 /// Widest option with its argument that leaves its help on the same line.
 const OPTION_COLUMNS: usize = 20;
 
 /// `-l NAME=VALUE[,...]`; a long option is `--word`.
 fn option_name(option: &Opt) -> String {
     match (option.letter, option.argument) {
-        ('-', argument) => format!("--{}", argument.unwrap_or_default()),
+        ('-', argument) => format!("--{}", argument.unwrap_or_default().replace('|', ", --")),
         (letter, Some(argument)) => format!("-{letter} {argument}"),
         (letter, None) => format!("-{letter}"),
     }
 }
 
-/// Prints what `--help` says: what the command does, how it is called, and its options, a line each where they fit.
+/// The command as it is called: what has no link of its own is called by `capstan`.
+fn called(name: &str) -> &str {
+    if name == "migrate" {
+        "capstan migrate"
+    } else {
+        name
+    }
+}
+
+/// Prints what `--help` says: what the command does, how it is called, and its options, folded to the width of a screen.
 ///
 /// # Errors
 /// Nobody reads it.
@@ -39,29 +56,64 @@ pub(crate) fn help<W: Write>(command: &Command, screen: &mut Screen<W>) -> Resul
 }
 
 fn help_text(command: &Command) -> String {
-    let mut text = format!("{}: {}\n", command.name, command.summary);
-    let operands = page(command.name).map_or("", |page| page.operands);
-    let options = if command.options.is_empty() {
+    let page = page(command.name);
+    let mut usage = format!("usage: {}", called(command.name));
+    let operands = page.map_or("", |page| page.operands);
+    let has_options = if command.options.is_empty() {
         ""
     } else {
-        " [OPTION...]"
+        "[OPTION...]"
     };
-    put(
-        &mut text,
-        format_args!("usage: {}{options} {operands}", command.name),
-    );
-    text.truncate(text.trim_end().len());
-    text.push_str("\n\n");
+    for words in [has_options, operands]
+        .into_iter()
+        .filter(|it| !it.is_empty())
+    {
+        usage.extend([" ", words]);
+    }
+    let usage = folded(&usage, HELP_COLUMNS - USAGE_INDENT);
+    let usage = usage.join(&format!("\n{:USAGE_INDENT$}", ""));
+    let mut text = format!("{}: {}\n{usage}\n\n", command.name, command.summary);
     for option in command.options {
-        let name = option_name(option);
-        let gap = if name.chars().count() > OPTION_COLUMNS {
-            format!("\n{:1$}", "", OPTION_COLUMNS + 4)
-        } else {
-            format!("{:1$}", "", OPTION_COLUMNS + 2 - name.chars().count())
-        };
-        put(&mut text, format_args!("  {name}{gap}{}\n", option.help));
+        put_option(&mut text, &option_name(option), option.help);
+    }
+    // A command that reads its options itself tells of them in its page.
+    let parts = page.map_or(&[][..], |page| page.parts).iter();
+    for (name, help) in parts
+        .filter(|part| part.title == OPTIONS)
+        .flat_map(|part| part.terms)
+    {
+        put_option(&mut text, name, help.trim_end_matches('.'));
     }
     text
+}
+
+fn put_option(text: &mut String, name: &str, help: &str) {
+    let indent = OPTION_COLUMNS + 4;
+    put(text, format_args!("  {name}"));
+    let mut at = indent.saturating_sub(2 + name.chars().count());
+    if name.chars().count() > OPTION_COLUMNS {
+        text.push('\n');
+        at = indent;
+    }
+    for line in folded(help, HELP_COLUMNS - indent) {
+        put(text, format_args!("{:at$}{line}\n", ""));
+        at = indent;
+    }
+}
+
+/// The words in lines of at most so many columns; a longer word gets a line of its own.
+fn folded(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) | None => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn put(text: &mut String, what: std::fmt::Arguments<'_>) {
@@ -76,7 +128,8 @@ pub(crate) fn write_pages<W: Write>(folder: &Path, screen: &mut Screen<W>) -> Re
     for command in COMMANDS {
         let section = page(command.name).map_or(1, |page| page.section);
         let place = folder.join(format!("man{section}"));
-        let file = place.join(format!("{}.{section}", command.name));
+        let name = called(command.name).replace(' ', "-");
+        let file = place.join(format!("{name}.{section}"));
         let written =
             std::fs::create_dir_all(&place).and_then(|()| std::fs::write(&file, roff(command)));
         written.map_err(|error| {
@@ -92,14 +145,19 @@ fn roff(command: &Command) -> String {
     let page = page(command.name);
     let section = page.map_or(1, |page| page.section).to_string();
     let mut roff = Roff::new();
-    let title = command.name.to_uppercase();
+    let name = called(command.name);
+    let title = name.replace(' ', "-").to_uppercase();
     let release = concat!("capstan ", env!("CARGO_PKG_VERSION"));
     roff.control("TH", [title.as_str(), &section, "", release, "Capstan"]);
     roff.control("SH", ["NAME"]);
-    let summary = format!("{} - {}", command.name, lower_first(command.summary));
+    let summary = format!(
+        "{} - {}",
+        name.replace(' ', "-"),
+        lower_first(command.summary)
+    );
     roff.text([roman(summary)]);
     roff.control("SH", ["SYNOPSIS"]);
-    let mut synopsis = vec![bold(command.name)];
+    let mut synopsis = vec![bold(name)];
     if !command.options.is_empty() {
         synopsis.extend([roman(" ["), italic("OPTION"), roman("...]")]);
     }
@@ -107,56 +165,61 @@ fn roff(command: &Command) -> String {
     synopsis.push(italic(format!(" {operands}").trim_end()));
     roff.text(synopsis);
     roff.control("SH", ["DESCRIPTION"]);
-    for (at, paragraph) in page.map_or(&[][..], |page| page.text).iter().enumerate() {
-        if at > 0 {
-            roff.control("PP", []);
-        }
-        roff.text([roman(*paragraph)]);
-    }
+    paragraphs(&mut roff, page.map_or(&[][..], |page| page.text));
     if !command.options.is_empty() {
-        roff.control("SH", ["OPTIONS"]);
+        roff.control("SH", [OPTIONS]);
     }
     for option in command.options {
         roff.control("TP", []);
         roff.text([bold(option_name(option))]);
         roff.text([roman(format!("{}.", option.help))]);
     }
-    ending(&mut roff, page.map_or(&[][..], |page| page.see_also));
+    if let Some(page) = page {
+        page.parts.iter().for_each(|each| part(&mut roff, each));
+        ending(&mut roff, page);
+    }
     roff.to_roff()
 }
 
-fn ending(roff: &mut Roff, see_also: &[&str]) {
-    roff.control("SH", ["EXIT STATUS"]);
-    roff.text([roman(
-        "0 when all was done. 2 (of some commands 1) when the command was misused. When the server refused, the PBS \
-         error number modulo 256: 153 unknown job, 159 not allowed, 170 wrong state, 172 unknown queue.",
-    )]);
-    roff.control("SH", ["ENVIRONMENT"]);
-    for (name, text) in [
-        (
-            "CAPSTAN_SERVER_SOCKET",
-            "The server's socket, instead of the one of this host.",
-        ),
-        (
-            "CAPSTAN_DIALECT",
-            "torque or pro: whose word counts where PBS Pro and Torque contradict.",
-        ),
-        (
-            "PBS_DEFAULT",
-            "Name of the server that is meant when none is named.",
-        ),
-    ] {
-        roff.control("TP", []);
-        roff.text([bold(name)]);
-        roff.text([roman(text)]);
+fn paragraphs(roff: &mut Roff, text: &[&str]) {
+    for (at, paragraph) in text.iter().enumerate() {
+        if at > 0 {
+            roff.control("PP", []);
+        }
+        roff.text([roman(*paragraph)]);
     }
-    if see_also.is_empty() {
+}
+
+fn part(roff: &mut Roff, part: &Part) {
+    roff.control("SH", [part.title]);
+    paragraphs(roff, part.text);
+    terms(roff, part.terms.iter().copied());
+}
+
+fn terms<'a>(roff: &mut Roff, terms: impl Iterator<Item = (&'a str, &'a str)>) {
+    for (term, meaning) in terms {
+        roff.control("TP", []);
+        roff.text([bold(term)]);
+        roff.text([roman(meaning)]);
+    }
+}
+
+fn ending(roff: &mut Roff, page: &pages::Page) {
+    roff.control("SH", ["EXIT STATUS"]);
+    roff.text([roman(page.exit)]);
+    let environment = page.reach.variables().iter().chain(page.environment);
+    let mut environment = environment.copied().peekable();
+    if environment.peek().is_some() {
+        roff.control("SH", ["ENVIRONMENT"]);
+        terms(roff, environment);
+    }
+    if page.see_also.is_empty() {
         return;
     }
     roff.control("SH", ["SEE ALSO"]);
-    let named = see_also.iter().map(|name| {
-        let section = page(name).map_or(1, |page| page.section);
-        format!("{name}({section})")
+    let named = page.see_also.iter().map(|name| {
+        let section = pages::page(name).map_or(1, |page| page.section);
+        format!("{}({section})", called(name).replace(' ', "-"))
     });
     let named: Vec<_> = named.collect();
     roff.text([roman(named.join(", "))]);
@@ -176,7 +239,7 @@ mod tests {
 
     #[test]
     fn every_command_has_a_page_and_every_page_a_command() {
-        let with_page: Vec<_> = pages::PAGES.iter().map(|page| page.name).collect();
+        let with_page: Vec<_> = pages::pages().map(|page| page.name).collect();
         for command in COMMANDS {
             assert!(
                 with_page.contains(&command.name),
@@ -194,7 +257,7 @@ mod tests {
 
     #[test]
     fn related_pages_are_there() {
-        for name in pages::PAGES.iter().flat_map(|page| page.see_also) {
+        for name in pages::pages().flat_map(|page| page.see_also) {
             assert!(page(name).is_some(), "{name}");
         }
     }
@@ -215,10 +278,22 @@ mod tests {
     }
 
     #[test]
+    fn help_is_folded_between_words() {
+        let check = |text: &str, columns: usize, expected: &[&str]| {
+            assert_eq!(folded(text, columns), expected, "{text} in {columns}");
+        };
+        check("one two three", 80, &["one two three"]);
+        check("one two three", 7, &["one two", "three"]);
+        check("one unbreakable", 5, &["one", "unbreakable"]);
+        check("", 5, &[""]);
+    }
+
+    #[test]
     fn pages_name_every_option() {
         for command in COMMANDS {
             let page = roff(command);
             assert!(page.contains(".SH NAME"), "{page}");
+            assert!(page.is_ascii(), "not every man shows this: {page}");
             for option in command.options {
                 let help = option
                     .help

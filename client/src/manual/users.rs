@@ -1,0 +1,229 @@
+//! The pages of what users run.
+
+use super::pages::{DIALECT, Page, Part, Reach};
+use super::qsub;
+
+pub(super) const PAGES: &[Page] = &[
+    Page::user(
+        "qsub",
+        "[SCRIPT | -- COMMAND [ARGUMENT...]]",
+        qsub::TEXT,
+        &[
+            "qstat", "qdel", "qalter", "qhold", "qselect", "pbsdsh", "startdocker",
+        ],
+    )
+    .with(qsub::PARTS)
+    .ends(qsub::EXIT)
+    .heeds(qsub::ENVIRONMENT),
+    Page::user(
+        "qstat",
+        "[JOB... | QUEUE... | @SERVER...]",
+        &[
+            "Lists jobs, queues (-Q, -q) or the server (-B). Without operands it lists all jobs. Jobs that have ended \
+             are listed in state C for some minutes. When there is nothing to list, nothing is printed. An array is one \
+             line; -t lists its members.",
+            "-x lists as XML, --json and -F json as JSON; both are written as they come, however many jobs there are. \
+             -F json and -F dsv speak as PBS Pro does.",
+        ],
+        &["qsub", "qselect", "pbsnodes"],
+    )
+    .with(&[Part {
+        title: "STATES",
+        text: &[],
+        terms: &[
+            ("Q", "Waits."),
+            ("H", "Is held: by qhold, by a condition on another job, or by the limit of its array."),
+            ("W", "Waits for its time (qsub -a)."),
+            ("R", "Runs."),
+            ("S", "Is suspended: it keeps what it has, and its processes stand still."),
+            ("E", "Is ending."),
+            ("C", "Has ended. In the dialect of PBS Pro F, and X for a member of an array."),
+        ],
+    }])
+    .heeds(&[
+        DIALECT,
+        (
+            "PBS_QSTAT_EXECONLY",
+            "When set, only jobs in execution queues are listed, as with -e.",
+        ),
+    ]),
+    Page::user(
+        "qdel",
+        "JOB... | all",
+        &[
+            "Deletes jobs. A job that runs is sent SIGTERM and, after a time (-W, else qsub -K, else the queue's or the \
+             server's kill_delay), SIGKILL; its exit status is 271. A job that waits ends at once. 7[] is a whole array, \
+             7[3] one member; -t 2-4 names some members of 7[].",
+            "Users delete their own jobs, operators everybody's. An owner whose job somebody else deletes is told by mail.",
+        ],
+        &["qsub", "qstat", "qsig"],
+    )
+    .ends(
+        "0 when all was done, 1 for an operand that is no job id, 2 when the command was misused. When the server refused, \
+         the error number of PBS modulo 256: 153 unknown job, 159 not allowed, 170 wrong state.",
+    ),
+    Page::user(
+        "qhold",
+        "JOB...",
+        &[
+            "Holds jobs so that they do not start. A hold on a job that runs counts when it is run again. Users set \
+             and release user holds (u), operators also o, managers also s.",
+        ],
+        &["qrls", "qalter"],
+    ),
+    Page::user(
+        "qrls",
+        "JOB...",
+        &["Releases holds of jobs. A job without holds waits in its queue."],
+        &["qhold"],
+    ),
+    Page::user(
+        "qalter",
+        "JOB...",
+        &[
+            "Changes jobs that wait or run. An option replaces what the job was submitted with; -l NAME= and -l NAME alone \
+             take a limit away.",
+            "Of a job that waits nearly everything may be changed. Of one that runs: its name, priority, holds, start time, \
+             output paths, mail, variables, shell, whether it may be run again, and limits such as walltime, cput and mem, \
+             which its owner may lower and operators may raise.",
+            "-v replaces the whole list of variables; it is for whole jobs and whole arrays. Of an array -t 3-5 names the \
+             members that change, and -t %2 sets how many may run at once.",
+            "-W takes depend, stagein, stageout, group_list and other attributes by name; depend replaces all conditions.",
+        ],
+        &["qsub", "qhold", "qmove"],
+    )
+    .heeds(&[DIALECT]),
+    Page::user(
+        "qmove",
+        "QUEUE[@SERVER] JOB...",
+        &[
+            "Moves jobs that do not run to the end of another queue. What the old queue gave them by default goes, and the \
+             defaults and limits of the new one hold.",
+        ],
+        &["qalter", "qorder"],
+    ),
+    Page::user(
+        "qsig",
+        "JOB...",
+        &[
+            "Sends a signal to the processes and containers of running jobs: a name with or without SIG, a number, or \
+             (operators) suspend and resume. The default is SIGTERM.",
+            "A suspended job keeps its nodes, slots and cards, and is listed in state S.",
+        ],
+        &["qdel", "qrerun"],
+    ),
+    Page::user(
+        "qrerun",
+        "JOB... | all",
+        &[
+            "Ends the attempts of running jobs and puts the jobs back into their queues. For operators. all asks first, and \
+             goes past nodes that do not answer.",
+        ],
+        &["qdel", "qrun"],
+    ),
+    Page::user(
+        "qselect",
+        "",
+        &[
+            "Prints the ids of the jobs that meet all criteria, one a line; members of arrays one by one. A value may \
+             follow an operator: .eq. .ne. .ge. .gt. .le. .lt.",
+        ],
+        &["qstat", "qdel"],
+    )
+    .with(&[Part {
+        title: "EXAMPLES",
+        text: &[],
+        terms: &[
+            ("qdel $(qselect -u $USER -s Q)", "Deletes all own jobs that wait."),
+            (
+                "qselect -l walltime.gt.24:00:00 -q batch",
+                "Jobs in batch that asked for more than a day.",
+            ),
+        ],
+    }])
+    .ends("0, also when no job meets the criteria; 2 when the command was misused; else the error number of PBS modulo 256.")
+    .heeds(&[(
+        "PBS_QSTAT_EXECONLY",
+        "When set, only jobs in execution queues are looked at, as with -e.",
+    )]),
+    Page::user(
+        "qorder",
+        "JOB JOB",
+        &[
+            "Exchanges the places of two jobs that do not run; of jobs in different queues also the queues.",
+        ],
+        &["qmove", "qalter"],
+    ),
+    Page::user(
+        "qmsg",
+        "TEXT JOB...",
+        &[
+            "Appends a line to the stderr (-E, the default) or stdout (-O) of running jobs. The text is one argument, of \
+             at most 256 bytes.",
+        ],
+        &["qsig", "qpeek"],
+    ),
+    Page::user(
+        "qchkpt",
+        "JOB...",
+        &["Asks for a checkpoint of jobs. Jobs cannot be checkpointed here, so it always refuses."],
+        &["qhold"],
+    ),
+    Page::user(
+        "qpeek",
+        "JOB",
+        &[
+            "Shows what a running job has written so far, without waiting for its end. -f goes on until the job ends.",
+        ],
+        &["qstat", "qmsg"],
+    )
+    .ends("0 when it was shown, 2 when the command was misused, 255 without a job id or for a job that does not run, else the error number of PBS modulo 256."),
+    Page::user(
+        "pbsdsh",
+        "PROGRAM [ARGUMENT...]",
+        &[
+            "Runs a program on the places of a job, one for each slot, on all its nodes, and waits for it. Works only \
+             inside a job. What the program writes goes to the files of the job; with -o to where pbsdsh itself writes.",
+        ],
+        &["qsub", "pbs_track"],
+    )
+    .ends("That of the program; 1 when pbsdsh was misused or does not run in a job.")
+    .asks(Reach::Agent),
+    Page::user(
+        "pbs_track",
+        "[-- PROGRAM [ARGUMENT...]]",
+        &[
+            "Makes a process part of a job of the same user on this node, so that it ends with the job.",
+        ],
+        &["pbsdsh"],
+    )
+    .ends("That of the program; 1 for a job id or a process id that is none, 2 when the command was misused, 255 when the agent refused.")
+    .asks(Reach::Agent),
+    Page::user(
+        "startdocker",
+        "[-u \"DOCKER OPTIONS\"] [-D DATA_DIR] [-P PROC_DIR] (-s SCRIPT | -c \"COMMAND LINE\") IMAGE",
+        &[
+            "Runs a program in a container of the job, with the job's cards and the user's home, data and public \
+             folders. Works only inside a job. Nobody needs to be in a docker group.",
+        ],
+        &["qsub"],
+    )
+    .with(&[Part {
+        title: "OPTIONS",
+        text: &[],
+        terms: &[
+            ("-c \"COMMAND LINE\"", "Run this."),
+            (
+                "-s SCRIPT",
+                "Run this file. A relative path is taken from -P, else from the home folder, else from here.",
+            ),
+            ("-P DIR, -D DIR", "Mount this folder of code, of data, at its own path."),
+            (
+                "-u \"DOCKER OPTIONS\"",
+                "As of docker run, as far as the site allows; what is refused is refused with the reason.",
+            ),
+        ],
+    }])
+    .ends("That of the program; 125 when no container was started.")
+    .asks(Reach::Agent),
+];
