@@ -15,6 +15,15 @@ use crate::output::screen::Screen;
 /// Most candidates that a shell is given.
 const CANDIDATES_MAX: usize = 1000;
 
+/// The program behind all commands, and what it does itself.
+const OWN: &str = "capstan";
+const OWN_WORDS: &[(&str, &str)] = &[
+    ("help", "List commands, or a command's options"),
+    ("version", "Say which version this is"),
+    ("man", "Write the manual's pages into a folder"),
+    ("completion", "Print completions for bash, zsh or fish"),
+];
+
 /// What a word on a command line can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
@@ -35,22 +44,22 @@ type Candidate = (String, String);
 /// # Errors
 /// Another shell.
 pub(crate) fn script<W: Write>(shell: &str, screen: &mut Screen<W>) -> Result<(), Failure> {
-    let names: Vec<&str> = COMMANDS.iter().map(|command| command.name).collect();
-    let names = names.join(" ");
+    let names = COMMANDS.iter().map(|command| command.name);
+    let names: Vec<&str> = std::iter::once(OWN).chain(names).collect();
+    let joined = names.join(" ");
     let text = match shell {
         "bash" => format!(
             "_capstan() {{\n    local IFS=$'\\n'\n    \
              mapfile -t COMPREPLY < <(capstan complete -- \"${{COMP_WORDS[@]:0:COMP_CWORD+1}}\" 2>/dev/null | cut -f 1)\n\
-             }}\ncomplete -o default -F _capstan {names}\n"
+             }}\ncomplete -o default -F _capstan {joined}\n"
         ),
         "zsh" => format!(
-            "#compdef {names}\n_capstan() {{\n    local -a found\n    \
+            "#compdef {joined}\n_capstan() {{\n    local -a found\n    \
              found=(${{(f)\"$(capstan complete -- \"${{(@)words[1,CURRENT]}}\" 2>/dev/null | sed 's/:/\\\\:/g; s/\\t/:/')\"}})\n    \
-             if (( $#found )); then _describe capstan found; else _files; fi\n}}\ncompdef _capstan {names}\n"
+             if (( $#found )); then _describe capstan found; else _files; fi\n}}\ncompdef _capstan {joined}\n"
         ),
         "fish" => {
-            let lines = COMMANDS.iter().map(|command| {
-                let name = command.name;
+            let lines = names.iter().map(|name| {
                 format!(
                     "complete -c {name} -a '(capstan complete -- (commandline -opc) (commandline -ct) 2>/dev/null)'\n"
                 )
@@ -78,20 +87,44 @@ pub(crate) async fn answer<W: Write>(call: &Call, screen: &mut Screen<W>) -> Res
     let Some((&last, before)) = words.split_last() else {
         return Ok(());
     };
-    let Some(command) = before.first().and_then(|name| command(basename(name))) else {
+    let Some((&name, behind)) = before.split_first() else {
         return Ok(());
     };
-    let wanted = wanted(command.name, command.options, &before[1..], last);
-    let found = match wanted {
-        Wanted::Option => options(command.options),
-        Wanted::Job | Wanted::Queue | Wanted::Node => from_server(call, wanted).await,
-        Wanted::Other => Vec::new(),
+    let found = match (basename(name), behind) {
+        (OWN, []) => own(OWN_WORDS),
+        (OWN, ["help"]) => own(&[]),
+        (OWN, [name, behind @ ..]) => candidates(call, name, behind, last).await,
+        (name, behind) => candidates(call, name, behind, last).await,
     };
     let fitting = found.iter().filter(|(word, _)| word.starts_with(last));
     for (word, meaning) in fitting.take(CANDIDATES_MAX) {
         writeln!(screen.out(), "{word}\t{meaning}")?;
     }
     Ok(())
+}
+
+/// What may stand behind `capstan`, or behind `capstan help`.
+fn own(words: &[(&str, &str)]) -> Vec<Candidate> {
+    let commands = COMMANDS
+        .iter()
+        .map(|command| (command.name, command.summary));
+    let words = words.iter().copied().chain(commands);
+    words
+        .map(|(word, meaning)| (word.to_owned(), meaning.to_owned()))
+        .collect()
+}
+
+/// What may stand behind a command and some words.
+async fn candidates(call: &Call, name: &str, before: &[&str], last: &str) -> Vec<Candidate> {
+    let Some(command) = command(name) else {
+        return Vec::new();
+    };
+    let wanted = wanted(command.name, command.options, before, last);
+    match wanted {
+        Wanted::Option => options(command.options),
+        Wanted::Job | Wanted::Queue | Wanted::Node => from_server(call, wanted).await,
+        Wanted::Other => Vec::new(),
+    }
 }
 
 fn basename(name: &str) -> &str {
@@ -107,7 +140,8 @@ fn wanted(name: &str, options: &[Opt], before: &[&str], last: &str) -> Wanted {
         .and_then(|letter| options.iter().find(|option| option.letter == letter))
         .and_then(|option| option.argument);
     if let Some(argument) = argument {
-        return match argument.split(['[', '@', ',']).next().unwrap_or_default() {
+        let first = argument.trim_start_matches('[').split(['[', ']', '@', ',']);
+        return match first.into_iter().next().unwrap_or_default() {
             "QUEUE" | "DESTINATION" => Wanted::Queue,
             "NODE" | "HOST" => Wanted::Node,
             "JOB" => Wanted::Job,
@@ -127,8 +161,18 @@ fn wanted(name: &str, options: &[Opt], before: &[&str], last: &str) -> Wanted {
 }
 
 fn options(options: &[Opt]) -> Vec<Candidate> {
-    let known = options.iter().filter(|option| option.letter != '-');
-    let known = known.map(|option| (format!("-{}", option.letter), option.help.to_owned()));
+    let words = |option: &Opt| match option.letter {
+        '-' => {
+            let long = option.argument.unwrap_or_default().split('|');
+            let name = |word: &str| word.split(' ').next().map(|word| format!("--{word}"));
+            long.filter_map(name).collect()
+        }
+        letter => vec![format!("-{letter}")],
+    };
+    let known = options.iter().flat_map(|option| {
+        let words: Vec<String> = words(option);
+        words.into_iter().map(|word| (word, option.help.to_owned()))
+    });
     known.collect()
 }
 
@@ -201,6 +245,20 @@ mod tests {
         check(&["qdel", ""], Wanted::Job);
         check(&["qdel", "-W", ""], Wanted::Other);
         check(&["pbsnodes", "g"], Wanted::Node);
+        check(&["qsub", "-q", ""], Wanted::Queue);
+        check(&["qselect", "-q", "b"], Wanted::Queue);
+        check(&["qrun", "-H", ""], Wanted::Node);
+    }
+
+    #[test]
+    fn long_options_are_offered_one_by_one() {
+        let words = |name: &str| -> Vec<String> {
+            let options = options(command(name).unwrap().options);
+            options.into_iter().map(|(word, _)| word).collect()
+        };
+        assert!(words("qstat").ends_with(&["--xml", "--json", "--version"].map(str::to_owned)));
+        assert!(words("migrate").contains(&"--from-torque".to_owned()));
+        assert!(own(&[]).iter().any(|(word, _)| word == "qsub"));
     }
 
     #[test]
