@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | `qsub -P NAME` | submit for the user NAME (managers) | charge the project NAME (kept as `Account_Name`, unless `-A` is given) |
 //! | `qsub -J X-Y[:Z]` | with `-P`: the id of a job; without: an array | an array |
-//! | `qsub -f` | the job survives the loss of one of its nodes | do not go into the background, which `qsub` never does |
+//! | `qsub -f` | kept and shown as `fault_tolerant`, without effect | do not go into the background, which `qsub` never does |
 //! | `qsub -v 'A="x,y"'` | the value ends at the comma, quotes stay | quotes keep commas together and are dropped |
 //! | `qsub -W umask=33` | a number that does not begin with 0 is decimal | always octal |
 //! | `PBS_DPREFIX` | is not looked at | begins directives when `-C` is not given |

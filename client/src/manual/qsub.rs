@@ -148,7 +148,7 @@ pub(super) const PARTS: &[Part] = &[
             ("DEFAULTCKPT WORDS", "As -c of jobs that do not say."),
             (
                 "QSUBHOST NAME",
-                "The name of the submitting host, instead of its own.",
+                "The submitting host in PBS_O_HOST and in paths of -o and -e, instead of its own name.",
             ),
             ("HOST_NAME_SUFFIX TEXT", "Goes behind it."),
             (

@@ -92,7 +92,10 @@ pub(super) const PAGES: &[Page] = &[
         ],
         &["qsub", "qhold", "qmove"],
     )
-    .heeds(&[DIALECT]),
+    .heeds(&[(
+        "CAPSTAN_DIALECT",
+        "With pbspro quotes in -v keep commas together, with torque they do not.",
+    )]),
     Page::user(
         "qmove",
         "QUEUE[@SERVER] JOB...",

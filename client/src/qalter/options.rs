@@ -10,7 +10,11 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "Do not start the job before this time",
     ),
     Opt::value('A', "ACCOUNT", "Charge this account"),
-    Opt::value('c', "WORDS", "Checkpoint as these words say"),
+    Opt::value(
+        'c',
+        "WORDS",
+        "Checkpoint words; kept and shown, without effect",
+    ),
     Opt::value('e', "[HOST:]PATH", "Write stderr of the job there"),
     Opt::value('h', "n|[uos]", "Hold the job in these ways, or in none"),
     Opt::value('j', "oe|eo|n", "Join stdout and stderr in one file"),
@@ -50,7 +54,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "NAME=VALUE[,...]",
         "Set more: depend, group_list, umask, stagein, x",
     ),
-    Opt::value('x', "HOSTS", "Run the job there (operators)"),
+    Opt::value('x', "HOSTS", "Refused: qrun -H starts a job on such nodes"),
 ];
 
 /// The recorded usage, blanks included.
