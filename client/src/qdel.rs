@@ -1,5 +1,6 @@
 //! `qdel`: deletes jobs.
 
+use std::collections::VecDeque;
 use std::io::Write;
 
 use capstan_proto::Refusal;
@@ -10,10 +11,10 @@ use capstan_types::{JobPart, JobReference, Pbse};
 use crate::command::{Call, Failure, exit_status, refusal};
 use crate::door::{self, Doors, Server};
 use crate::getopt::{Opt, Parsed};
-use crate::operand::{self, Unknown, Verdict};
+use crate::operand::{self, Operand, Unknown, Verdict};
 use crate::output::screen::Screen;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// The options of `qdel`.
 pub(crate) const OPTIONS: &[Opt] = &[
@@ -37,10 +38,10 @@ const USAGE: &str = "\
 usage: qdel [{ -a | -c | -p | -t | -W delay | -m message}] [-b retry_seconds] [<JOBID>[<JOBID>]|'all'|'ALL']...
        -a -c, -m, -p, -t, and -W are mutually exclusive";
 
-/// Deletions of `qdel all` under way at once: the server stores those that wait together with one sync of its disk.
+/// Deletions under way at once: the server stores those that wait together with one sync of its disk.
 const AT_ONCE: usize = 64;
 
-/// Deletes the jobs one by one.
+/// Deletes the jobs in the order in which they are named.
 ///
 /// # Errors
 /// Misuse, and a server that is not there; refusals are complained about and end in the exit status.
@@ -57,27 +58,69 @@ pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
         doors.to("").await?;
         return Ok(0);
     }
-    let (mut first, mut last) = (0, 0);
+    let indices = parsed.value('t');
+    let mut line = Line::default();
     for operand in &parsed.operands {
-        let deleted = match is_all(operand) {
-            true => delete_all(&mut doors, &wish).await,
-            false => {
-                let indices = parsed.value('t');
-                if let Some(failure) = misnamed(operand, indices) {
-                    screen.complain_of(&failure);
-                    return Ok(failure.status);
-                }
-                delete(&mut doors, &wish, operand, indices).await
+        if is_all(operand) {
+            line.finish(0, screen).await;
+            line.note(delete_all(&mut doors, &wish).await, screen);
+            continue;
+        }
+        if let Some(failure) = misnamed(operand, indices) {
+            line.finish(0, screen).await;
+            screen.complain_of(&failure);
+            return Ok(failure.status);
+        }
+        let operand = operand::read("qdel", operand, indices)?;
+        let server = doors.to(&operand.host).await?;
+        line.under_way
+            .push_back(tokio::spawn(delete(server, wish.clone(), operand)));
+        line.finish(AT_ONCE - 1, screen).await;
+    }
+    line.finish(0, screen).await;
+    Ok(if line.last == 0 {
+        line.first
+    } else {
+        line.last
+    })
+}
+
+/// Deletions in the order of their operands, several of them under way, and how those that are done ended.
+#[derive(Default)]
+struct Line {
+    under_way: VecDeque<JoinHandle<Result<(), Failure>>>,
+    /// Exit status of the first that failed.
+    first: u8,
+    /// Exit status of the last.
+    last: u8,
+}
+
+impl Line {
+    /// Waits until no more than `left` are under way, in order.
+    async fn finish<W: Write>(&mut self, left: usize, screen: &mut Screen<W>) {
+        while self.under_way.len() > left {
+            let Some(deletion) = self.under_way.pop_front() else {
+                return;
+            };
+            // A task of ours neither panics nor is it cancelled.
+            if let Ok(deleted) = deletion.await {
+                self.note(deleted, screen);
             }
-        };
-        last = 0;
+        }
+    }
+
+    fn note<W: Write>(&mut self, deleted: Result<(), Failure>, screen: &mut Screen<W>) {
+        self.last = 0;
         if let Err(failure) = deleted {
             screen.complain_of(&failure);
-            last = failure.status;
+            self.last = failure.status;
         }
-        first = if first == 0 { last } else { first };
+        self.first = if self.first == 0 {
+            self.last
+        } else {
+            self.first
+        };
     }
-    Ok(if last == 0 { first } else { last })
 }
 
 /// Of the first operand that is no id, or no array though `-t` is given, Torque says so and does nothing more.
@@ -136,13 +179,10 @@ fn is_all(operand: &str) -> bool {
 
 /// Deletes what one operand named.
 async fn delete(
-    doors: &mut Doors<'_>,
-    wish: &DeleteJobRequest,
-    typed: &str,
-    indices: Option<&str>,
+    mut server: Server,
+    wish: DeleteJobRequest,
+    operand: Operand,
 ) -> Result<(), Failure> {
-    let operand = operand::read("qdel", typed, indices)?;
-    let mut server = doors.to(&operand.host).await?;
     let mut verdict = Verdict::default();
     for job_id in &operand.ids {
         let request = DeleteJobRequest {
@@ -157,7 +197,7 @@ async fn delete(
         return Ok(());
     };
     if refusal.error == Pbse::Unkjobid {
-        let text = format!("qdel: nonexistent job id: {typed}");
+        let text = format!("qdel: nonexistent job id: {}", operand.typed);
         return Err(Failure::new(exit_status(refusal.error), text));
     }
     Err(operand::failure(&mut server, "qdel", &refusal, &operand, Unknown::Told).await)

@@ -105,6 +105,7 @@ impl Batch {
 
 fn send_all(receiver: &Receiver<Order>, server: &ServerName) {
     let mut batches: BTreeMap<Vec<String>, Batch> = BTreeMap::new();
+    let mut works = true;
     loop {
         let next_due = batches
             .values()
@@ -116,7 +117,7 @@ fn send_all(receiver: &Receiver<Order>, server: &ServerName) {
             None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match order {
-            Ok(order) => take(order, server, &mut batches),
+            Ok(order) => take(order, server, &mut batches, &mut works),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
@@ -124,17 +125,22 @@ fn send_all(receiver: &Receiver<Order>, server: &ServerName) {
         batches.retain(|to, batch| {
             let is_due = batch.is_due(now);
             if is_due {
-                send(&together(to, &batch.letters), &batch.sending);
+                send(&together(to, &batch.letters), &batch.sending, &mut works);
             }
             !is_due
         });
     }
     for (to, batch) in batches {
-        send(&together(&to, &batch.letters), &batch.sending);
+        send(&together(&to, &batch.letters), &batch.sending, &mut works);
     }
 }
 
-fn take(order: Order, server: &ServerName, batches: &mut BTreeMap<Vec<String>, Batch>) {
+fn take(
+    order: Order,
+    server: &ServerName,
+    batches: &mut BTreeMap<Vec<String>, Batch>,
+    works: &mut bool,
+) {
     let Order {
         job,
         record,
@@ -144,7 +150,7 @@ fn take(order: Order, server: &ServerName, batches: &mut BTreeMap<Vec<String>, B
         return;
     };
     if sending.batch.is_zero() {
-        return send(&letter, &sending);
+        return send(&letter, &sending, works);
     }
     let batch = batches.entry(letter.to.clone()).or_insert_with(|| Batch {
         since: Instant::now(),
@@ -167,16 +173,28 @@ fn together(to: &[String], letters: &[Letter]) -> Letter {
     }
 }
 
-fn send(letter: &Letter, sending: &Sending) {
+/// Sends a letter; `works` says whether the last one was sent.
+fn send(letter: &Letter, sending: &Sending, works: &mut bool) {
     let sent = hand_over(letter, sending);
+    let was_working = std::mem::replace(works, sent.is_ok());
     match sent {
-        Ok(()) => tracing::debug!(to = ?letter.to, subject = letter.subject, "letter sent"),
-        Err(error) => tracing::warn!(
-            to = ?letter.to,
-            subject = letter.subject,
-            error = format!("{error:#}"),
-            "letter lost"
-        ),
+        Ok(()) => {
+            tracing::debug!(to = ?letter.to, subject = letter.subject, "letter sent");
+            if !was_working {
+                tracing::info!("letters are sent again");
+            }
+        }
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::debug!(to = ?letter.to, subject = letter.subject, error, "letter lost");
+            // One line for a mail system that is broken, not one for each letter.
+            if was_working {
+                tracing::warn!(
+                    error,
+                    "letters are lost until sendmail works (server attribute sendmail_path)"
+                );
+            }
+        }
     }
 }
 
