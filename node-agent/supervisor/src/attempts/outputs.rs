@@ -1,16 +1,17 @@
 //! What a running attempt has written, for those who may look, and lines that the server adds to it. The files are
 //! opened with the rights of the attempt's user, on a thread of its own: a file that hangs there hangs nobody else.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use capstan_proto::wire::{ReadOutput, WriteMessage};
 use capstan_types::{AttemptId, Env};
-use nix::fcntl::OFlag;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::live::{LiveAttempt, LiveTable};
@@ -55,7 +56,7 @@ impl Supervisor {
         let is_stderr = wish.stderr;
         self.as_user(&live, "reading", move |paths| {
             let path = if is_stderr { paths.1 } else { paths.0 };
-            let read = open(&path, OpenOptions::new().read(true)).and_then(|file| {
+            let read = open(&path, OFlag::O_RDONLY).and_then(|file| {
                 let Some(file) = file else { return Ok(()) };
                 let over = Over { table, attempt };
                 pass_on(file, &wish, &chunks, &over)
@@ -75,7 +76,7 @@ impl Supervisor {
             let line = format!("{}\n", message.text);
             let wanted = [(message.to_stdout, stdout), (message.to_stderr, stderr)];
             for (_, path) in wanted.into_iter().filter(|(is_wanted, _)| *is_wanted) {
-                let written = open(&path, OpenOptions::new().append(true)).and_then(|file| {
+                let written = open(&path, OFlag::O_WRONLY | OFlag::O_APPEND).and_then(|file| {
                     file.map_or(Ok(()), |mut file| file.write_all(line.as_bytes()))
                 });
                 written.map_err(|error| (path, error))?;
@@ -136,16 +137,21 @@ fn outputs(live: &LiveAttempt) -> Option<Outputs> {
     })
 }
 
-/// Opens a plain file; `None` for anything else (`/dev/null`, a pipe), which keeps nothing.
-fn open(path: &Path, how: &mut OpenOptions) -> io::Result<Option<File>> {
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = match how.custom_flags(flags.bits()).open(path) {
-        // A pipe that nobody reads.
-        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Ok(None),
-        opened => opened?,
+/// Opens a plain file; `None` for anything else (`/dev/null`, a pipe), which keeps nothing. In `/proc` and `/sys` a user's
+/// path would mean this agent (`/proc/self`), to which the kernel lets its own threads, whatever rights they have.
+fn open(path: &Path, access: OFlag) -> io::Result<Option<File>> {
+    let how = OpenHow::new()
+        .flags(access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let file = match openat2(AT_FDCWD, path, how) {
+        // A pipe that nobody reads; a link to what a process has open, which is ours and not the job's.
+        Err(Errno::ENXIO | Errno::ELOOP) => return Ok(None),
+        opened => File::from(opened?),
     };
     let is_plain = file.metadata()?.is_file();
-    Ok(is_plain.then_some(file))
+    let is_the_kernels =
+        [PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&fstatfs(&file)?.filesystem_type());
+    Ok((is_plain && !is_the_kernels).then_some(file))
 }
 
 /// Tells whether an attempt is over.
@@ -271,5 +277,23 @@ mod tests {
         check("a\nb\nc\n", 2, "a\nb\n");
         check("a\nb", 2, "a\nb");
         check("a\nb", 0, "");
+    }
+
+    /// `qsub -o /proc/self/maps` and `qpeek` would show the memory of the agent.
+    #[test]
+    fn a_path_that_means_the_agent_itself_keeps_nothing() {
+        let kept = written("secret");
+        let own = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&kept));
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/proc/thread-self/maps", &link).unwrap();
+        let link = link.to_string_lossy();
+        for path in ["/proc/self/maps", "/proc/thread-self/status", &own, &link] {
+            let opened = open(Path::new(path), OFlag::O_RDONLY).unwrap();
+            assert!(opened.is_none(), "{path}");
+        }
+        let plain = folder.path().join("plain");
+        std::fs::write(&plain, "").unwrap();
+        assert!(open(&plain, OFlag::O_RDONLY).unwrap().is_some());
     }
 }
