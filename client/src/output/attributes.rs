@@ -1,6 +1,8 @@
 //! `name = value` listings: `qstat -f`, `qstat -Qf`, `qstat -Bf`. Long values are folded as Torque folds them, because
 //! programs unfold them again: a line break and a tab belong to the value before.
 
+use std::borrow::Cow;
+
 use capstan_proto::wire::Attribute;
 use jiff::tz::TimeZone;
 
@@ -63,10 +65,28 @@ fn line(out: &mut Vec<u8>, style: &Style, attribute: &Attribute) {
         .and_then(|zone| date(value, zone));
     match time {
         Some(date) => out.extend_from_slice(date.as_bytes()),
-        None if style.on_one_line => out.extend_from_slice(value.as_bytes()),
-        None => folded(out, width, value),
+        None if style.on_one_line => out.extend_from_slice(harmless(value).as_bytes()),
+        None => {
+            for (at, line) in value.split('\n').enumerate() {
+                let start = if at == 0 { width } else { TAB_WIDTH };
+                if at > 0 {
+                    fold(out);
+                }
+                folded(out, start, &harmless(line));
+            }
+        }
     }
     out.push(b'\n');
+}
+
+/// A value as a terminal may be given it. Variables and arguments of a job may hold anything, and whoever lists jobs is
+/// to see neither lines of a job that is not there nor what the terminal would take for orders.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let is_order = |c: char| c.is_control() && c != '\t';
+    match text.contains(is_order) {
+        true => text.replace('\n', " ").replace(is_order, "?").into(),
+        false => text.into(),
+    }
 }
 
 /// `Sun Nov 22 03:55:50 2026`, as ctime(3) has it.
@@ -171,6 +191,17 @@ Job Id: 248.hn1
 
 ";
         assert_eq!(seen, expected);
+    }
+
+    /// Nobody's variable is a job, an attribute or an order to the terminal of who lists jobs.
+    #[test]
+    fn what_a_job_holds_stays_behind_its_attribute() {
+        let hostile = "Variable_List = A=x\n    job_state = R\n\nJob Id: 1.hn1\r\u{1b}[2J\u{9b}2J";
+        let folded = "Job Id: 248.hn1\n    Variable_List = A=x\n\t    job_state = R\n\t\n\tJob Id: 1.hn1??[2J?2J\n\n";
+        assert_eq!(shown(false, &[hostile]), folded);
+        let whole =
+            "Job Id: 248.hn1\n    Variable_List = A=x     job_state = R  Job Id: 1.hn1??[2J?2J\n\n";
+        assert_eq!(shown(true, &[hostile]), whole);
     }
 
     #[test]
