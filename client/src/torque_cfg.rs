@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::command::Environment;
 
-/// Another file than the site's, for trying one out. It counts only when root or the owner of this program wrote it:
-/// a submit filter is the site's rule, and a variable is the user's.
+/// Another file than the site's, for trying one out. It counts only when root or the owner of this program wrote it, and
+/// before the site's own only for these two: a submit filter is the site's rule, and a variable is the user's, who would
+/// name any file of root's to be rid of the filter.
 pub(crate) const FILE_VARIABLE: &str = "CAPSTAN_TORQUE_CFG";
 const FILE_DEFAULT: &str = "/etc/capstan/torque.cfg";
 /// In an installation under one folder, from the folder of its programs.
@@ -50,9 +51,25 @@ pub(crate) fn load(env: &Environment) -> SiteFile {
     let named = env.get(FILE_VARIABLE).map(PathBuf::from);
     let beside = std::env::current_exe().ok();
     let beside = beside.and_then(|program| Some(program.parent()?.join(FILE_BESIDE)));
-    let candidates = [named, beside, Some(PathBuf::from(FILE_DEFAULT))];
-    let text = candidates.iter().flatten().find_map(|path| read(path));
+    let sites = [beside, Some(PathBuf::from(FILE_DEFAULT))];
+    let text = first(named, sites, rules_here(nix::unistd::getuid().as_raw()));
     text.map(|text| SiteFile::parse(&text)).unwrap_or_default()
+}
+
+/// The text of the file that counts: the one that a variable names before those of the site, or only when there are none.
+fn first(named: Option<PathBuf>, sites: [Option<PathBuf>; 2], is_free: bool) -> Option<String> {
+    let [beside, default] = sites;
+    let candidates = match is_free {
+        true => [named, beside, default],
+        false => [beside, default, named],
+    };
+    candidates.iter().flatten().find_map(|path| read(path))
+}
+
+/// Whether this user may set the site's settings aside: root, or the owner of this program.
+fn rules_here(uid: u32) -> bool {
+    let owner = std::fs::metadata("/proc/self/exe").map(|program| program.uid());
+    uid == 0 || owner.is_ok_and(|owner| owner == uid)
 }
 
 /// The text of a file that only root or the owner of this program can have written.
@@ -82,6 +99,26 @@ mod tests {
         assert_eq!(file.get("SUBMITFILTER"), Some("/opt/filter"));
         assert!(file.is("VALIDATEPATH", "false") && !file.is("VALIDATEPATH", "true"));
         assert_eq!((file.get("EMPTY"), file.get("NOSUCH")), (None, None));
+    }
+
+    #[test]
+    fn a_variable_does_not_rid_a_user_of_the_sites_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+            Some(path)
+        };
+        let (named, site) = (file("named", "A 1\n"), file("site", "SUBMITFILTER /f\n"));
+        let check = |sites, is_free, expected: &str| {
+            let text = first(named.clone(), sites, is_free);
+            assert_eq!(text.as_deref(), Some(expected));
+        };
+        check([None, site.clone()], false, "SUBMITFILTER /f\n");
+        check([site.clone(), None], true, "A 1\n");
+        check([None, None], false, "A 1\n");
+        assert!(rules_here(0) && !rules_here(u32::MAX));
     }
 
     #[test]
