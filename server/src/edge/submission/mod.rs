@@ -245,7 +245,9 @@ impl<'a> Draft<'a> {
 
     /// Fills in what follows from the rest.
     fn finish(&mut self, variables: &Env) {
-        let variable = |name: &str| variables.get(name).filter(|path| path.starts_with('/'));
+        // These are shown to others, line by line; variables as such are their owner's.
+        let is_shown = |path: &&str| path.starts_with('/') && !path.contains(char::is_control);
+        let variable = |name: &str| variables.get(name).filter(is_shown);
         let spec = &mut self.spec;
         if spec.work_folder.is_empty() {
             let folder = variable("PBS_O_WORKDIR").or_else(|| variable("PBS_O_HOME"));

@@ -62,6 +62,27 @@ fn request(attributes: &[(&str, &str)]) -> SubmitRequest {
     }
 }
 
+#[test]
+fn a_folder_whose_name_holds_a_line_is_not_shown_as_the_jobs() {
+    let mut request = request(&[]);
+    for (name, value) in [
+        ("PBS_O_WORKDIR", "/tmp/\n    job_state = R\u{1b}[2J"),
+        ("PBS_O_INITDIR", "/\u{9b}2J"),
+        ("PBS_O_HOME", "/home/alice"),
+    ] {
+        request.variables.retain(|known| known.name != name);
+        request.variables.push(Variable {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        });
+    }
+    let spec = read_as(request, 1000, false).unwrap().spec;
+    assert_eq!(
+        (&*spec.work_folder, &*spec.initial_folder),
+        ("/home/alice", "")
+    );
+}
+
 fn taken(attributes: &[(&str, &str)]) -> Submission {
     read_as(request(attributes), 1000, false).unwrap()
 }
