@@ -209,6 +209,20 @@ async fn place_of(name: &str, socket: &Path) -> Place {
     }
 }
 
+/// `queue@server` without the server, when that is the one of this host: it need not know every name of its host.
+pub(crate) async fn without_own_name(env: &Environment, destination: &str) -> String {
+    let Some((queue, host)) = destination
+        .split_once('@')
+        .filter(|(_, host)| !host.is_empty())
+    else {
+        return destination.to_owned();
+    };
+    match place_of(without_port(host), &socket(env)).await {
+        Place::Here => queue.to_owned(),
+        Place::Elsewhere(_) | Place::Nowhere => destination.to_owned(),
+    }
+}
+
 fn without_port(name: &str) -> &str {
     name.split_once(':').map_or(name, |(host, _)| host)
 }

@@ -31,13 +31,20 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "Forget the job without waiting for its node (managers)",
     ),
     Opt::value('t', "INDICES", "Delete these members of an array"),
-    Opt::value('W', "SECONDS", "Time between SIGTERM and SIGKILL"),
+    Opt::value(
+        'W',
+        "SECONDS|force",
+        "Time between SIGTERM and SIGKILL; force: do not wait for the node (PBS Pro)",
+    ),
+    Opt::flag('x', "Forget jobs that have ended as well (PBS Pro)"),
 ];
 
 const USAGE: &str = "\
 usage: qdel [{ -a | -c | -p | -t | -W delay | -m message}] [-b retry_seconds] [<JOBID>[<JOBID>]|'all'|'ALL']...
        -a -c, -m, -p, -t, and -W are mutually exclusive";
 
+/// Of `-W`, in PBS Pro's words.
+const FORCE: &str = "force";
 /// Deletions under way at once: the server stores those that wait together with one sync of its disk.
 const AT_ONCE: usize = 64;
 
@@ -47,7 +54,11 @@ const AT_ONCE: usize = 64;
 /// Misuse, and a server that is not there; refusals are complained about and end in the exit status.
 pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
     let parsed = call.parse(OPTIONS);
-    let wish = wish(&parsed)?;
+    let wish = Wish {
+        request: wish(&parsed)?,
+        is_forced: parsed.value('W') == Some(FORCE),
+        has_history: parsed.has('x'),
+    };
     let is_cleaning = parsed.has('c');
     if parsed.operands.is_empty() && !is_cleaning {
         return Err(Failure::new(2, USAGE));
@@ -83,6 +94,44 @@ pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
     } else {
         line.last
     })
+}
+
+/// What is asked for of every job.
+#[derive(Clone)]
+struct Wish {
+    request: DeleteJobRequest,
+    /// PBS Pro's `-W force`: a manager's jobs are forgotten at once, others get no time between the two signals.
+    is_forced: bool,
+    /// PBS Pro's `-x`: jobs that have ended are forgotten.
+    has_history: bool,
+}
+
+impl Wish {
+    /// Deletes one job, by as many requests as that takes.
+    async fn delete(&self, server: &mut Server, job_id: &str) -> Result<(), Refusal> {
+        let request = DeleteJobRequest {
+            job_id: job_id.to_owned(),
+            ..self.request.clone()
+        };
+        let purge = DeleteJobRequest {
+            purge: true,
+            ..request.clone()
+        };
+        let mut ask = async |request| match server.delete_job(request).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(refusal(&status)),
+        };
+        if self.is_forced {
+            match ask(purge.clone()).await {
+                Err(refusal) if refusal.error == Pbse::Perm => {}
+                answer => return answer,
+            }
+        }
+        match ask(request).await {
+            Err(refusal) if refusal.error == Pbse::Badstate && self.has_history => ask(purge).await,
+            answer => answer,
+        }
+    }
 }
 
 /// Deletions in the order of their operands, several of them under way, and how those that are done ended.
@@ -161,6 +210,7 @@ fn wish(parsed: &Parsed) -> Result<DeleteJobRequest, Failure> {
     let illegal = || Failure::new(2, format!("qdel: illegal -W value\n{USAGE}"));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let grace = match parsed.value('W') {
+        Some(FORCE) => Some(0),
         Some(text) if is_number(text) => Some(text.parse().map_err(|_| illegal())?),
         Some(_) => return Err(illegal()),
         None => None,
@@ -178,19 +228,10 @@ fn is_all(operand: &str) -> bool {
 }
 
 /// Deletes what one operand named.
-async fn delete(
-    mut server: Server,
-    wish: DeleteJobRequest,
-    operand: Operand,
-) -> Result<(), Failure> {
+async fn delete(mut server: Server, wish: Wish, operand: Operand) -> Result<(), Failure> {
     let mut verdict = Verdict::default();
     for job_id in &operand.ids {
-        let request = DeleteJobRequest {
-            job_id: job_id.clone(),
-            ..wish.clone()
-        };
-        let answer = server.delete_job(request).await;
-        let answer = answer.map(drop).map_err(|status| refusal(&status));
+        let answer = wish.delete(&mut server, job_id).await;
         verdict.note(&operand, answer);
     }
     let Some(refusal) = verdict.refusal() else {
@@ -204,7 +245,7 @@ async fn delete(
 }
 
 /// Deletes every job that has not ended. Jobs that may not be deleted are complained about once, as in Torque.
-async fn delete_all(doors: &mut Doors<'_>, wish: &DeleteJobRequest) -> Result<(), Failure> {
+async fn delete_all(doors: &mut Doors<'_>, wish: &Wish) -> Result<(), Failure> {
     let mut server = doors.to("").await?;
     let told = |refusal: Refusal| {
         let text = format!("qdel: {} all", refusal.text());
@@ -222,17 +263,8 @@ async fn delete_all(doors: &mut Doors<'_>, wish: &DeleteJobRequest) -> Result<()
         if under_way.len() >= AT_ONCE {
             note(under_way.join_next().await.and_then(Result::ok).flatten());
         }
-        let (mut server, request) = (
-            server.clone(),
-            DeleteJobRequest {
-                job_id,
-                ..wish.clone()
-            },
-        );
-        under_way.spawn(async move {
-            let answer = server.delete_job(request).await;
-            answer.err().map(|status| refusal(&status))
-        });
+        let (mut server, wish) = (server.clone(), wish.clone());
+        under_way.spawn(async move { wish.delete(&mut server, &job_id).await.err() });
     }
     while let Some(deleted) = under_way.join_next().await {
         note(deleted.ok().flatten());
@@ -284,6 +316,7 @@ mod tests {
         check_wish(&["-p", "1"], Ok((None, true)));
         check_wish(&["-p", "-W", "2", "1"], Err(""));
         check_wish(&["-W", "x", "1"], Err("qdel: illegal -W value"));
+        check_wish(&["-W", "force", "-x", "1"], Ok((Some(0), false)));
         check_wish(&["-Z", "1"], Err("qdel: invalid option -- 'Z'"));
         let empty = "qdel: illegal -t value (array range cannot be zero length)";
         check_wish(&["-t", "", "1"], Err(empty));

@@ -28,6 +28,7 @@ pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
         let text = format!("qmove: illegally formed destination: {destination}");
         return Err(Failure::new(2, text));
     }
+    let destination = &door::without_own_name(&call.env, destination).await;
     let mut doors = Doors::new(call, door::patience(None, &call.env));
     let mut exit = 0;
     for job in jobs {

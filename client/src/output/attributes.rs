@@ -81,7 +81,7 @@ fn line(out: &mut Vec<u8>, style: &Style, attribute: &Attribute) {
 
 /// A value as a terminal may be given it. Variables and arguments of a job may hold anything, and whoever lists jobs is
 /// to see neither lines of a job that is not there nor what the terminal would take for orders.
-fn harmless(text: &str) -> Cow<'_, str> {
+pub(super) fn harmless(text: &str) -> Cow<'_, str> {
     let is_order = |c: char| c.is_control() && c != '\t';
     match text.contains(is_order) {
         true => text.replace('\n', " ").replace(is_order, "?").into(),

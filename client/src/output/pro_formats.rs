@@ -3,7 +3,7 @@
 use capstan_proto::wire::Attribute;
 use jiff::tz::TimeZone;
 
-use super::attributes::{TIMES, date};
+use super::attributes::{TIMES, date, harmless};
 use super::json::string;
 
 /// Values that look like numbers are numbers, but for these, which are names or texts that happen to.
@@ -227,7 +227,7 @@ pub(crate) fn dsv(
             "" => value.to_owned(),
             delimiter => value.replace(delimiter, &format!("\\{delimiter}")),
         };
-        out.extend_from_slice(value.replace('\n', " ").as_bytes());
+        out.extend_from_slice(harmless(&value).as_bytes());
     }
     out.push(b'\n');
 }
@@ -300,9 +300,9 @@ mod tests {
         let list = [Attribute {
             name: "comment".into(),
             resource: String::new(),
-            value: "a|b".into(),
+            value: "a|b\n\u{1b}[2J".into(),
         }];
         dsv(&mut out, "Job Id: 1.hn1", &list, ("|", &TimeZone::UTC));
-        assert_eq!(out, b"Job Id: 1.hn1|comment=a\\|b\n");
+        assert_eq!(out, b"Job Id: 1.hn1|comment=a\\|b ?[2J\n");
     }
 }

@@ -74,11 +74,15 @@ pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
 
     let (is_silent, waits) = (draft.is_silent, draft.waits);
     let is_proxy = draft.get("proxy_user").is_some();
-    let request = request::build(draft, submission.script, &around, &call.args)?;
+    let mut request = request::build(draft, submission.script, &around, &call.args)?;
     let destination = request.destination.clone();
     let is_root = nix::unistd::getuid().is_root() && nix::unistd::geteuid().is_root() && !is_proxy;
     let host = destination.split_once('@').map_or("", |(_, host)| host);
     let mut server = door::open_at(call, host, patience).await?;
+    // The name has led here; the server need not know every name of its host.
+    request
+        .destination
+        .truncate(destination.find('@').unwrap_or(destination.len()));
     let reply = server
         .submit(request)
         .await

@@ -17,9 +17,10 @@ pub(super) fn delete(draft: &mut Draft, order: &DeleteOrder) -> Result<(), Rejec
     let settings = draft.state.settings();
     let owners_may = settings.is_some_and(|settings| settings.is("owner_purge"));
     match (order.purge, job.has_ended()) {
-        (true, _) if !owners_may => draft.require_manager(&order.by)?,
+        (true, false) if !owners_may => draft.require_manager(&order.by)?,
         (false, true) => return Err(Rejection::AlreadyEnded(order.job)),
-        (true, _) | (false, false) => {}
+        // The history of an ended job is its owner's (PBS Pro's `qdel -x`).
+        (true, true | false) | (false, false) => {}
     }
     match job.id.part {
         JobPart::Array if job.has_ended() => {}
