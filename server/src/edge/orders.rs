@@ -14,7 +14,7 @@ use tonic::{Code, Response, Status};
 use super::identity::{Person, membership};
 use super::refusal::{edge_status, status};
 use super::submission::{self, Alteration, Rules};
-use super::{Door, is_manager, is_operator};
+use super::{Door, is_manager, is_operator, tidy};
 use crate::engine::{Refused, payload_id};
 use crate::snapshot::Snapshot;
 use crate::view::selection::job_id;
@@ -116,15 +116,18 @@ pub(super) async fn rerun_job(
         message,
     } = request;
     let job = id(&door.latest.get(), &typed)?;
-    if !message.is_empty() {
-        tracing::info!(%job, user = &*person.user, message, "a rerun was ordered with a message");
-    }
     let order = RerunOrder {
         job,
         force,
         by: person.as_caller(),
     };
-    decide(door, person, Event::Rerun(order)).await
+    let done = decide(door, person, Event::Rerun(order)).await?;
+    if !message.is_empty() {
+        // In quotes and bounded, and only of those who may: others would write the log's lines for it.
+        let said = tidy(&message);
+        tracing::info!(%job, user = &*person.user, ?said, "a rerun was ordered with a message");
+    }
+    Ok(done)
 }
 
 /// `qrun`. The answer never waits for the start: the order is on the disk, and a node that is away gets it later.
