@@ -38,8 +38,8 @@ fn qmove_takes_a_destination_and_jobs() {
     assert_eq!(
         heard,
         [
-            "MoveJobRequest job_id: \"304.hn1\" destination: \"batch@hn1\"",
-            "MoveJobRequest job_id: \"305\" destination: \"batch@hn1\"",
+            "MoveJobRequest job_id: \"304.hn1\" destination: \"batch\"",
+            "MoveJobRequest job_id: \"305\" destination: \"batch\"",
         ]
     );
     assert_eq!(stage.run("qmove batch 99999"), outcome("", "", 153));
