@@ -9,7 +9,7 @@ use capstan_types::{Condition, JobId, JobPart};
 
 use super::dependants::{members_verdict, verdict};
 use super::draft::{Draft, News};
-use crate::{Job, MembersWait, Rejection, Submission, Sync, Tie, Ties};
+use crate::{Job, MembersWait, Owner, Rejection, Submission, Sync, Tie, Ties};
 
 /// Most jobs that are looked at for a circle. Who builds more than this must wait for some of them to end.
 const CIRCLE_JOBS_MAX: usize = 100_000;
@@ -22,10 +22,11 @@ pub(super) struct Bonds {
     before: Vec<(Condition, JobId)>,
 }
 
-/// Reads a request for job `own` (not there yet, for a new one). Nothing is changed yet.
+/// Reads a request of `owner` for job `own` (not there yet, for a new one). Nothing is changed yet.
 pub(super) fn read(
     draft: &Draft,
     own: Option<JobId>,
+    owner: &Owner,
     depends: &[(Condition, JobId)],
     ties: &[Tie],
 ) -> Result<Bonds, Rejection> {
@@ -38,7 +39,7 @@ pub(super) fn read(
         before: Vec::new(),
     };
     for tie in ties {
-        read_tie(draft, own, tie, &mut bonds)?;
+        read_tie(draft, own, owner, tie, &mut bonds)?;
     }
     refuse_circles(draft, own, &bonds)?;
     Ok(bonds)
@@ -71,6 +72,7 @@ pub(super) fn open_dependencies(
 fn read_tie(
     draft: &Draft,
     own: Option<JobId>,
+    owner: &Owner,
     tie: &Tie,
     bonds: &mut Bonds,
 ) -> Result<(), Rejection> {
@@ -90,11 +92,12 @@ fn read_tie(
         }
         Tie::Before(condition, target) => {
             let job = draft.state.resolve(target);
-            let is_waiting = job.is_some_and(|job| is_untouched(&job));
-            if !is_waiting || own == Some(target) {
-                return Err(Rejection::BadDependency(condition, target));
-            }
-            if !bonds.before.contains(&(condition, target)) {
+            let job = job.filter(|job| is_untouched(job) && own != Some(target));
+            let job = job.ok_or(Rejection::BadDependency(condition, target))?;
+            // Taken as Torque takes it (recorded session F03), but without effect: else everybody could hold everybody's
+            // jobs, and have them deleted by a job that ends the other way.
+            let is_theirs = may_bind(draft, owner, &job);
+            if is_theirs && !bonds.before.contains(&(condition, target)) {
                 bonds.before.push((condition, target));
             }
         }
@@ -105,7 +108,8 @@ fn read_tie(
         Tie::SyncWith(master) => {
             let job = draft.state.job(master);
             let is_open = job.is_some_and(|job| {
-                is_untouched(job) && matches!(job.ties.sync, Some(Sync::Count { .. }))
+                let is_set = matches!(job.ties.sync, Some(Sync::Count { .. }));
+                is_set && is_untouched(job) && may_bind(draft, owner, job)
             });
             if !is_open || own == Some(master) {
                 return Err(Rejection::BadDependency(Condition::After, master));
@@ -114,6 +118,11 @@ fn read_tie(
         }
     }
     Ok(())
+}
+
+/// Whether jobs of `owner` may change what `other` waits for.
+fn may_bind(draft: &Draft, owner: &Owner, other: &Job) -> bool {
+    other.spec.owner.user == owner.user || draft.is_operator(owner.uid, &owner.user)
 }
 
 /// Whether nothing of it has run yet, so that it can still be made to wait.
@@ -235,7 +244,8 @@ fn complete_set(draft: &mut Draft, master: JobId) -> Result<(), Rejection> {
 /// # Errors
 /// As at submission, and what would make it wait for itself.
 pub(super) fn retie(draft: &Draft, job: &mut Job, wish: &Submission) -> Result<(), Rejection> {
-    let bonds = read(draft, Some(job.id), &wish.depends, &wish.ties)?;
+    let owner = &job.spec.owner;
+    let bonds = read(draft, Some(job.id), owner, &wish.depends, &wish.ties)?;
     job.waits_for = bonds.waits_for;
     job.ties = bonds.ties;
     Ok(())
@@ -243,7 +253,8 @@ pub(super) fn retie(draft: &Draft, job: &mut Job, wish: &Submission) -> Result<(
 
 /// Makes the others wait that a new `depend` of the job `id` names.
 pub(super) fn bind_again(draft: &mut Draft, id: JobId, wish: &Submission) -> Result<(), Rejection> {
-    let bonds = read(draft, Some(id), &[], &wish.ties)?;
+    let job = draft.job(id)?;
+    let bonds = read(draft, Some(id), &job.spec.owner, &[], &wish.ties)?;
     bind_others(draft, id, &bonds)
 }
 

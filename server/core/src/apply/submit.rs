@@ -33,7 +33,8 @@ pub(super) fn submit(draft: &mut Draft, submission: &Submission) -> Result<(), R
     if shown.any(|(name, _)| &**name == "interactive") {
         return Err(Rejection::Interactive);
     }
-    let bonds = dependencies::read(draft, None, &submission.depends, &submission.ties)?;
+    let (depends, ties) = (&submission.depends, &submission.ties);
+    let bonds = dependencies::read(draft, None, owner, depends, ties)?;
     accept(draft, submission, (spec, queue.name.clone()), &bonds)
 }
 

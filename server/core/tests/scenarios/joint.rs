@@ -232,3 +232,39 @@ fn an_array_can_be_made_to_wait() {
     world.exits(first, 0);
     assert_eq!(world.place().placements.len(), 4);
 }
+
+fn of_bob(mut submission: Submission) -> Submission {
+    submission.spec.owner.user = "bob".into();
+    submission.spec.owner.uid = 1001;
+    submission
+}
+
+/// A job of bob's that ends well would have alice's deleted; one that is held would hold hers for ever.
+#[test]
+fn nobody_makes_jobs_of_others_wait() {
+    let mut world = world();
+    let target = world.submit(submission("")).unwrap();
+    for condition in [AfterNotOk, AfterAny] {
+        let hostile = of_bob(tied(&[Tie::Before(condition, target)]));
+        world.submit(hostile).unwrap();
+        assert_eq!(
+            (world.letter(target), shown(&world, target)),
+            ('Q', String::new())
+        );
+    }
+    world.place();
+    for hostile in [2, 3] {
+        world.started(JobId::whole(hostile));
+        world.exits(JobId::whole(hostile), 0);
+    }
+    assert_eq!(world.letter(target), 'R');
+}
+
+#[test]
+fn nobody_joins_a_set_of_others() {
+    let mut world = world();
+    let master = world.submit(tied(&[Tie::SyncCount(1)])).unwrap();
+    let refused = world.submit(of_bob(tied(&[Tie::SyncWith(master)])));
+    assert_eq!(refused, Err(Rejection::BadDependency(After, master)));
+    assert_eq!(world.letter(master), 'H');
+}
