@@ -29,7 +29,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::flag('t', "List members of arrays one by one"),
     Opt::flag('T', "Show estimated start times"),
     Opt::value('u', "USER[,...]", "List jobs of these users"),
-    Opt::flag('w', "Use wide columns"),
+    Opt::flag('w', "Use wide columns; with -f: do not fold (PBS Pro)"),
     Opt::flag('x', "As XML; in PBS Pro's dialect or with -F: finished too"),
     Opt::flag('G', "Show memory in gigabytes"),
     Opt::flag('M', "Show memory in megawords"),
@@ -186,16 +186,17 @@ impl Wish {
         let has = |letter| parsed.has(letter);
         let is_set = |name: &str| call.env.get(name).is_some();
         let is_pro_format = matches!(seen.format, Format::ProJson | Format::Dsv(_));
-        // Who asks for a format of PBS Pro speaks its tongue.
-        let dialect = match is_pro_format {
+        let is_unfolded = seen.has_full && has('w');
+        // Who asks for a format of PBS Pro speaks its tongue; Torque knows no -w, and so not `-f -w` either.
+        let dialect = match is_pro_format || is_unfolded {
             true => Some(Dialect::Pro),
             false => dialect,
         };
         let is_pro = dialect == Some(Dialect::Pro);
         let is_xml = seen.format == Format::Text && has('x') && !is_pro;
         let format = if is_xml { Format::Xml } else { seen.format };
-        // -1 is none of them, and -u alone does not change what -f shows.
-        let shapes = |letter: char| letter != '1' && !(letter == 'u' && seen.has_full);
+        // -1 is none of them, and -u and -w alone do not change what -f shows.
+        let shapes = |letter: char| letter != '1' && !("uw".contains(letter) && seen.has_full);
         let is_wide = seen.alternates.chars().any(shapes);
         let view = match seen.mode {
             Mode::Servers => View::Server {
@@ -232,7 +233,7 @@ impl Wish {
             include_finished: has('x') || has('H'),
             arrays_only: has('J'),
             with_percentage: has('p') && is_pro,
-            on_one_line: has('1'),
+            on_one_line: has('1') || is_unfolded,
             dialect,
             operands: parsed.operands,
         }
@@ -303,7 +304,7 @@ impl Seen {
         let has_alternates = !self.alternates.is_empty();
         let is_mode = |mode| self.mode == mode;
         let is_refused = match letter {
-            'f' => has_alternates && self.alternates != "u" && !is_pro,
+            'f' => self.alternates.contains(|seen| !"uw".contains(seen)) && !is_pro,
             'Q' => has_alternates || is_mode(Mode::Servers),
             'B' => has_alternates || is_mode(Mode::Queues),
             _ => false,
@@ -347,7 +348,8 @@ impl Seen {
             has('q') && self.has_full,
             is_one_without_use,
         ];
-        let is_wide_without_use = has_wide_columns && !"ansT".chars().any(has);
+        let is_wide_without_use =
+            has_wide_columns && !self.has_full && !"ansTuirH".chars().any(has);
         for _ in conflicts.iter().filter(|is_so| **is_so) {
             self.lines.push(CONFLICT.to_owned());
         }

@@ -64,7 +64,9 @@ impl Stage {
         if fs::hard_link(built, &capstan).is_err() {
             fs::copy(built, &capstan).unwrap();
         }
-        for name in ["qsub", "qalter", "qstat", "qdel", "qhold", "qrls", "qselect", "pbsnodes",] {
+        for name in [
+            "qsub", "qalter", "qstat", "qdel", "qhold", "qrls", "qselect", "pbsnodes",
+        ] {
             symlink("capstan", folder.path().join(name)).unwrap();
         }
         Self {
@@ -625,7 +627,9 @@ fn pbsnodes_lists_and_changes_nodes() {
 #[test]
 fn versions_and_help_need_no_server() {
     let stage = Stage::without_server();
-    for command in ["qsub", "qstat", "qdel", "qhold", "qrls", "qselect", "pbsnodes",] {
+    for command in [
+        "qsub", "qstat", "qdel", "qhold", "qrls", "qselect", "pbsnodes",
+    ] {
         let seen = stage.run(&format!("{command} --version"));
         let commit = seen
             .stdout

@@ -176,7 +176,11 @@ fn core_settings(
         script_bytes_max,
         array_members_max: file.array_members_max.unwrap_or(100_000),
         live_jobs_max: file.live_jobs_max.unwrap_or(1_000_000),
-        declared: file.nodes_in_order().into_iter().map(NodeName::from).collect(),
+        declared: file
+            .nodes_in_order()
+            .into_iter()
+            .map(NodeName::from)
+            .collect(),
         scheduler: chosen("scheduler", file.scheduler.as_deref(), Scheduler::parse)?,
         dialect: chosen("dialect", file.dialect.as_deref(), Dialect::parse)?,
         ..capstan_core::Settings::new(ServerName::from(server))

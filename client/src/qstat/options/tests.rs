@@ -49,6 +49,28 @@ fn options_choose_the_view() {
     );
 }
 
+/// qtoolkit, and with it jobflow-remote, polls by `qstat -f -w ID...` and `qstat -f -w -u USER`.
+#[test]
+fn all_attributes_in_wide_columns_are_those_of_pbs_pro_unfolded() {
+    for args in [
+        &["-f", "-w", "4"][..],
+        &["-fw"],
+        &["-wf"],
+        &["-f", "-w", "-u", "alice"],
+        &["-w", "-u", "alice", "-f"],
+        &["-xfw", "4"],
+    ] {
+        let wish = read(args).unwrap();
+        let seen = (wish.view, &wish.format, wish.dialect, wish.on_one_line);
+        let expected = (View::Full, &Format::Text, Some(Dialect::Pro), true);
+        assert_eq!(seen, expected, "{args:?}");
+        assert_eq!(wish.include_finished, args.contains(&"-xfw"));
+    }
+    check(&["-w", "-u", "alice"], Ok(View::Wide));
+    check(&["-w", "-r"], Ok(View::Wide));
+    assert!(read(&["-w"]).is_err());
+}
+
 #[test]
 fn options_choose_the_format() {
     let format = |args: &[&str]| read(args).unwrap().format;

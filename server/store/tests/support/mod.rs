@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use capstan_core::{
-    Change, Event, Holds, Job, JobSpec, JobState, Owner, Payload, State, Submission,
-    Ties,
+    Change, Event, Holds, Job, JobSpec, JobState, Owner, Payload, State, Submission, Ties,
 };
 use capstan_store::{DiskStore, OpenReport, Options, PayloadReader, Record, Store};
 use capstan_types::{Env, JobId, QueueName, Timestamp};
