@@ -1,5 +1,7 @@
 //! Which queue a job ends up in: a routing queue hands it on, at once, to the first of its destinations that takes it.
 
+use capstan_types::QueueName;
+
 use super::limits::Entry;
 use crate::{Queue, Rejection, Settings};
 
@@ -17,28 +19,45 @@ pub(super) fn enter<'a, T>(
     entry: Entry,
     enter: &mut dyn FnMut(&'a Queue, Entry) -> Result<T, Rejection>,
 ) -> Result<(&'a Queue, T), Rejection> {
-    hop(settings, queue, entry, enter, HOPS_MAX)
+    let mut walk = Walk {
+        settings,
+        enter,
+        tried: Vec::new(),
+    };
+    walk.hop(queue, entry, HOPS_MAX)
 }
 
-fn hop<'a, T>(
+/// The way of one job through routing queues.
+struct Walk<'a, 'f, T> {
     settings: &'a Settings,
-    queue: &'a Queue,
-    entry: Entry,
-    enter: &mut dyn FnMut(&'a Queue, Entry) -> Result<T, Rejection>,
-    hops_left: usize,
-) -> Result<(&'a Queue, T), Rejection> {
-    let entered = enter(queue, entry)?;
-    if !queue.is_routing() {
-        return Ok((queue, entered));
-    }
-    for destination in queue.route_destinations() {
-        let next = local_queue(settings, destination).filter(|_| hops_left > 0);
-        let taken = next.map(|next| hop(settings, next, Entry::Routed, enter, hops_left - 1));
-        if let Some(Ok(taken)) = taken {
-            return Ok(taken);
+    enter: &'f mut dyn FnMut(&'a Queue, Entry) -> Result<T, Rejection>,
+    /// Routing queues that the job has come to. Where queues route to each other, there are more ways than anybody has
+    /// the time to walk, and a queue that had no destination for the job has none the second time.
+    tried: Vec<&'a QueueName>,
+}
+
+impl<'a, T> Walk<'a, '_, T> {
+    fn hop(
+        &mut self,
+        queue: &'a Queue,
+        entry: Entry,
+        hops_left: usize,
+    ) -> Result<(&'a Queue, T), Rejection> {
+        let entered = (self.enter)(queue, entry)?;
+        if !queue.is_routing() {
+            return Ok((queue, entered));
         }
+        self.tried.push(&queue.name);
+        for destination in queue.route_destinations() {
+            let next = local_queue(self.settings, destination);
+            let next = next.filter(|next| hops_left > 0 && !self.tried.contains(&&next.name));
+            let taken = next.map(|next| self.hop(next, Entry::Routed, hops_left - 1));
+            if let Some(Ok(taken)) = taken {
+                return Ok(taken);
+            }
+        }
+        Err(Rejection::NoDestination(queue.name.clone()))
     }
-    Err(Rejection::NoDestination(queue.name.clone()))
 }
 
 /// The queue of this server that a destination means: `queue` or `queue@server`.

@@ -253,3 +253,34 @@ fn a_queue_may_want_features_of_the_nodes_that_its_jobs_do_not_ask_for() {
     assert_eq!(world.node_of(job).as_str(), "node02");
     assert_eq!(world.job(job).spec.resources.get("nodes"), Some("1"));
 }
+
+/// Each of eight queues routes to all of them: more than a thousand million ways of ten hops.
+#[test]
+fn queues_that_route_to_each_other_are_tried_once() {
+    let mut settings = Settings::new(ServerName::from("hn1"));
+    let names: Vec<String> = (0..8).map(|number| format!("r{number}")).collect();
+    let destinations = names.join(",");
+    for name in &names {
+        let routes = [
+            ("queue_type", "Route"),
+            ("route_destinations", &*destinations),
+        ];
+        settings.add_queue(queue(name, &routes));
+    }
+    let mut last = queue(
+        "r8",
+        &[
+            ("queue_type", "Route"),
+            ("route_destinations", "r7,r0,batch"),
+        ],
+    );
+    settings.add_queue(last.clone());
+    last.name = "r7".into();
+    settings.add_queue(last);
+    let mut world = World::new(settings);
+    world.attach("node01", inventory("node01", 4, 0), Vec::new());
+    for start in ["r8", "r0"] {
+        let routed = world.submit(to(start, submission(""))).unwrap();
+        assert_eq!(world.job(routed).queue.as_str(), "batch", "{start}");
+    }
+}
