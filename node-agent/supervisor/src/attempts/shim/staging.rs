@@ -239,6 +239,8 @@ impl Staging<'_> {
             let is_open = hear(&mut said, &mut words);
             if let Some(ended) = reap(child) {
                 hear(&mut said, &mut words);
+                // What a user's settings of ssh had it start would live beside the script and outside of its limits.
+                kill_descendants();
                 let words = String::from_utf8_lossy(&words).into_owned();
                 return match ended {
                     0 => Ended::Well,
