@@ -88,7 +88,7 @@ pub(crate) fn job(job: &JobAttributes) -> Vec<Attribute> {
             }
         }
     }
-    if resources {
+    if resources || !list.iter().any(|a| a.name == "Resource_List") {
         complete_request(&mut list);
     }
     list.push(attribute_of("project", "", "_pbs_project_default"));
@@ -177,9 +177,14 @@ fn complete_request(list: &mut Vec<Attribute>) {
             cpus: ncpus.parse().unwrap_or(1),
             ..Chunk::default()
         }],
-        (None, None) => Vec::new(),
+        // Who asks for nothing gets a core, and PBS Pro shows that.
+        (None, None) => vec![Chunk {
+            count: 1,
+            cpus: 1,
+            ..Chunk::default()
+        }],
     };
-    if chunks.is_empty() || has_select {
+    if has_select {
         return;
     }
     let sum = |of: fn(&Chunk) -> u64| {
@@ -215,6 +220,8 @@ struct Chunk {
     count: u64,
     cpus: u64,
     gpus: u64,
+    /// Asked for as nodes, where each core is meant for a process.
+    is_of_nodes: bool,
     host: Option<String>,
 }
 
@@ -227,6 +234,7 @@ impl Chunk {
             count: first.parse().unwrap_or(1),
             cpus: 1,
             gpus: 0,
+            is_of_nodes: true,
             host: first.parse::<u64>().is_err().then(|| first.to_owned()),
         };
         for word in words {
@@ -240,7 +248,10 @@ impl Chunk {
     }
 
     fn select(&self) -> String {
-        let mut text = format!("{}:ncpus={}:mpiprocs={}", self.count, self.cpus, self.cpus);
+        let mut text = format!("{}:ncpus={}", self.count, self.cpus);
+        if self.is_of_nodes {
+            text.push_str(&format!(":mpiprocs={}", self.cpus));
+        }
         if self.gpus > 0 {
             text.push_str(&format!(":ngpus={}", self.gpus));
         }
@@ -399,6 +410,26 @@ mod tests {
             "project=_pbs_project_default",
         ];
         assert_eq!(shown(&seen), expected);
+    }
+
+    /// Programs made for PBS Pro read `ncpus` and `nodect` of every job, arrays that were submitted without any too.
+    #[test]
+    fn who_asks_for_nothing_is_shown_with_one_core() {
+        for asked in [&["Resource_List.walltime=00:20:00"][..], &[]] {
+            let seen = job(&JobAttributes {
+                id: "70[].hn1".into(),
+                attributes: asked.iter().map(|line| attribute(line)).collect(),
+                reason: String::new(),
+            });
+            let added = [
+                "Resource_List.ncpus=1",
+                "Resource_List.nodect=1",
+                "Resource_List.place=pack",
+                "Resource_List.select=1:ncpus=1",
+                "project=_pbs_project_default",
+            ];
+            assert_eq!(shown(&seen), [asked, &added].concat());
+        }
     }
 
     #[test]
