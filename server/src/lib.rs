@@ -1,6 +1,7 @@
 //! The Capstan server: the engine that owns the state, the doors through which it is asked (a Unix socket for people,
 //! TCP for agents), logs and mail. What is decided is `capstan-core`'s, how it is kept `capstan-store`'s.
 
+mod bounded;
 mod clerk;
 mod clock;
 mod edge;

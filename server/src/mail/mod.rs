@@ -8,12 +8,14 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use capstan_core::{Account, Job};
 use capstan_types::ServerName;
+
+use crate::bounded::{Entrance, Exit, queue};
 
 pub(crate) use letter::MailRules;
 use letter::{Letter, letter};
@@ -28,6 +30,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 const BATCH_MAX: usize = 1000;
 
 /// What happened to a job, and how a letter about it is sent.
+#[derive(Debug)]
 struct Order {
     job: Arc<Job>,
     record: Account,
@@ -47,7 +50,7 @@ pub(crate) struct Sending {
 /// The way to the mail system. Dropping it ends the thread once all is handed over.
 #[derive(Debug)]
 pub(crate) struct Mail {
-    sender: Option<SyncSender<Order>>,
+    entrance: Option<Entrance<Order>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -57,32 +60,34 @@ impl Mail {
     /// # Errors
     /// When there is no thread to be had.
     pub(crate) fn start(server: ServerName) -> anyhow::Result<Self> {
-        let (sender, receiver) = sync_channel(QUEUE_MAX);
+        let (entrance, exit) = queue(QUEUE_MAX);
         let thread = std::thread::Builder::new().name("mail".to_owned());
-        let thread = thread.spawn(move || send_all(&receiver, &server));
+        let thread = thread.spawn(move || send_all(&exit, &server));
         Ok(Self {
-            sender: Some(sender),
+            entrance: Some(entrance),
             thread: Some(thread.context("starting the thread for mail")?),
         })
     }
 
     /// Has those told who want to be told of `record` of `job`.
     pub(crate) fn tell(&self, job: Arc<Job>, record: Account, sending: Arc<Sending>) {
-        let Some(sender) = &self.sender else { return };
+        let Some(entrance) = &self.entrance else {
+            return;
+        };
         let order = Order {
             job,
             record,
             sending,
         };
-        if let Err(error) = sender.try_send(order) {
-            tracing::error!(%error, "a letter is lost: {QUEUE_MAX} wait for sendmail");
+        if entrance.put(order).is_err() {
+            tracing::error!("a letter is lost: {QUEUE_MAX} wait for sendmail");
         }
     }
 }
 
 impl Drop for Mail {
     fn drop(&mut self) {
-        self.sender.take();
+        self.entrance.take();
         let ended = self.thread.take().map(std::thread::JoinHandle::join);
         if let Some(Err(_)) = ended {
             tracing::error!("the thread for mail panicked");
@@ -103,7 +108,7 @@ impl Batch {
     }
 }
 
-fn send_all(receiver: &Receiver<Order>, server: &ServerName) {
+fn send_all(exit: &Exit<Order>, server: &ServerName) {
     let mut batches: BTreeMap<Vec<String>, Batch> = BTreeMap::new();
     let mut works = true;
     loop {
@@ -112,11 +117,7 @@ fn send_all(receiver: &Receiver<Order>, server: &ServerName) {
             .map(|batch| batch.since + batch.sending.batch)
             .min();
         let patience = next_due.map(|due| due.saturating_duration_since(Instant::now()));
-        let order = match patience {
-            Some(patience) => receiver.recv_timeout(patience),
-            None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        match order {
+        match exit.take(patience) {
             Ok(order) => take(order, server, &mut batches, &mut works),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,

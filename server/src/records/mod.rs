@@ -9,13 +9,14 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use anyhow::Context;
 use capstan_core::{Account, Job};
 use capstan_types::{ServerName, Timestamp};
 
+use crate::bounded::{Entrance, Exit, queue};
 use crate::view::words::local;
 pub(crate) use log::{LogClass, LogEvent};
 
@@ -69,7 +70,7 @@ pub(crate) struct Line {
 /// The way to the logs. Dropping it ends the thread once all is written.
 #[derive(Debug)]
 pub(crate) struct Records {
-    sender: Option<SyncSender<Entry>>,
+    entrance: Option<Entrance<Entry>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -93,11 +94,11 @@ impl Records {
             std::fs::create_dir_all(&book.folder)
                 .with_context(|| format!("making the folder {}", book.folder.display()))?;
         }
-        let (sender, receiver) = sync_channel(QUEUE_MAX);
+        let (entrance, exit) = queue(QUEUE_MAX);
         let thread = std::thread::Builder::new().name("records".to_owned());
-        let thread = thread.spawn(move || write_all(&receiver, &mut books, &server));
+        let thread = thread.spawn(move || write_all(&exit, &mut books, &server));
         Ok(Self {
-            sender: Some(sender),
+            entrance: Some(entrance),
             thread: Some(thread.context("starting the thread of the logs")?),
         })
     }
@@ -120,22 +121,21 @@ impl Records {
     }
 
     fn send(&self, entry: Entry) {
-        let Some(sender) = &self.sender else { return };
-        match sender.try_send(entry) {
-            Ok(()) => {}
-            Err(TrySendError::Full(entry)) => {
-                tracing::error!(?entry, "record lost: {QUEUE_MAX} wait for the disk");
-            }
-            Err(TrySendError::Disconnected(entry)) => {
-                tracing::error!(?entry, "record lost: the logs have ended");
-            }
+        let Some(entrance) = &self.entrance else {
+            return;
+        };
+        if let Err(entry) = entrance.put(entry) {
+            tracing::error!(
+                ?entry,
+                "record lost: {QUEUE_MAX} wait for the disk, or the logs have ended"
+            );
         }
     }
 }
 
 impl Drop for Records {
     fn drop(&mut self) {
-        self.sender.take();
+        self.entrance.take();
         let ended = self.thread.take().map(std::thread::JoinHandle::join);
         if let Some(Err(_)) = ended {
             tracing::error!("the thread of the logs panicked");
@@ -143,21 +143,18 @@ impl Drop for Records {
     }
 }
 
-fn write_all(receiver: &Receiver<Entry>, books: &mut [Book; 2], server: &ServerName) {
+fn write_all(exit: &Exit<Entry>, books: &mut [Book; 2], server: &ServerName) {
     loop {
         // What could not be written is tried again, with or without more to write.
-        let first = match books.iter().all(|book| book.text.is_empty()) {
-            true => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            false => receiver.recv_timeout(RETRY_AFTER),
-        };
-        let mut next = match first {
+        let is_idle = books.iter().all(|book| book.text.is_empty());
+        let mut next = match exit.take((!is_idle).then_some(RETRY_AFTER)) {
             Ok(entry) => Some(entry),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => break,
         };
         while let Some(entry) = next {
             note(&entry, books, server);
-            next = receiver.try_recv().ok();
+            next = exit.take_now();
         }
         books.iter_mut().for_each(Book::append);
     }

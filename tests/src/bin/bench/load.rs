@@ -176,7 +176,7 @@ fn fsyncs(cluster: &Cluster) -> Result<u64> {
             .await?
             .into_inner();
         let found = reply
-            .attributes
+            .statistics
             .iter()
             .find(|attribute| attribute.name == "journal_fsyncs");
         Ok(found
