@@ -127,6 +127,7 @@ pub(super) fn manage(draft: &mut Draft, order: &ManageOrder) -> Result<(), Rejec
     };
     let order = Order {
         setter,
+        is_root: order.by.uid == 0,
         command: order.command,
         directives: &order.directives,
         name: &order.name,
@@ -183,6 +184,7 @@ fn setter(draft: &Draft, order: &ManageOrder) -> Result<AttributeSetter, ManageP
 struct Order<'a> {
     /// What the caller may set: what these may.
     setter: AttributeSetter,
+    is_root: bool,
     command: ManageCommand,
     object: AttributeObject,
     name: &'a str,
@@ -224,7 +226,10 @@ impl Order<'_> {
         })?;
         let by_resource = resource(&directive.resource).map(|resource| resource.setter);
         // What only the server sets in a job, a manager may limit.
+        // Who chooses the program has the server's own rights, which managers otherwise have not.
+        let is_program = known.name == "sendmail_path";
         let is_allowed = known.setter <= self.setter
+            && (!is_program || self.is_root)
             && (self.setter >= AttributeSetter::Manager
                 || by_resource.is_none_or(|setter| setter <= ResourceSetter::Operator));
         is_allowed

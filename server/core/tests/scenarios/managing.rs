@@ -422,3 +422,16 @@ fn an_ended_job_is_shown_as_long_as_its_queue_wants() {
     world.pass(290);
     assert!(world.state.job(long).is_none());
 }
+
+#[test]
+fn the_program_that_sends_mail_is_roots_to_choose() {
+    let mut world = bare();
+    world.must(&order("root", "set server managers = mia@*"));
+    world.must(&order("mia", "set server mail_from = adm"));
+    let line = "set server sendmail_path = /bin/sh";
+    let expected = ManageProblem::ReadOnly {
+        attribute: "sendmail_path".into(),
+    };
+    assert_eq!(refused(&mut world, "mia", line), expected);
+    world.must(&order("root", "set server sendmail_path = /opt/sendmail"));
+}
