@@ -412,6 +412,8 @@ pub(crate) fn bring_to_an_end(world: &mut World) {
         world.place();
         let running: Vec<JobId> = world.state.running().map(|(_, job)| job.id).collect();
         if running.is_empty() {
+            // A hold that was set while a job ran counts once it is put back.
+            release_all(world);
             // Who is left waits for its files to be there.
             world.pass(30 * 60);
         }
