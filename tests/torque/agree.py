@@ -6,7 +6,8 @@ Uses compare.py's own reading and masks. Commands are paired by their place and 
 Torque is masked as well: session ids in tables, the minute of a start in a comment, the seconds that a job has left. So
 are rows of a job in state T: one that a defect of Torque's qmove left there for ever (case E04) is in all later listings.
 
-TOLERATED: a line without indent is a reason, the indented lines below it are `CASE user$ command`, with * for anything.
+TOLERATED: a line without indent is a reason, the indented lines below it are `CASE user$ command`, with * for anything
+and N for any number.
 A reason that begins with `not compared:` is about commands whose answers cannot be compared; they are left out of the
 share. Exit status 0 when at least 97 % of the rest agree whole and every other one is tolerated; entries that differ no
 more are told of and fail too."""
@@ -83,14 +84,15 @@ def read_tolerated(path):
             continue
         case, command = line.strip().split(" ", 1)
         assert reason, f"{line!r} has no reason"
-        entries.append({"case": case, "command": numberless(command), "reason": reason, "used": False})
+        entries.append({"case": case, "command": command, "reason": reason, "used": False})
     return entries
 
 
 def is_meant(entry, case, command):
     # Brackets are letters here, only * is a pattern.
     pattern = re.escape(entry["command"]).replace(r"\*", ".*")
-    return entry["case"] == case and re.fullmatch(pattern, numberless(command), re.S)
+    forms = (command, numberless(command))
+    return entry["case"] == case and any(re.fullmatch(pattern, form, re.S) for form in forms)
 
 
 def show(case, one, other):
