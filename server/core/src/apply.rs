@@ -93,6 +93,7 @@ fn decide(draft: &mut Draft, event: &Event) -> Result<(), Rejection> {
         Event::CardsUnclean { node, cards } => node::unclean(draft, node, cards)?,
         Event::Reported { node, report } => report::reported(draft, node, report)?,
         Event::Placed(placements) => placed::placed(draft, placements)?,
+        Event::Planned(order) => placed::placed(draft, &order.placements)?,
         Event::Tick => tick::tick(draft)?,
     }
     Ok(())

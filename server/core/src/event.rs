@@ -71,10 +71,22 @@ pub enum Event {
         /// What is reported.
         report: AttemptReport,
     },
-    /// The plan's placements, from [`crate::plan()`].
+    /// The plan's placements, as they were stored before [`Event::Planned`] told of the plan's time as well.
     Placed(Vec<Placement>),
     /// Time has passed: completed jobs age out, waiting ones reach their time, lost nodes are judged.
     Tick,
+    /// What [`crate::plan()`] decided at its time.
+    Planned(PlanOrder),
+}
+
+/// A plan that is to be carried out. It is made of the state before this event, so that with its time it can be made
+/// again from the journal and compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanOrder {
+    /// The time for which it was made; the event itself is a little later.
+    pub at: Timestamp,
+    /// Jobs to start, in the order decided.
+    pub placements: Vec<Placement>,
 }
 
 /// Who asks, by the kernel's word.

@@ -16,8 +16,8 @@ pub use change::{Change, Payload};
 pub use effect::{Account, Deletion, Effect};
 pub use event::{
     AlterOrder, Altered, AttemptReport, Caller, DeleteOrder, Directive, Event, Hello, HoldOrder,
-    ManageCommand, ManageOrder, MoveOrder, NodeOrder, ReportedPhase, RerunOrder, RunOrder,
-    Submission, SuspendOrder, SwapOrder,
+    ManageCommand, ManageOrder, MoveOrder, NodeOrder, PlanOrder, ReportedPhase, RerunOrder,
+    RunOrder, Submission, SuspendOrder, SwapOrder,
 };
 pub use model::*;
 pub use plan::{Placement, Plan, plan};

@@ -79,7 +79,7 @@ fn is_plan_wanted_after(event: &Event) -> bool {
         // What a job holds it keeps, moving or not.
         Event::Suspend(_) => false,
         // The plan that placed these has said why the others wait.
-        Event::Placed(_) => false,
+        Event::Placed(_) | Event::Planned(_) => false,
     }
 }
 
@@ -105,6 +105,7 @@ pub(super) const fn name(event: &Event) -> &'static str {
         Event::CardsUnclean { .. } => "cards_unclean",
         Event::Reported { .. } => "reported",
         Event::Placed(_) => "placed",
+        Event::Planned(_) => "planned",
         Event::Tick => "tick",
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use capstan_core::{Event, Placement, State};
+use capstan_core::{Event, Placement, PlanOrder, State};
 use capstan_store::{Store, StoreError};
 use capstan_types::{JobId, Reason, Timestamp};
 use tokio_util::sync::DropGuard;
@@ -252,7 +252,8 @@ impl Engine {
     fn make_plan(&mut self) {
         let began = Instant::now();
         let span = tracing::debug_span!("plan");
-        let plan = span.in_scope(|| capstan_core::plan(&self.state, self.clock.now()));
+        let at = self.clock.now();
+        let plan = span.in_scope(|| capstan_core::plan(&self.state, at));
         let took = began.elapsed();
         self.plan.dirty_since = None;
         self.plan.not_before = Instant::now() + (took * PLAN_REST).min(PLAN_REST_MAX);
@@ -262,7 +263,7 @@ impl Engine {
         if placements.is_empty() {
             self.publish();
         } else {
-            self.decide(vec![own(Event::Placed(placements))]);
+            self.decide(vec![own(Event::Planned(PlanOrder { at, placements }))]);
         }
     }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use capstan_core::{
     AttemptReport, Caller, Card, Change, DeleteOrder, Effect, Event, Hello, HoldOrder, Holds,
-    Inventory, Job, JobSpec, Outcome, Owner, Payload, Plan, Rejection, Reply, ReportedPhase,
-    Settings, State, Submission, Usage, apply, plan,
+    Inventory, Job, JobSpec, Outcome, Owner, Payload, Plan, PlanOrder, Rejection, Reply,
+    ReportedPhase, Settings, State, Submission, Usage, apply, plan,
 };
 use capstan_types::{
     AgentId, AttemptId, CardId, Condition, JobId, NodeName, ServerName, Timestamp,
@@ -75,7 +75,7 @@ impl World {
             "changes make the same state: {event:?}"
         );
         check_invariants(&self.state);
-        if let Event::Placed(_) | Event::Run(_) = event {
+        if let Event::Placed(_) | Event::Planned(_) | Event::Run(_) = event {
             slot_limits_hold(&before, &self.state);
         }
         outcome
@@ -146,7 +146,10 @@ impl World {
     pub(crate) fn place(&mut self) -> Plan {
         let made = self.plan();
         let live = self.state.running().count();
-        self.must(&Event::Placed(made.placements.clone()));
+        self.must(&Event::Planned(PlanOrder {
+            at: self.now,
+            placements: made.placements.clone(),
+        }));
         assert_eq!(
             self.state.running().count(),
             live + made.placements.len(),
