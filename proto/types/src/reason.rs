@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Holds, JobId, NodeName, QueueName, Timestamp};
+use crate::{Holds, JobId, NodeName, QueueName, ReservationId, Seconds, Timestamp};
 
 /// One cause for which a job waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +93,53 @@ pub enum Reason {
     ArraySlotLimit(u32),
     /// As many jobs run as a limit allows.
     RunLimit(RunLimit),
+    /// It would still run when a reservation of others, maintenance or dedicated time begins on nodes that it needs.
+    Window {
+        /// Which.
+        reservation: ReservationId,
+        /// Its name; may be empty.
+        name: Box<str>,
+        /// When it begins on the nodes that are free longest.
+        starts: Timestamp,
+        /// The longest walltime with which the job would end before, seconds; 0 when no walltime would do now.
+        fits_secs: u64,
+    },
+    /// Its reservation begins later.
+    ReservationBegins {
+        /// Which.
+        reservation: ReservationId,
+        /// When.
+        starts: Timestamp,
+    },
+    /// Its reservation ends before it would.
+    ReservationEnds {
+        /// Which.
+        reservation: ReservationId,
+        /// When.
+        ends: Timestamp,
+        /// When it begins again, if it does.
+        again: Option<Timestamp>,
+        /// The longest walltime with which the job would end before, seconds.
+        fits_secs: u64,
+    },
+    /// Other jobs use what its reservation has, or it asks for more than that.
+    ReservationFull(ReservationId),
+    /// Its queue starts jobs in its active hours only.
+    QueueClosed {
+        /// The queue.
+        queue: QueueName,
+        /// When it opens.
+        opens: Timestamp,
+    },
+    /// It would not end in the active hours of its queue, which wants that.
+    QueueCloses {
+        /// The queue.
+        queue: QueueName,
+        /// When it closes.
+        closes: Timestamp,
+        /// The longest walltime with which the job would end before, seconds.
+        fits_secs: u64,
+    },
 }
 
 /// A limit on how many jobs run at once.
@@ -151,6 +198,14 @@ impl Reason {
             Self::DependsOn(_) => "Not Running: Job waits for another job",
             Self::ArraySlotLimit(_) => "Not Running: Array slot limit has been reached",
             Self::RunLimit(limit) => limit.headline(),
+            Self::Window { .. } => "Not Running: Job would conflict with a reservation",
+            Self::ReservationBegins { .. } => "Not Running: Reservation has not begun",
+            Self::ReservationEnds { .. } => "Not Running: Job would run beyond its reservation",
+            Self::ReservationFull(_) => "Not Running: Reservation has not enough free",
+            Self::QueueClosed { .. } => "Not Running: Queue is outside its active hours",
+            Self::QueueCloses { .. } => {
+                "Not Running: Job would run beyond the active hours of its queue"
+            }
         }
     }
 
@@ -163,7 +218,13 @@ impl Reason {
             | Self::WaitingUntil(_)
             | Self::DependsOn(_)
             | Self::ArraySlotLimit(_) => None,
-            Self::BehindJob(_) => Some(self.to_string()),
+            Self::BehindJob(_)
+            | Self::Window { .. }
+            | Self::ReservationBegins { .. }
+            | Self::ReservationEnds { .. }
+            | Self::ReservationFull(_)
+            | Self::QueueClosed { .. }
+            | Self::QueueCloses { .. } => Some(self.to_string()),
             Self::NotEnoughCards { .. }
             | Self::NotEnoughSlots { .. }
             | Self::NotEnoughSlotsInAll { .. }
@@ -228,7 +289,54 @@ impl Reason {
                 write!(f, "{} may run at once", Many(*limit, "member"))
             }
             Self::RunLimit(_) => f.write_str("others must end first"),
+            Self::Window {
+                reservation,
+                name,
+                starts,
+                fits_secs,
+            } => {
+                let name = if name.is_empty() { "" } else { &**name };
+                let blank = if name.is_empty() { "" } else { " " };
+                write!(f, "{reservation}{blank}{name} begins at {starts}")?;
+                shorter(f, *fits_secs)
+            }
+            Self::ReservationBegins {
+                reservation,
+                starts,
+            } => write!(f, "{reservation} begins at {starts}"),
+            Self::ReservationEnds {
+                reservation,
+                ends,
+                again,
+                fits_secs,
+            } => {
+                write!(f, "{reservation} ends at {ends}")?;
+                if let Some(again) = again {
+                    write!(f, " and begins again at {again}")?;
+                }
+                shorter(f, *fits_secs)
+            }
+            Self::ReservationFull(reservation) => {
+                write!(f, "{reservation} has not enough free for it")
+            }
+            Self::QueueClosed { queue, opens } => write!(f, "queue {queue} opens at {opens}"),
+            Self::QueueCloses {
+                queue,
+                closes,
+                fits_secs,
+            } => {
+                write!(f, "queue {queue} closes at {closes}")?;
+                shorter(f, *fits_secs)
+            }
         }
+    }
+}
+
+/// What walltime would do, when any would.
+fn shorter(f: &mut fmt::Formatter<'_>, fits_secs: u64) -> fmt::Result {
+    match fits_secs {
+        0 => Ok(()),
+        secs => write!(f, "; walltime<={} would start now", Seconds(secs)),
     }
 }
 
@@ -336,6 +444,16 @@ mod tests {
         check(
             &Reason::WaitingUntil(Timestamp(1_795_391_940_000)),
             "Not Running: Job waits for its execution time (not before 2026-11-22 23:59:00 UTC)",
+        );
+        check(
+            &Reason::Window {
+                reservation: "M12".parse().unwrap(),
+                name: "cooling".into(),
+                starts: Timestamp(1_795_391_940_000),
+                fits_secs: 11_400,
+            },
+            "Not Running: Job would conflict with a reservation (M12 cooling begins at \
+             2026-11-22 23:59:00 UTC; walltime<=03:10:00 would start now)",
         );
         check(
             &Reason::ArraySlotLimit(3),
