@@ -105,7 +105,13 @@ impl<'a> Scene<'a> {
             | Reason::CardsNotClean { .. }
             | Reason::BehindJob(_)
             | Reason::QueueStopped(_)
-            | Reason::RunLimit(_) => Some(reason),
+            | Reason::RunLimit(_)
+            | Reason::Window { .. }
+            | Reason::ReservationBegins { .. }
+            | Reason::ReservationEnds { .. }
+            | Reason::ReservationFull(_)
+            | Reason::QueueClosed { .. }
+            | Reason::QueueCloses { .. } => Some(reason),
         }
     }
 
