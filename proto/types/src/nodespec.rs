@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ErrorClass, GpuMode, ParseError};
+use crate::cards::{ALTERNATIVES_MAX, alternatives, nearest_word};
+use crate::{CardWish, ErrorClass, GpuMode, ParseError};
 
 /// A request for nodes, all of them or none. Prints as it was typed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +24,7 @@ pub struct Chunk {
     pub ppn: u32,
     /// Cards on each node; `gpus=`, 0 if not given.
     pub gpus: u32,
-    /// Properties that each node must have, in order typed.
+    /// Properties that each node must have, or models that its cards must be, in order typed; of `a|b` either will do.
     pub properties: Vec<Box<str>>,
     /// Memory on each node, bytes; 0 when this part does not say (`nodes=` has no word for it, `select=` has `mem=`).
     #[serde(default)]
@@ -34,6 +35,9 @@ pub struct Chunk {
     /// `reseterr`: the counters of memory errors are to be reset before the job starts.
     #[serde(default)]
     pub resets_errors: bool,
+    /// What its cards must be beside their model.
+    #[serde(default)]
+    pub cards: CardWish,
 }
 
 /// What a part of a request begins with.
@@ -52,7 +56,8 @@ impl NodeSpec {
     pub const BYTES_MAX: usize = 64 << 10;
 
     /// Reads `REQ[+REQ…][#SUFFIX…]`, REQ being `NUMBER|NAME[:ppn=N][:gpus=N][:PROPERTY…]`; of two `ppn=` the last
-    /// counts, and a suffix counts as if it were typed behind every part.
+    /// counts, and a suffix counts as if it were typed behind every part. What Torque does not have: behind `gpus=` a
+    /// model (`rtx4090`, also `3090`), minimums (`gpumem>=24gb`, `cuda>=12.1`, `cc>=8.0`), and `a|b` for either.
     ///
     /// # Errors
     /// Points at the spot. As in Torque, characters are judged before meanings: an illegal character anywhere is
@@ -115,6 +120,7 @@ impl NodeSpec {
             for property in &chunk.properties {
                 typed.extend([":", property]);
             }
+            typed.push_str(&chunk.cards.to_string());
         }
         Self {
             typed: typed.into(),
@@ -168,6 +174,7 @@ impl Chunk {
             memory_bytes: 0,
             gpu_mode: None,
             resets_errors: false,
+            cards: CardWish::ANY,
         }
     }
 
@@ -232,8 +239,14 @@ impl<'a> Reader<'a> {
                     self.chunk.properties.push(item.into());
                 }
             }
-            Some(_) => {
-                let error = ParseError::new(self.text, at, "ppn=, gpus= or a property");
+            Some((name, value)) => {
+                let read = self.chunk.cards.read(name, value);
+                let error = match read {
+                    Some(Ok(())) => return Ok(()),
+                    Some(Err(error)) => (at + name.len() + 1 + error.at, error.expected),
+                    None => (at, nearest(name).unwrap_or("ppn=, gpus= or a property")),
+                };
+                let error = ParseError::new(self.text, error.0, error.1);
                 return Err(error.in_class(ErrorClass::InvalidSyntax));
             }
             None if self.has_gpus && item.eq_ignore_ascii_case("reseterr") => {
@@ -241,6 +254,8 @@ impl<'a> Reader<'a> {
             }
             None if self.has_gpus && GpuMode::from_word(item).is_some() => {
                 self.chunk.gpu_mode = GpuMode::from_word(item);
+                // The other word for this mode, `default`, says nothing of others.
+                self.chunk.cards.is_shared = item.eq_ignore_ascii_case("shared");
             }
             None if self.has_gpus && item.eq_ignore_ascii_case("prohibited") => {
                 let error = ParseError::new(self.text, at, "another GPU mode");
@@ -276,50 +291,104 @@ fn too_large(text: &str, at: usize, expected: &'static str) -> ParseError {
 }
 
 /// The first of Torque's two checks: items are not empty; the first of a part is digits only or a name, the others
-/// are names; a name begins with a letter and goes on with letters, digits and `-.=_`.
+/// are names; a name begins with a letter and goes on with letters, digits and `-.=_`. Ours goes on with `|` and
+/// another name, with `>=` behind a word of cards, and begins with a digit when it can be the model of a card.
 fn check_characters(text: &str) -> Result<(), ParseError> {
-    let mut is_first = true;
-    let mut start = 0;
+    let mut item = Item::default();
     let mut is_behind_parts = false;
     let bytes = text.as_bytes();
     for at in 0..=bytes.len() {
         let Some(byte) = bytes.get(at) else {
-            return check_item(text, start, at, is_first);
+            return check_item(text, &item, at);
         };
         match byte {
             b':' | b'+' | b'#' => {
-                check_item(text, start, at, is_first)?;
+                check_item(text, &item, at)?;
                 if *byte == b'+' && is_behind_parts {
                     return Err(ParseError::new(text, at, "`:`, `#` or the end"));
                 }
                 is_behind_parts |= *byte == b'#';
-                is_first = *byte == b'+';
-                start = at + 1;
+                let own = &text[item.start..at];
+                item = Item {
+                    start: at + 1,
+                    is_first: *byte == b'+',
+                    // A suffix counts for every part, so that some part may have cards.
+                    has_gpus: *byte != b'+' && (item.has_gpus || own.starts_with("gpus=")),
+                };
             }
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'=' | b'_' => {}
+            b'>' if text[at..].starts_with(">=") && !item.is_first => {
+                let name = &text[item.start..at];
+                if !["gpumem", "cuda", "cc"].contains(&name) {
+                    let expected = nearest(name).unwrap_or("gpumem>=, cuda>= or cc>=");
+                    return Err(ParseError::new(text, at, expected));
+                }
+            }
+            b'|' if !item.is_first && !text[item.start..at].contains('=') => {}
             _ => return Err(ParseError::new(text, at, "letters, digits, `:`, `+`, `=`")),
         }
     }
     Ok(())
 }
 
-fn check_item(text: &str, start: usize, end: usize, is_first: bool) -> Result<(), ParseError> {
-    let item = &text.as_bytes()[start..end];
-    match item.first() {
-        Some(letter) if letter.is_ascii_alphabetic() => Ok(()),
-        Some(digit) if digit.is_ascii_digit() && is_first => {
-            match item.iter().position(|b| !b.is_ascii_digit()) {
-                Some(at) => Err(ParseError::new(text, start + at, "`:`, `+` or the end")),
-                None => Ok(()),
-            }
+/// The item of a request at which the check of characters is.
+struct Item {
+    start: usize,
+    is_first: bool,
+    /// Behind a `gpus=`.
+    has_gpus: bool,
+}
+
+impl Default for Item {
+    fn default() -> Self {
+        Self {
+            start: 0,
+            is_first: true,
+            has_gpus: false,
         }
-        Some(_) | None if is_first => Err(ParseError::new(
-            text,
-            start,
-            "a number of nodes, a node or a property",
-        )),
-        Some(_) | None => Err(ParseError::new(text, start, "ppn=, gpus= or a property")),
     }
+}
+
+fn check_item(text: &str, item: &Item, end: usize) -> Result<(), ParseError> {
+    let start = item.start;
+    let fail = |at, expected| Err(ParseError::new(text, at, expected));
+    let own = &text[start..end];
+    if item.is_first {
+        return match own.as_bytes().first() {
+            Some(letter) if letter.is_ascii_alphabetic() => Ok(()),
+            Some(digit) if digit.is_ascii_digit() => {
+                match own.bytes().position(|b| !b.is_ascii_digit()) {
+                    Some(at) => fail(start + at, "`:`, `+` or the end"),
+                    None => Ok(()),
+                }
+            }
+            Some(_) | None => fail(start, "a number of nodes, a node or a property"),
+        };
+    }
+    let mut at = start;
+    for (nth, word) in alternatives(own).enumerate() {
+        let is_word = match word.as_bytes().first() {
+            Some(letter) if letter.is_ascii_alphabetic() => true,
+            Some(digit) => item.has_gpus && digit.is_ascii_digit() && word.len() >= MODEL_BYTES_MIN,
+            None => false,
+        };
+        if !is_word {
+            return fail(at, "ppn=, gpus= or a property");
+        }
+        if nth == ALTERNATIVES_MAX {
+            return fail(at, "at most 16 alternatives");
+        }
+        at += word.len() + 1;
+    }
+    Ok(())
+}
+
+/// The shortest model that begins with a digit: `3090`. A shorter number is a slip.
+const MODEL_BYTES_MIN: usize = 3;
+
+/// The word of this grammar that is most like what was typed.
+fn nearest(name: &str) -> Option<&'static str> {
+    nearest_word(name, &["ppn=", "gpus=", "gpumem>=", "cuda>=", "cc>="])
 }
 
 /// The pieces of `text` between `separator`s, each with its offset in the whole, of which `text` begins at `base`.
@@ -333,111 +402,4 @@ fn pieces(text: &str, base: usize, separator: char) -> impl Iterator<Item = (usi
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(text: &str, expected: &str) {
-        let spec = NodeSpec::parse(text).unwrap();
-        let shown = |chunk: &Chunk| {
-            let target = match &chunk.target {
-                ChunkTarget::Count(count) => count.to_string(),
-                ChunkTarget::Named(name) => name.to_string(),
-            };
-            let Chunk {
-                ppn,
-                gpus,
-                properties,
-                ..
-            } = chunk;
-            format!("{target} ppn {ppn} gpus {gpus} {}", properties.join(","))
-        };
-        let seen: Vec<_> = spec.chunks.iter().map(shown).collect();
-        assert_eq!(seen.join(" + ").trim_end(), expected, "{text}");
-        assert_eq!(spec.to_string(), text);
-    }
-
-    fn refuse(text: &str, class: ErrorClass, at: usize) {
-        let error = NodeSpec::parse(text).unwrap_err();
-        assert_eq!((error.class, error.at), (class, at), "{text}: {error}");
-    }
-
-    #[test]
-    fn every_form_of_torque_is_read() {
-        check("1", "1 ppn 1 gpus 0");
-        check("2:ppn=4:gpus=2", "2 ppn 4 gpus 2");
-        check("1:gpus=1:S", "1 ppn 1 gpus 1 S");
-        check("1:ppn=2:gpus=2:exclusive_process", "1 ppn 2 gpus 2");
-        check("1:gpus=1:ReSetErr", "1 ppn 1 gpus 1");
-        check("1:shared:gpus=1", "1 ppn 1 gpus 1 shared");
-        check("1:gpu:fast", "1 ppn 1 gpus 0 gpu,fast");
-        check(
-            "1:bigmem+2:gpu:ppn=2",
-            "1 ppn 1 gpus 0 bigmem + 2 ppn 2 gpus 0 gpu",
-        );
-        check(
-            "gpu-01.x_y:ppn=2+b",
-            "gpu-01.x_y ppn 2 gpus 0  + b ppn 1 gpus 0",
-        );
-        check("1:ppn=2#shared", "1 ppn 2 gpus 0 shared");
-        check("2+x#ppn=3:a#b", "2 ppn 3 gpus 0 a,b + x ppn 3 gpus 0 a,b");
-        check("1:ppn=2:ppn=3", "1 ppn 3 gpus 0");
-        check("ppn=4", "1 ppn 4 gpus 0");
-        check("1:mics=0", "1 ppn 1 gpus 0");
-        check("1:mics=2", "1 ppn 1 gpus 0 mics=2");
-    }
-
-    #[test]
-    fn illegal_characters_and_invalid_syntax_are_two_errors() {
-        use ErrorClass::{IllegalValue, InvalidSyntax, ProhibitedGpuMode, TooLarge};
-        refuse("", IllegalValue, 0);
-        refuse("2x", IllegalValue, 1);
-        refuse("1 :ppn=2", IllegalValue, 1);
-        refuse("1+", IllegalValue, 2);
-        refuse(":ppn=1", IllegalValue, 0);
-        refuse("cpu01/0", IllegalValue, 5);
-        refuse("1:ppn=2:", IllegalValue, 8);
-        refuse("1#", IllegalValue, 2);
-        refuse("1#a+2", IllegalValue, 3);
-        refuse("-1", IllegalValue, 0);
-        refuse("1:ppn=0+2x", IllegalValue, 9);
-        refuse("1:é", IllegalValue, 2);
-        refuse("0", InvalidSyntax, 0);
-        refuse("1:ppn=0", InvalidSyntax, 6);
-        refuse("1:ppn=x", InvalidSyntax, 6);
-        refuse("1:ppn=", InvalidSyntax, 6);
-        refuse("a+1:gpus=x", InvalidSyntax, 9);
-        refuse("1:foo=bar", InvalidSyntax, 2);
-        refuse("1:ppn=1=1", InvalidSyntax, 6);
-        refuse("1:gpus=1:prohibited", ProhibitedGpuMode, 9);
-        refuse("1000001", TooLarge, 0);
-        refuse("4294967295:ppn=4294967295", TooLarge, 0);
-        refuse("1:ppn=99999999999999999999999", TooLarge, 6);
-        refuse("999999+2", TooLarge, 7);
-    }
-
-    #[test]
-    fn gpu_words_are_remembered() {
-        let flags = |text: &str| {
-            let spec = NodeSpec::parse(text).unwrap();
-            spec.gpu_flags(GpuMode::ExclusiveThread)
-        };
-        assert_eq!(flags("1:ppn=2"), None);
-        assert_eq!(flags("1:gpus=1"), Some(1));
-        assert_eq!(flags("1:gpus=1:shared"), Some(0));
-        assert_eq!(flags("1:gpus=1:Exclusive_Process:reseterr"), Some(1003));
-        assert_eq!(flags("1:gpus=1:default+1:gpus=1:exclusive"), Some(1));
-    }
-
-    #[test]
-    fn sums_do_not_overflow() {
-        let spec = NodeSpec::parse("1000000:ppn=1000000:gpus=1000000").unwrap();
-        assert_eq!(spec.node_count(), 1_000_000);
-        assert_eq!(spec.slot_count(), 1_000_000_000_000);
-        assert_eq!(spec.card_count(), 1_000_000_000_000);
-        let long = "x+".repeat(NodeSpec::BYTES_MAX);
-        assert_eq!(
-            NodeSpec::parse(&long).unwrap_err().class,
-            ErrorClass::TooLarge
-        );
-    }
-}
+mod tests;

@@ -1,5 +1,5 @@
-//! Every resource name that Torque 6.1.3 knows (`resc_def_all.c`): how its value is read, who may ask for it, and
-//! whether it may change while the job runs.
+//! Every resource name that Torque 6.1.3 knows (`resc_def_all.c`), and ours of cards (cc, cuda, gpu_model, gpumem): how
+//! its value is read, who may ask for it, and whether it may change while the job runs.
 
 use crate::ResourceKind::{self, Boolean, Count, Integer, Nodes, Size, Text, Time};
 use ResourceSetter::{Manager, Nobody, Operator, User};
@@ -55,12 +55,14 @@ const fn row(
 const RESOURCES: &[Resource] = &[
     row("advres", Text, User, false),
     row("arch", Text, User, false),
+    row("cc", Text, User, false),
     row("cpaadmincookie", Text, User, false),
     row("cpaalloccookie", Text, User, false),
     row("cpapartitionid", Text, User, false),
     row("cpuclock", Text, User, false),
     row("cpupercent", Integer, Operator, false),
     row("cput", Time, User, true),
+    row("cuda", Text, User, false),
     row("ddisk", Text, User, false),
     row("deadline", Text, User, false),
     row("depend", Text, User, false),
@@ -73,6 +75,8 @@ const RESOURCES: &[Resource] = &[
     row("gattr", Text, User, false),
     row("geometry", Text, User, false),
     row("gmetric", Text, User, false),
+    row("gpu_model", Text, User, false),
+    row("gpumem", Size, User, false),
     row("gpus", Count, Nobody, false),
     row("gres", Text, User, true),
     row("host", Text, User, false),

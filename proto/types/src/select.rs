@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Chunk, ChunkTarget, ErrorClass, NodeSpec, ParseError, Size};
+use crate::cards::nearest_word;
+use crate::{CardWish, Chunk, ChunkTarget, ErrorClass, NodeSpec, ParseError, Size, check_models};
 
 /// A request for chunks: each is a part of one host. Prints as it was typed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +32,11 @@ pub struct SelectPart {
     pub ompthreads: Option<u32>,
     /// `host=` or `vnode=`: this host and no other.
     pub host: Option<Box<str>>,
-    /// `NAME=True`: a property that the host must have.
+    /// `NAME=True`: a property that the host must have; `gpu_model=`: a model of its cards, `a|b` for either.
     pub properties: Vec<Box<str>>,
+    /// `gpumem>=`, `cuda>=`, `cc>=`, `gpu_shared=True`: what its cards must be.
+    #[serde(default)]
+    pub cards: CardWish,
 }
 
 /// What all chunks together ask for.
@@ -123,6 +127,7 @@ impl Select {
             gpus: part.ngpus,
             properties: part.properties.clone(),
             memory_bytes: part.memory.map_or(0, Size::bytes),
+            cards: part.cards.clone(),
             ..Chunk::one()
         };
         let chunks = self.parts.iter().flat_map(|part| {
@@ -157,6 +162,7 @@ impl<'a> Reader<'a> {
             ompthreads: None,
             host: None,
             properties: Vec::new(),
+            cards: CardWish::ANY,
         };
         let mut here = at;
         for (nth, item) in piece.split(':').enumerate() {
@@ -179,11 +185,13 @@ impl<'a> Reader<'a> {
         at: usize,
         (name, value): (&'a str, &'a str),
     ) -> Result<(), ParseError> {
+        let typed = name;
+        let name = same_as(name);
         if self.seen.contains(&name) {
             return Err(self.fail(at, "each resource once"));
         }
         self.seen.push(name);
-        let value_at = at + name.len() + 1;
+        let value_at = at + typed.len() + 1;
         match name {
             "ncpus" => part.ncpus = self.number(value_at, value, 0)?,
             "ngpus" => part.ngpus = self.number(value_at, value, 0)?,
@@ -194,17 +202,38 @@ impl<'a> Reader<'a> {
                 let size = size.map_err(|error| self.fail(value_at + error.at, error.expected))?;
                 part.memory = Some(size);
             }
-            "host" | "vnode" => part.host = Some(self.name(value_at, value)?.into()),
-            // What a site calls its hosts' features, as booleans.
-            _ if is_true(value) => part.properties.push(self.name(at, name)?.into()),
-            _ => {
-                return Err(self.fail(
-                    at,
-                    "ncpus, ngpus, mem, mpiprocs, ompthreads, host or NAME=True",
-                ));
+            "gpu_model" => {
+                check_models(value)
+                    .map_err(|error| self.fail(value_at + error.at, error.expected))?;
+                part.properties.push(value.into());
             }
+            "gpu_shared" => part.cards.is_shared = is_true(value),
+            "host" | "vnode" => part.host = Some(self.name(value_at, value)?.into()),
+            _ => return self.rare(part, at, (name, value)),
         }
         Ok(())
+    }
+
+    /// What cards must be, and features.
+    fn rare(
+        &self,
+        part: &mut SelectPart,
+        at: usize,
+        (name, value): (&'a str, &'a str),
+    ) -> Result<(), ParseError> {
+        match part.cards.read(name, value) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => {
+                let behind = self.text[at..].find('=').map_or(0, |equals| equals + 1);
+                Err(self.fail(at + behind + error.at, error.expected))
+            }
+            // What a site calls its hosts' features, as booleans.
+            None if is_true(value) => {
+                part.properties.push(self.name(at, name)?.into());
+                Ok(())
+            }
+            None => Err(self.fail(at, nearest_word(name, WORDS).unwrap_or(EXPECTED))),
+        }
     }
 
     fn name(&self, at: usize, name: &'a str) -> Result<&'a str, ParseError> {
@@ -230,6 +259,35 @@ impl<'a> Reader<'a> {
 
     fn fail(&self, at: usize, expected: &'static str) -> ParseError {
         ParseError::new(self.text, at, expected)
+    }
+}
+
+const EXPECTED: &str = "ncpus, ngpus, mem, mpiprocs, ompthreads, host or NAME=True";
+
+/// All names of resources that a chunk has.
+const WORDS: &[&str] = &[
+    "ncpus",
+    "ngpus",
+    "mem",
+    "mpiprocs",
+    "ompthreads",
+    "host",
+    "vnode",
+    "gpu_model",
+    "gpumem>=",
+    "gpu_shared",
+    "cuda>=",
+    "cc>=",
+];
+
+/// Our name of what PBS Pro itself or many of its sites call otherwise.
+fn same_as(name: &str) -> &str {
+    match name {
+        "naccelerators" => "ngpus",
+        "accelerator_model" | "gpu_type" => "gpu_model",
+        "accelerator_memory" | "gpu_mem" => "gpumem",
+        "accelerator_memory>" | "gpu_mem>" => "gpumem>",
+        other => other,
     }
 }
 
@@ -396,6 +454,37 @@ mod tests {
             (2, 2, None, None),
         );
         check("1:ncpus=0:mem=1mb", "1:ppn=1", (1, 0, None, Some(1 << 20)));
+    }
+
+    #[test]
+    fn cards_of_a_kind_are_asked_for_in_words_of_pbs_pro() {
+        let check = |text: &str, nodes: &str| {
+            let select = Select::parse(text).unwrap();
+            assert_eq!(select.as_nodes().to_string(), nodes, "{text}");
+        };
+        check("1:ngpus=1:gpumem>=24gb", "1:ppn=1:gpus=1:gpumem>=24gb");
+        check(
+            "2:ncpus=4:naccelerators=2:accelerator_model=a100-80gb|h100",
+            "2:ppn=4:gpus=2:a100-80gb|h100",
+        );
+        check(
+            "1:ngpus=1:gpu_mem=8gb:gpu_shared=True:cuda>=12.1:cc=8.6",
+            "1:ppn=1:gpus=1:shared:gpumem=8gb:cuda>=12.1:cc>=8.6",
+        );
+        let slip = |text: &str, at: usize, expected: &str| {
+            refuse(text, at);
+            assert_eq!(
+                Select::parse(text).unwrap_err().expected,
+                expected,
+                "{text}"
+            );
+        };
+        slip("1:ngpu=1x", 2, "ngpus");
+        slip("1:ngpus=1:gpumen>=1gb", 10, "gpumem>=");
+        slip("1:gpu_model=a100|", 17, "a kind of card, like rtx4090");
+        slip("1:gpu_model=a*", 13, "letters, digits or `|`");
+        slip("1:cuda>=new", 8, "a version like 12.1");
+        slip("1:gpumem=1gb:gpu_mem=2gb", 13, "each resource once");
     }
 
     #[test]

@@ -29,6 +29,20 @@ impl Size {
         }
     }
 
+    /// So many bytes, in the largest unit of which they are a whole number.
+    #[must_use]
+    pub const fn of_bytes(bytes: u64) -> Self {
+        let mut scale = 0;
+        while bytes > 0 && scale < 6 && bytes.trailing_zeros() >= 10 * (scale as u32 + 1) {
+            scale += 1;
+        }
+        Self {
+            number: bytes >> (10 * scale),
+            scale,
+            is_words: false,
+        }
+    }
+
     /// In bytes; a size over `u64::MAX` bytes cannot be parsed.
     #[must_use]
     pub const fn bytes(self) -> u64 {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use capstan_types::{
     ArrayRequest, Dependency, Holds, IndexSet, JobId, JobReference, JoinPath, MailPoints, NodeSpec,
     OutputStream, ParseError, PathVariables, Place, ResourceList, Seconds, Select, Size,
-    StagedFile, check_job_name, default_job_name, default_output_name, directives, expand_path,
-    split_arguments, split_resources,
+    StagedFile, check_job_name, check_models, default_job_name, default_output_name, directives,
+    expand_path, is_model, split_arguments, split_resources,
 };
 use proptest::prelude::*;
 
@@ -14,13 +14,14 @@ use proptest::prelude::*;
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
-        "[0-9a-z:+=#,%.@_\\[\\] \"'\\\\$-]{0,40}",
+        "[0-9a-z:+=#,%.@_>|\\[\\] \"'\\\\$-]{0,40}",
         "(on|after|afterok|afterokarray|beforeany)(:[0-9\\[\\].]{0,6}){0,3}[,]?",
         "[0-9]{0,22}[kmgtpeKMGTPE]?[bwBW]{0,3}",
         "([0-9]{0,12}:){0,5}[0-9]{0,12}(\\.[0-9]{0,3})?",
         "([0-9]{1,11}|[a-z]{1,3})(:(ppn|gpus|mics|foo)=[0-9]{0,11}){0,3}(\\+[0-9]{0,11})?(#[a-z]{0,3})?",
         "[0-9]{0,11}(-[0-9]{0,11})?(, ?[0-9]{0,11})?(%[0-9x]{0,11})?",
         "[0-9]{1,4}-[0-9]{1,9}(:[0-9]{0,3})?(%[0-9]{0,3})?",
+        "[12]:gpus=[0-9](:(3090|a40|rtx4090|shared|default|gpumem=|gpumem>=|cuda>=|cc>=|cude>)[0-9]{0,2}[|.a-z]{0,3}){0,3}",
         "([0-9]{1,7}:)?(ncpus|ngpus|mem|mpiprocs|host|fast)=[0-9a-zA-Z]{0,4}(:(ncpus|ngpus|mem|vnode)=[0-9a-z]{0,7}){0,3}(\\+[0-9]{0,7})?",
         "(pack|scatter|free|vscatter|excl|exclhost|shared|group=[a-z]{0,3})(:(pack|scatter|excl|shared|group=[a-z ]{0,3})){0,2}",
         "[a-z./]{0,3}@[a-z.]{0,3}:[a-z/]{0,3}(, ?[a-z]{0,2}@[a-z]{0,2}:[a-z]{0,2}){0,2}",
@@ -114,6 +115,34 @@ proptest! {
         }
         if let Ok(size) = Size::parse(&text) {
             prop_assert!(size.bytes() > 0 || size.to_string().starts_with('0'));
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_request_print_to_a_request_for_the_same(text in text()) {
+        let requests = [
+            NodeSpec::parse(&text).ok(),
+            Select::parse(&text).ok().map(|select| select.as_nodes()),
+        ];
+        for request in requests.into_iter().flatten() {
+            let printed = NodeSpec::of(request.chunks.clone()).to_string();
+            // A chunk of one host may have a name, or a model of cards, which this grammar has no place for.
+            if let Ok(read) = NodeSpec::parse(&printed) {
+                let cards = |request: &NodeSpec| {
+                    request.chunks.iter().map(|chunk| chunk.cards.clone()).collect::<Vec<_>>()
+                };
+                prop_assert_eq!(cards(&read), cards(&request), "{}", printed);
+            }
+        }
+    }
+
+    #[test]
+    fn any_word_for_cards_is_compared_with_any_name(model in any::<String>(), word in any::<String>()) {
+        let found = is_model(&model, &word);
+        prop_assert!(!found || check_models(&word).is_ok() || word.contains(|c: char| !c.is_ascii_alphanumeric()));
+        if check_models(&word).is_ok() && !word.contains(['-', '_', '.', '|']) && word.len() > 2 {
+            let named = format!("NVIDIA {word}");
+            prop_assert!(is_model(&named, &word));
         }
     }
 
