@@ -286,7 +286,7 @@ fn is_found(parts: &[&str], wanted: &[&str], is_behind_match: bool) -> bool {
 
 /// The word of `known` that somebody who typed `word` may have meant: one or two letters away.
 #[must_use]
-pub fn nearest_word(word: &str, known: &[&'static str]) -> Option<&'static str> {
+pub fn nearest_word<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let bare = |word: &str| word.trim_end_matches(['=', '>', '<']).to_ascii_lowercase();
     let typed = bare(word);
     if typed.is_empty() || typed.len() > WORD_BYTES_MAX {

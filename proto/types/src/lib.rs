@@ -57,7 +57,7 @@ pub use pbse::Pbse;
 pub use reason::{Reason, RunLimit};
 pub use recurrence::{Recurrence, Span};
 pub use reservation_id::{ReservationId, ReservationLetter};
-pub use resource_names::{Resource, ResourceSetter, resource};
+pub use resource_names::{Resource, ResourceSetter, resource, resource_names};
 pub use resources::{NoResourceValue, ResourceKind, ResourceList, resource_kind, split_resources};
 pub use select::{Arrangement, Place, Select, SelectPart, SelectTotals, Sharing};
 pub use size::Size;

@@ -37,6 +37,11 @@ pub fn resource(name: &str) -> Option<&'static Resource> {
     at.ok().map(|at| &RESOURCES[at])
 }
 
+/// The names of all resources, in alphabetical order.
+pub fn resource_names() -> impl Iterator<Item = &'static str> {
+    RESOURCES.iter().map(|resource| resource.name)
+}
+
 const fn row(
     name: &'static str,
     kind: ResourceKind,
