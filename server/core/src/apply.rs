@@ -21,6 +21,7 @@ mod report;
 mod rerun;
 mod routing;
 mod run;
+mod spending;
 mod submit;
 mod suspend;
 mod tick;

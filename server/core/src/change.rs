@@ -5,7 +5,7 @@ use std::sync::Arc;
 use capstan_types::{Env, JobId, NodeName};
 use serde::{Deserialize, Serialize};
 
-use crate::{Job, Node, Settings};
+use crate::{Job, Node, Payer, Settings, Spending};
 
 /// One change of the stored state. Changes are absolute: putting twice is putting once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,10 @@ pub enum Change {
     SetNextSeq(u64),
     /// The next attempt number.
     SetNextAttempt(u64),
+    /// Keep what a payer has used of late.
+    PutSpending(Arc<Spending>),
+    /// Forget what a payer has used.
+    RemoveSpending(Payer),
 }
 
 /// The heavy part of a submission: on disk only, read when an attempt starts or `qstat -f` asks.

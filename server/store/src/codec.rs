@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use capstan_core::{Change, Event, Job, Node, Payload, Settings};
+use capstan_core::{Change, Event, Job, Node, Payer, Payload, Settings, Spending};
 use capstan_types::{JobId, JobPart, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -240,7 +240,9 @@ pub(crate) const fn on_payload(change: &Change) -> OnPayload<'_> {
         | Change::RemoveNode(_)
         | Change::PutSettings(_)
         | Change::SetNextSeq(_)
-        | Change::SetNextAttempt(_) => OnPayload::Nothing,
+        | Change::SetNextAttempt(_)
+        | Change::PutSpending(_)
+        | Change::RemoveSpending(_) => OnPayload::Nothing,
     }
 }
 
@@ -252,8 +254,9 @@ pub(crate) mod kind {
     pub(crate) const NODE: u8 = b'n';
     pub(crate) const PAYLOAD: u8 = b'p';
     pub(crate) const SETTINGS: u8 = b's';
+    pub(crate) const SPENDING: u8 = b'u';
     /// Everything that makes the state, in the order in which it is loaded.
-    pub(crate) const STATE: [u8; 4] = [COUNTER, SETTINGS, NODE, JOB];
+    pub(crate) const STATE: [u8; 5] = [COUNTER, SETTINGS, NODE, JOB, SPENDING];
 }
 
 const NEXT_SEQ: &[u8] = b"cseq";
@@ -274,6 +277,18 @@ pub(crate) fn job_key(kind: u8, id: JobId) -> Vec<u8> {
     key
 }
 
+/// The key of what a payer has used. The length keeps "a" of "bc" apart from "ab" of "c".
+fn payer_key(payer: &Payer) -> Vec<u8> {
+    let length = (payer.group.len() as u32).to_be_bytes();
+    let parts: [&[u8]; 4] = [
+        &[kind::SPENDING],
+        &length,
+        payer.group.as_bytes(),
+        payer.user.as_bytes(),
+    ];
+    parts.concat()
+}
+
 /// The keys that a change sets (`true`) or removes.
 pub(crate) fn keys(change: &Change) -> Vec<(Vec<u8>, bool)> {
     let node_key = |name: &str| [&[kind::NODE], name.as_bytes()].concat();
@@ -289,6 +304,8 @@ pub(crate) fn keys(change: &Change) -> Vec<(Vec<u8>, bool)> {
         Change::PutSettings(_) => vec![(SETTINGS.to_vec(), true)],
         Change::SetNextSeq(_) => vec![(NEXT_SEQ.to_vec(), true)],
         Change::SetNextAttempt(_) => vec![(NEXT_ATTEMPT.to_vec(), true)],
+        Change::PutSpending(spending) => vec![(payer_key(&spending.payer), true)],
+        Change::RemoveSpending(payer) => vec![(payer_key(payer), false)],
     }
 }
 
@@ -304,7 +321,10 @@ pub(crate) fn value((change, place): &Placed) -> Result<Option<Vec<u8>>, StoreEr
         Change::PutNode(node) => encode(&**node, &mut bytes)?,
         Change::PutSettings(settings) => encode(&**settings, &mut bytes)?,
         Change::SetNextSeq(next) | Change::SetNextAttempt(next) => encode(next, &mut bytes)?,
-        Change::RemoveJob(_) | Change::RemoveNode(_) => return Ok(None),
+        Change::PutSpending(spending) => encode(&**spending, &mut bytes)?,
+        Change::RemoveJob(_) | Change::RemoveNode(_) | Change::RemoveSpending(_) => {
+            return Ok(None);
+        }
     }
     Ok(Some(bytes))
 }
@@ -315,6 +335,7 @@ pub(crate) fn change_of(key: &[u8], value: &[u8]) -> Result<Option<Change>, Stor
         kind::JOB => Change::PutJob(Arc::new(decode::<Job>(value)?)),
         kind::NODE => Change::PutNode(Arc::new(decode::<Node>(value)?)),
         kind::SETTINGS => Change::PutSettings(Arc::new(decode::<Settings>(value)?)),
+        kind::SPENDING => Change::PutSpending(Arc::new(decode::<Spending>(value)?)),
         kind::COUNTER if key == NEXT_SEQ => Change::SetNextSeq(decode(value)?),
         kind::COUNTER if key == NEXT_ATTEMPT => Change::SetNextAttempt(decode(value)?),
         _ => return Ok(None),

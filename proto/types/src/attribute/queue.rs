@@ -79,4 +79,18 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
         .without_effect("limits of -L requests are those of -l"),
     AttributeDefinition::new("ghost_queue", Boolean, Operator)
         .without_effect("queues are kept in the store"),
+    // Limits beside Torque's.
+    AttributeDefinition::new("max_group_queuable", Integer, Operator),
+    AttributeDefinition::new("max_cards", Integer, Operator),
+    AttributeDefinition::new("max_user_cards", Integer, Operator),
+    AttributeDefinition::new("max_group_cards", Integer, Operator),
+    AttributeDefinition::new("max_cores", Integer, Operator),
+    AttributeDefinition::new("max_user_cores", Integer, Operator),
+    AttributeDefinition::new("max_group_cores", Integer, Operator),
+    AttributeDefinition::new("max_card_hours", Integer, Operator),
+    AttributeDefinition::new("max_user_card_hours", Integer, Operator),
+    AttributeDefinition::new("max_group_card_hours", Integer, Operator),
+    AttributeDefinition::new("max_cards_of", List, Operator),
+    AttributeDefinition::new("max_user_cards_of", List, Operator),
+    AttributeDefinition::new("max_group_cards_of", List, Operator),
 ];

@@ -204,4 +204,25 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     AttributeDefinition::new("default_gpu_mode", Text, Manager)
         .without_effect("a card keeps its mode unless the job asks for one"),
     AttributeDefinition::new("sendmail_path", Text, Manager),
+    // Fair share, which Torque leaves to other schedulers.
+    AttributeDefinition::new("fairshare_half_life", Text, Manager),
+    AttributeDefinition::new("fairshare_shares", List, Manager),
+    AttributeDefinition::new("fairshare_card_weights", List, Manager),
+    AttributeDefinition::new("fairshare_core_weight", Text, Manager),
+    // Limits beside Torque's.
+    AttributeDefinition::new("max_queuable", Integer, Operator),
+    AttributeDefinition::new("max_group_queuable", Integer, Operator),
+    AttributeDefinition::new("max_cards", Integer, Operator),
+    AttributeDefinition::new("max_user_cards", Integer, Operator),
+    AttributeDefinition::new("max_group_cards", Integer, Operator),
+    AttributeDefinition::new("max_cores", Integer, Operator),
+    AttributeDefinition::new("max_user_cores", Integer, Operator),
+    AttributeDefinition::new("max_group_cores", Integer, Operator),
+    AttributeDefinition::new("max_card_hours", Integer, Operator),
+    AttributeDefinition::new("max_user_card_hours", Integer, Operator),
+    AttributeDefinition::new("max_group_card_hours", Integer, Operator),
+    AttributeDefinition::new("max_cards_of", List, Operator),
+    AttributeDefinition::new("max_user_cards_of", List, Operator),
+    AttributeDefinition::new("max_group_cards_of", List, Operator),
+    AttributeDefinition::new("card_hours_window", Text, Operator),
 ];

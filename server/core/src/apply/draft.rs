@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use capstan_types::{AttemptId, JobId, JobPart, NodeName, Timestamp};
 
-use super::{Outcome, Reply, array};
+use super::{Outcome, Reply, array, spending};
 use crate::{
-    Account, Change, Effect, Ended, Holds, Job, JobEvent, JobState, Node, Payload, Rejection,
-    Settings, State,
+    Account, Change, Effect, Ended, Holds, Job, JobEvent, JobState, Node, Payer, Payload,
+    Rejection, Run, Settings, State,
 };
 
 pub(super) struct Draft {
@@ -21,6 +21,7 @@ pub(super) struct Draft {
     pub(super) news: Vec<(JobId, News)>,
     jobs: BTreeSet<JobId>,
     nodes: BTreeSet<NodeName>,
+    payers: BTreeSet<Payer>,
     payload: Option<(JobId, Arc<Payload>)>,
     settings: Option<Arc<Settings>>,
     next_seq: Option<u64>,
@@ -52,6 +53,7 @@ impl Draft {
             news: Vec::new(),
             jobs: BTreeSet::new(),
             nodes: BTreeSet::new(),
+            payers: BTreeSet::new(),
             payload: None,
             settings: None,
             next_seq: None,
@@ -79,6 +81,12 @@ impl Draft {
             changes.push(match self.state.job(id) {
                 Some(job) => Change::PutJob(job.clone()),
                 None => Change::RemoveJob(id),
+            });
+        }
+        for payer in self.payers {
+            changes.push(match self.state.spending(&payer) {
+                Some(spending) => Change::PutSpending(spending.clone()),
+                None => Change::RemoveSpending(payer),
             });
         }
         let outcome = Outcome {
@@ -160,6 +168,9 @@ impl Draft {
         let id = job.id;
         let before = self.state.job(id).cloned();
         let after = Arc::new(job);
+        if let Some((before, run)) = given_up(before.as_deref(), &after) {
+            spending::charge(self, before, run);
+        }
         self.state.absorb(&Change::PutJob(after.clone()));
         self.jobs.insert(id);
         if let (JobState::Ended(ended), false) = (&after.state, has_ended(before.as_ref())) {
@@ -176,6 +187,11 @@ impl Draft {
         job.changed = self.now;
         self.jobs.insert(job.id);
         self.state.absorb(&Change::PutJob(Arc::new(job)));
+    }
+
+    pub(super) fn put_spending(&mut self, change: Change, payer: Payer) {
+        self.state.absorb(&change);
+        self.payers.insert(payer);
     }
 
     pub(super) fn account(&mut self, job: &Arc<Job>, record: Account) {
@@ -206,6 +222,17 @@ impl Draft {
 
 fn has_ended(job: Option<&Arc<Job>>) -> bool {
     job.is_some_and(|job| job.has_ended())
+}
+
+/// The attempt that `after` no longer has, with the job as it was: what it held is free from now on.
+fn given_up<'a>(before: Option<&'a Job>, after: &Job) -> Option<(&'a Job, &'a Run)> {
+    let before = before?;
+    let run = before.state.run()?;
+    let goes_on = after
+        .state
+        .run()
+        .is_some_and(|now| now.attempt == run.attempt);
+    (!goes_on).then_some((before, run))
 }
 
 fn fate(job: &Job, ended: &Ended) -> News {

@@ -1,24 +1,31 @@
 //! The values that decisions are made of: jobs, nodes, queues, and the state that holds them.
 
+mod decay;
+mod fair_share;
 mod job;
 mod node;
 mod owner;
 mod queue;
 mod scheduler;
 mod settings;
+mod share_policy;
+mod spending;
 mod state;
 mod ties;
 mod vnode;
 
 pub use capstan_types::Holds;
+pub use fair_share::{FACTOR_MAX, FairShare, Standing};
 pub use job::{
     ArrayState, Ended, IllegalTransition, Job, JobEvent, JobSpec, JobState, MemberFates, Run,
     StopOrder, Usage,
 };
-pub use node::{Card, Inventory, Link, Node, NodeShare, ShareCard};
+pub use node::{Card, CardTraits, Inventory, Link, Node, NodeShare, NumaNode, ShareCard};
 pub use owner::Owner;
 pub use queue::{Queue, QueueType};
 pub use scheduler::Scheduler;
 pub use settings::Settings;
+pub use share_policy::{SharePolicy, is_card_type};
+pub use spending::{PAYERS_MAX, Payer, Spell, Spending};
 pub use state::State;
 pub use ties::{MembersWait, Sync, Tie, Ties};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use capstan_types::{AttemptId, JobId, JobPart, NodeName, QueueName, Timestamp};
 use imbl::{OrdMap, OrdSet};
 
-use super::{Job, JobState, Node, NodeShare, Settings};
+use super::{Job, JobState, Node, NodeShare, Payer, Settings, Spending};
 use crate::Change;
 
 /// Everything the scheduler knows.
@@ -27,6 +27,8 @@ pub struct State {
     dependants: OrdSet<(JobId, JobId)>,
     /// Jobs that have not ended, by queue and user; members of arrays count one by one.
     live: OrdMap<(QueueName, Box<str>), u64>,
+    /// What jobs that have ended have used of late.
+    spendings: OrdMap<Payer, Arc<Spending>>,
 }
 
 impl State {
@@ -182,6 +184,17 @@ impl State {
         AttemptId(self.next_attempt.max(1))
     }
 
+    /// What a payer's jobs have used of late.
+    #[must_use]
+    pub fn spending(&self, payer: &Payer) -> Option<&Arc<Spending>> {
+        self.spendings.get(payer)
+    }
+
+    /// What all payers' jobs have used of late, by group, then by user.
+    pub fn spendings(&self) -> impl ExactSizeIterator<Item = &Arc<Spending>> {
+        self.spendings.values()
+    }
+
     /// Takes one change in.
     pub fn absorb(&mut self, change: &Change) {
         match change {
@@ -197,6 +210,13 @@ impl State {
             Change::PutSettings(settings) => self.settings = Some(settings.clone()),
             Change::SetNextSeq(next) => self.next_seq = *next,
             Change::SetNextAttempt(next) => self.next_attempt = *next,
+            Change::PutSpending(spending) => {
+                self.spendings
+                    .insert(spending.payer.clone(), spending.clone());
+            }
+            Change::RemoveSpending(payer) => {
+                self.spendings.remove(payer);
+            }
         }
     }
 
@@ -209,11 +229,13 @@ impl State {
         let settings = self.settings.iter().cloned().map(Change::PutSettings);
         let nodes = self.nodes.values().cloned().map(Change::PutNode);
         let jobs = self.jobs.values().cloned().map(Change::PutJob);
+        let spendings = self.spendings.values().cloned().map(Change::PutSpending);
         counters
             .into_iter()
             .chain(settings)
             .chain(nodes)
             .chain(jobs)
+            .chain(spendings)
     }
 
     fn put_job(&mut self, job: Arc<Job>) {
