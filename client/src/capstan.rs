@@ -159,6 +159,11 @@ pub(crate) const COMMANDS: &[Command] = &[
         options: crate::migrate::OPTIONS,
     },
     Command {
+        name: "sim",
+        summary: "Simulate the scheduler on jobs of the past",
+        options: crate::sim::OPTIONS,
+    },
+    Command {
         name: "pbsdsh",
         summary: "Run a program on the places of the job",
         options: crate::pbsdsh::OPTIONS,

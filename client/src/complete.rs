@@ -153,7 +153,7 @@ fn wanted(name: &str, options: &[Opt], before: &[&str], last: &str) -> Wanted {
     }
     match name {
         "qmove" if before.is_empty() => Wanted::Queue,
-        "qsub" | "startdocker" | "pbsdsh" | "qmgr" | "qterm" | "qselect" => Wanted::Other,
+        "qsub" | "startdocker" | "pbsdsh" | "qmgr" | "qterm" | "qselect" | "sim" => Wanted::Other,
         "pbsnodes" | "momctl" | "qgpumode" | "qgpureset" => Wanted::Node,
         "qenable" | "qdisable" | "qstart" | "qstop" => Wanted::Queue,
         _ => Wanted::Job,

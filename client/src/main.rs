@@ -35,6 +35,7 @@ mod qsig;
 mod qstat;
 mod qsub;
 mod qterm;
+mod sim;
 mod startdocker;
 mod torque_cfg;
 mod tracejob;
@@ -125,6 +126,7 @@ fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
             "qchkpt" => qchkpt::run(call, screen).await,
             "qmgr" => qmgr::run(call, screen).await,
             "migrate" => migrate::run(call, screen).await,
+            "sim" => sim::run(call, screen),
             "qterm" => qterm::run(call, screen).await,
             "qenable" | "qdisable" | "qstart" | "qstop" => qenable::run(call, screen).await,
             "qsig" => qsig::run(call, screen).await,

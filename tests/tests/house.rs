@@ -14,6 +14,7 @@ const GRAPH: &[(&str, &[&str])] = &[
     ("proto/types", &[]),
     ("proto", &["capstan-types"]),
     ("server/core", &["capstan-types"]),
+    ("server/sim", &["capstan-core", "capstan-types"]),
     ("server/store", &["capstan-core", "capstan-types"]),
     (
         "server",
@@ -40,7 +41,7 @@ const GRAPH: &[(&str, &[&str])] = &[
             "capstan-types",
         ],
     ),
-    ("client", &["capstan-proto", "capstan-types"]),
+    ("client", &["capstan-proto", "capstan-sim", "capstan-types"]),
     ("tests", &["capstan-core", "capstan-proto", "capstan-types"]),
 ];
 

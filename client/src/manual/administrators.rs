@@ -59,6 +59,35 @@ pub(super) const PAGES: &[Page] = &[
     }])
     .ends("0 when all was done, 1 for a damaged file or a refusal of the server, 2 when the command was misused.")
     .asks(Reach::ServerOnce),
+    Page::admin("sim", "TRACE...", crate::sim::TEXT, &["qmgr", "migrate"])
+        .with(&[
+            Part {
+                title: "DESCRIPTION OF NODES",
+                text: &["The file of --cluster has a line for each node or range of nodes:"],
+                terms: crate::sim::CLUSTER_WORDS,
+            },
+            Part {
+                title: "JSON",
+                text: &["The object of --json has among others:"],
+                terms: crate::sim::JSON_WORDS,
+            },
+            Part {
+                title: "EXAMPLES",
+                text: &[],
+                terms: &[
+                    (
+                        "capstan sim /var/spool/capstan/server_priv/accounting --cluster ours.txt --against fair",
+                        "What fair shares would have done to the jobs of this server.",
+                    ),
+                    (
+                        "capstan sim philly.swf.gz:12000:8000 --policy easy --change backfill_depth=8",
+                        "More reservations for those who wait, on a part of a public trace.",
+                    ),
+                ],
+            },
+        ])
+        .ends("0 when it ran, 1 for a file that cannot be read or settings that are refused, 2 when the command was misused.")
+        .asks(Reach::Nobody),
     Page::admin(
         "qmgr",
         "[SERVER...]",

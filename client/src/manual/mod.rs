@@ -39,10 +39,10 @@ fn option_name(option: &Opt) -> String {
 
 /// The command as it is called: what has no link of its own is called by `capstan`.
 fn called(name: &str) -> &str {
-    if name == "migrate" {
-        "capstan migrate"
-    } else {
-        name
+    match name {
+        "migrate" => "capstan migrate",
+        "sim" => "capstan sim",
+        name => name,
     }
 }
 
