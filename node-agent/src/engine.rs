@@ -17,6 +17,7 @@ impl<E: ContainerEngine> AskEngine for Keeper<E> {
                 return Engine {
                     version: facts.version.clone(),
                     problem: String::new(),
+                    images: facts.images.clone(),
                 };
             }
             Ok(Err(error)) => crate::link::chain(&error),
@@ -25,6 +26,7 @@ impl<E: ContainerEngine> AskEngine for Keeper<E> {
         Engine {
             version: String::new(),
             problem,
+            images: Vec::new(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What this node has, as the server hears it, and how busy it is.
 
 use std::fs;
+use std::path::Path;
 
 use capstan_proto::wire;
 use capstan_supervisor::ports::{GpuDetail, GpuInventory, GpuUse};
@@ -12,6 +13,7 @@ pub(crate) struct Host {
     pub(crate) memory_bytes: u64,
     pub(crate) uname: String,
     pub(crate) only_uid: Option<u32>,
+    pub(crate) numa_nodes: Vec<wire::NumaNode>,
 }
 
 /// The container engine, as far as an inventory tells.
@@ -19,6 +21,8 @@ pub(crate) struct Host {
 pub(crate) struct Engine {
     pub(crate) version: String,
     pub(crate) problem: String,
+    /// Names of its images, in order, as many as the server hears of.
+    pub(crate) images: Vec<String>,
 }
 
 impl Host {
@@ -42,6 +46,7 @@ impl Host {
             memory_bytes: memory_kb("MemTotal:") * 1024,
             uname: uname.unwrap_or_default(),
             only_uid: (!uid.is_root()).then_some(uid.as_raw()),
+            numa_nodes: numa_nodes(Path::new("/sys/devices/system/node")),
         }
     }
 }
@@ -51,6 +56,7 @@ pub(crate) fn inventory(host: &Host, gpus: GpuInventory, engine: Engine) -> wire
     let GpuInventory {
         cards,
         driver,
+        cuda_version,
         problem,
         simulated,
     } = gpus;
@@ -61,6 +67,11 @@ pub(crate) fn inventory(host: &Host, gpus: GpuInventory, engine: Engine) -> wire
         memory_bytes: card.memory_bytes,
         pci_address: card.pci_address,
         driver: driver.clone(),
+        compute_major: card.compute.map_or(0, |(major, _)| major),
+        compute_minor: card.compute.map_or(0, |(_, minor)| minor),
+        cuda_version,
+        numa_node: card.numa_node,
+        island: card.island,
     };
     wire::Inventory {
         cores: host.cores,
@@ -72,7 +83,37 @@ pub(crate) fn inventory(host: &Host, gpus: GpuInventory, engine: Engine) -> wire
         uname: host.uname.clone(),
         only_uid: host.only_uid,
         simulated,
+        numa_nodes: host.numa_nodes.clone(),
+        images: engine.images,
     }
+}
+
+/// Memory nodes of a host that are looked at; more than any has.
+const NUMA_NODES_MAX: u32 = 1024;
+
+/// Which cores are near to which memory, by `node0/cpulist` (`0-15,32-47`) and the like in `folder`; nothing on a host
+/// with but one memory, where all is equally near.
+fn numa_nodes(folder: &Path) -> Vec<wire::NumaNode> {
+    let ids = fs::read_to_string(folder.join("online")).unwrap_or_default();
+    let ids = numbers(&ids).filter(|id| *id < NUMA_NODES_MAX);
+    let nodes = ids.filter_map(|id| {
+        let list = fs::read_to_string(folder.join(format!("node{id}/cpulist"))).ok()?;
+        let cores = numbers(&list).collect();
+        Some(wire::NumaNode { id, cores })
+    });
+    let nodes: Vec<_> = nodes.collect();
+    if nodes.len() > 1 { nodes } else { Vec::new() }
+}
+
+/// The numbers of a list of the kernel's: `0-3,8`. What is none is left out.
+fn numbers(list: &str) -> impl Iterator<Item = u32> {
+    let ranges = list.trim().split(',').filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let first: u32 = first.trim().parse().ok()?;
+        let last: u32 = last.trim().parse().ok()?;
+        Some(first..=last.min(u32::from(u16::MAX)))
+    });
+    ranges.flatten()
 }
 
 /// What a heartbeat says of a card; `is_ours` tells whether a process belongs to an attempt of this agent.
@@ -152,6 +193,28 @@ mod tests {
         check(&[], false);
         check(&[7], false);
         check(&[7, 8], true);
+    }
+
+    #[test]
+    fn cores_are_told_by_memory_node_where_there_are_several() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("online", "0\n");
+        write("node0/cpulist", "0-3\n");
+        assert!(numa_nodes(folder.path()).is_empty());
+        write("online", "0-1\n");
+        write("node0/cpulist", "0-1,4\n");
+        write("node1/cpulist", "2-3,x,5\n");
+        let nodes = numa_nodes(folder.path());
+        let seen: Vec<_> = nodes
+            .iter()
+            .map(|node| (node.id, &node.cores[..]))
+            .collect();
+        assert_eq!(seen, [(0, &[0, 1, 4][..]), (1, &[2, 3, 5][..])]);
     }
 
     #[test]

@@ -39,6 +39,8 @@ const KEEPALIVE_WAIT: Duration = Duration::from_secs(10);
 const WELCOME_WAIT: Duration = Duration::from_secs(30);
 /// Cards and engine are asked anew this often; a card may fall off the bus.
 const INVENTORY_PERIOD: Duration = Duration::from_secs(30);
+/// Least time between two reports of which images there are.
+const IMAGES_PERIOD: Duration = Duration::from_secs(60);
 /// Tasks for other nodes that may wait to be sent.
 const WANTED_MAX: usize = 256;
 const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
@@ -278,6 +280,7 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut asked = Instant::now();
+        let mut told_images = Instant::now();
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
@@ -287,8 +290,13 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
             let mut heartbeat = self.heartbeat().await;
             if asked.elapsed() >= INVENTORY_PERIOD {
                 asked = Instant::now();
-                let now = self.inventory().await;
+                let mut now = self.inventory().await;
+                if told_images.elapsed() < IMAGES_PERIOD {
+                    // Images come and go while people build them: that is no news worth storing each time.
+                    now.images.clone_from(&known.images);
+                }
                 if now != known {
+                    told_images = Instant::now();
                     tracing::info!(cards = now.cards.len(), "the inventory changed");
                     known = now.clone();
                     heartbeat.inventory = Some(now);

@@ -67,6 +67,7 @@ pub(crate) fn run(shares: &[(&str, &[u16], &[u32])], started: u64, session: u32)
         cards: cards
             .iter()
             .map(|index| ShareCard {
+                share: capstan_types::CardWish::WHOLE,
                 uuid: format!("GPU-{node}-{index}").into(),
                 index: *index,
             })

@@ -6,6 +6,7 @@ use nvml_wrapper::enum_wrappers::device::{
     ComputeMode, EccCounter, MemoryError, TemperatureSensor,
 };
 use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::structs::device::CudaComputeCapability;
 use nvml_wrapper::{Device, Nvml};
 
 use crate::problem::Problem;
@@ -32,7 +33,16 @@ pub(crate) fn describe(nvml: &Nvml, index: u32) -> Result<GpuCard, Problem> {
         model: model.map_or_else(|| "unknown".to_owned(), |name| printable(&name)),
         memory_bytes: memory.map_or(0, |memory| memory.total),
         pci_address: pci.map_or_else(String::new, |pci| printable(&pci.bus_id)),
+        compute: compute(&device),
+        numa_node: crate::near::numa_node(&device),
+        island: 0,
     })
+}
+
+/// Compute capability, as far as the driver says.
+fn compute(device: &Device<'_>) -> Option<(u32, u32)> {
+    let CudaComputeCapability { major, minor } = device.cuda_compute_capability().ok()?;
+    Some((u32::try_from(major).ok()?, u32::try_from(minor).ok()?))
 }
 
 /// What a card does. Load, temperature and power may stay unknown; its memory and processes tell whether it is

@@ -5,6 +5,7 @@
 
 mod card;
 mod control;
+mod near;
 mod problem;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -181,7 +182,9 @@ impl Driver {
     /// The cards, and whether every one of them answered.
     fn inventory(&self) -> (GpuInventory, bool) {
         let driver = self.nvml().sys_driver_version().unwrap_or_default();
+        let cuda = self.nvml().sys_cuda_driver_version().unwrap_or_default();
         let mut inventory = GpuInventory {
+            cuda_version: u32::try_from(cuda).unwrap_or_default(),
             simulated: driver.starts_with(SIMULATED),
             driver,
             ..GpuInventory::default()
@@ -199,6 +202,7 @@ impl Driver {
                 Err(problem) => problems.push(problem),
             }
         }
+        near::number_islands(self.nvml(), &mut inventory.cards);
         inventory.problem = problem::sentence(&problems);
         (inventory, problems.is_empty())
     }

@@ -98,6 +98,70 @@ fn cards_are_described_in_index_order() {
 }
 
 #[test]
+fn cards_say_what_they_can_and_which_are_near() {
+    let card = |uuid: &str, more: &str| format!("[[cards]]\nuuid = 'GPU-{uuid}'\n{more}\n");
+    let check = |cards: &[String], islands: &[u32], nodes: &[u32]| {
+        let text = format!("cuda_version = 12040\n{}", cards.concat());
+        let inventory = Node::with(&text).gpus().inventory();
+        assert_eq!(inventory.cuda_version, 12_040);
+        let seen: Vec<u32> = inventory.cards.iter().map(|card| card.island).collect();
+        assert_eq!(seen, islands, "{text}");
+        let seen: Vec<u32> = inventory
+            .cards
+            .iter()
+            .filter_map(|card| card.numa_node)
+            .collect();
+        assert_eq!(seen, nodes, "{text}");
+    };
+    check(
+        &[
+            card("1", "numa_node = 0"),
+            card("2", "numa_node = 1"),
+            card("3", "numa_node = 0"),
+        ],
+        &[0, 1, 0],
+        &[0, 1, 0],
+    );
+    check(
+        &[
+            card("1", "nvlink = 7"),
+            card("2", "nvlink = 8"),
+            card("3", "nvlink = 7"),
+            card("4", "nvlink = 8"),
+        ],
+        &[0, 1, 0, 1],
+        &[0, 0, 0, 0],
+    );
+    // NVLink counts before the memory node; a card without it is no part of such an island.
+    check(
+        &[
+            card("1", "nvlink = 7"),
+            card("2", "nvlink = 7\nnuma_node = 1"),
+            card("3", ""),
+        ],
+        &[0, 0, 1],
+        &[0, 1, 0],
+    );
+    // A driver that does not say.
+    check(
+        &[
+            card(
+                "1",
+                "faults = { nvmlDeviceGetMemoryAffinity = 'not_supported' }",
+            ),
+            card(
+                "2",
+                "faults = { nvmlDeviceGetMemoryAffinity = 'not_supported' }",
+            ),
+        ],
+        &[0, 0],
+        &[],
+    );
+    let node = Node::with(&card("1", "compute_capability = [8, 9]"));
+    assert_eq!(node.gpus().inventory().cards[0].compute, Some((8, 9)));
+}
+
+#[test]
 fn usage_says_what_each_card_does() {
     let usage = Node::with(TWO).gpus().usage();
     let [idle, busy] = &usage[..] else {

@@ -134,6 +134,14 @@ impl DockerEngine {
     }
 }
 
+/// Names of the images that the engine holds. An engine that does not say has none: a preference is all that is lost.
+async fn images(docker: &Docker) -> Vec<String> {
+    let listed = docker.list_images(None::<query::ListImagesOptions>).await;
+    let listed = listed.inspect_err(|error| tracing::debug!(%error, "images cannot be listed"));
+    let images = listed.unwrap_or_default().into_iter();
+    EngineFacts::named(images.flat_map(|image| image.repo_tags))
+}
+
 impl ContainerEngine for DockerEngine {
     async fn facts(&self) -> Result<EngineFacts, EngineError> {
         let docker = self.docker().await?;
@@ -157,6 +165,7 @@ impl ContainerEngine for DockerEngine {
             shares_mounts: tokio::task::spawn_blocking(move || attach::shares_mounts(&socket))
                 .await
                 .unwrap_or(true),
+            images: images(&docker).await,
         })
     }
 

@@ -21,6 +21,12 @@ pub struct GpuCard {
     pub memory_bytes: u64,
     /// `00000000:3B:00.0`.
     pub pci_address: String,
+    /// Compute capability, 8.9 as (8, 9); `None` when the driver does not say.
+    pub compute: Option<(u32, u32)>,
+    /// The memory node of the host that it is near to, when there is one such.
+    pub numa_node: Option<u32>,
+    /// Cards with the same number reach one another fastest; numbered from 0 in index order.
+    pub island: u32,
 }
 
 /// The GPUs of this node. No driver, no library or a broken one is no error: zero cards and the reason.
@@ -30,6 +36,8 @@ pub struct GpuInventory {
     pub cards: Vec<GpuCard>,
     /// Version of the driver; empty when there is none.
     pub driver: String,
+    /// The newest CUDA that the driver serves, as NVML counts (12010 is 12.1); 0 when it does not say.
+    pub cuda_version: u32,
     /// Why there are no cards, or not all of them.
     pub problem: Option<String>,
     /// The library says that it is the fake one of tests and the demo.

@@ -139,6 +139,8 @@ fn cards(share: &NodeShare, node: Option<&Node>) -> Vec<wire::Card> {
             driver: known
                 .map(|card| card.driver.to_string())
                 .unwrap_or_default(),
+            // What it can and is near to decided where the job goes; the job itself asks the card.
+            ..wire::Card::default()
         }
     });
     cards.collect()

@@ -1,8 +1,10 @@
 //! From an agent's words on the wire to the core's, with bounds: an agent is trusted to run jobs, not to be sane.
 
-use capstan_core::{AttemptReport, Card, Hello, Inventory, ReportedPhase, Usage};
+use capstan_core::{
+    AttemptReport, Card, CardTraits, Hello, Inventory, NumaNode, ReportedPhase, Usage,
+};
 use capstan_proto::{PROTOCOL, wire};
-use capstan_types::{AgentId, AttemptId, CardId, NodeName, Timestamp};
+use capstan_types::{AgentId, AttemptId, CardId, NodeName, Timestamp, Version};
 
 use crate::telemetry::{CardDetail, CardTelemetry, NodeTelemetry};
 
@@ -93,9 +95,17 @@ pub(crate) fn inventory(inventory: wire::Inventory) -> Result<Inventory, Unheard
         uname,
         only_uid,
         simulated,
+        numa_nodes,
+        images,
     } = inventory;
     if cards.len() > CARDS_MAX {
         return Err(field("cards", "too long"));
+    }
+    if numa_nodes.len() > NUMA_NODES_MAX {
+        return Err(field("numa_nodes", "too long"));
+    }
+    if images.len() > Inventory::IMAGES_MAX {
+        return Err(field("images", "too long"));
     }
     Ok(Inventory {
         cores: u16::try_from(cores).map_err(|_| field("cores", "over 65535"))?,
@@ -107,6 +117,26 @@ pub(crate) fn inventory(inventory: wire::Inventory) -> Result<Inventory, Unheard
         uname: text(uname),
         only_uid,
         simulated,
+        numa_nodes: numa_nodes
+            .into_iter()
+            .map(numa_node)
+            .collect::<Result<_, _>>()?,
+        images: images.into_iter().map(text).collect(),
+    })
+}
+
+/// Memory nodes of a host: more than any has.
+const NUMA_NODES_MAX: usize = 1024;
+
+fn numa_node(node: wire::NumaNode) -> Result<NumaNode, Unheard> {
+    let wire::NumaNode { id, cores } = node;
+    let number = |number: u32| u16::try_from(number).map_err(|_| field("numa_nodes", "over 65535"));
+    if cores.len() > usize::from(u16::MAX) {
+        return Err(field("cores of a memory node", "too long"));
+    }
+    Ok(NumaNode {
+        id: number(id)?,
+        cores: cores.into_iter().map(number).collect::<Result<_, _>>()?,
     })
 }
 
@@ -118,7 +148,13 @@ fn card(card: wire::Card) -> Result<Card, Unheard> {
         memory_bytes,
         pci_address,
         driver,
+        compute_major,
+        compute_minor,
+        cuda_version,
+        numa_node,
+        island,
     } = card;
+    let part = |number: u32| u16::try_from(number).unwrap_or(0);
     Ok(Card {
         uuid: CardId::from(name("uuid of a card", uuid)?),
         index,
@@ -126,6 +162,15 @@ fn card(card: wire::Card) -> Result<Card, Unheard> {
         memory_bytes,
         pci_address: text(pci_address),
         driver: text(driver),
+        traits: CardTraits {
+            compute: Version {
+                major: part(compute_major),
+                minor: part(compute_minor),
+            },
+            cuda: Version::of_cuda(cuda_version),
+            numa_node: numa_node.and_then(|node| u16::try_from(node).ok()),
+            island: part(island),
+        },
     })
 }
 

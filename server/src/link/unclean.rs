@@ -51,6 +51,7 @@ mod tests {
                 memory_bytes: 0,
                 pci_address: "".into(),
                 driver: "".into(),
+                traits: capstan_core::CardTraits::default(),
             });
         let node = Node {
             name: "node01".into(),

@@ -3,9 +3,9 @@
 
 use std::fmt::Write;
 
-use capstan_core::{Card, Link, Node, NodeShare};
+use capstan_core::{Card, CardTraits, Link, Node, NodeShare, ShareCard};
 use capstan_proto::{Refusal, wire};
-use capstan_types::{AttemptId, AttributeObject, Pbse};
+use capstan_types::{AttemptId, AttributeObject, Pbse, Version};
 
 use super::attributes::Attributes;
 use super::queues::{line, listing, set};
@@ -283,15 +283,14 @@ fn gpu_status(
     }
     let mut text = String::new();
     for card in &node.inventory.cards {
-        let is_lent = held
-            .iter()
-            .flat_map(|(_, share)| &share.cards)
-            .any(|c| c.uuid == card.uuid);
+        let mut lent = held.iter().flat_map(|(_, share)| &share.cards);
+        let lent = lent.find(|lent| lent.uuid == card.uuid);
         let is_clean = !node.unclean.contains(&card.uuid);
-        let state = match (is_lent, is_clean) {
-            (true, _) => "Exclusive",
-            (false, true) => "Unallocated",
-            (false, false) => "Unavailable",
+        let state = match (lent.map(ShareCard::is_whole), is_clean) {
+            (Some(true), _) => "Exclusive",
+            (Some(false), _) => "Shared",
+            (None, true) => "Unallocated",
+            (None, false) => "Unavailable",
         };
         one_card(&mut text, card, state, heartbeat);
         text.push(',');
@@ -325,6 +324,19 @@ fn one_card(text: &mut String, card: &Card, state: &str, heartbeat: Option<&Node
     key("gpu_pci_location_id", Some(&card.pci_address));
     key("gpu_uuid", Some(&card.uuid));
     key("gpu_product_name", Some(&model));
+    let CardTraits {
+        compute,
+        cuda,
+        numa_node,
+        island,
+    } = card.traits;
+    let known = |version: Version| (!version.is_unknown()).then_some(version);
+    key("gpu_compute_capability", shown(&known(compute)));
+    key("gpu_cuda_version", shown(&known(cuda)));
+    key("gpu_numa_node", shown(&numa_node));
+    // An agent that says nothing of these says nothing of islands.
+    let island = numa_node.map(|_| island).or((island > 0).then_some(island));
+    key("gpu_island", shown(&island));
     let display = detail.display.map_or("Unknown", enabled);
     key("gpu_display", Some(&display));
     let percent = |value: Option<u32>| value.map(|value| format!("{value}%"));

@@ -68,6 +68,14 @@ pub(crate) struct Card {
     pub(crate) xid_events: Vec<u64>,
     #[serde(default)]
     pub(crate) processes: Vec<Process>,
+    /// Compute capability, `[major, minor]`.
+    #[serde(default = "compute_capability")]
+    pub(crate) compute_capability: [i32; 2],
+    /// The memory node that it is near to.
+    #[serde(default)]
+    pub(crate) numa_node: u32,
+    /// Cards with the same number have NVLink between them; none when absent.
+    pub(crate) nvlink: Option<u32>,
     /// As `Scenario::faults`, for calls about this card.
     #[serde(default)]
     pub(crate) faults: Faults,
@@ -141,6 +149,11 @@ impl Card {
             .min(self.memory_mib)
             << 20
     }
+}
+
+/// An A100's.
+fn compute_capability() -> [i32; 2] {
+    [8, 0]
 }
 
 fn model() -> String {

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use capstan_core::{AttemptReport, Card, Hello, Inventory, Job, NodeShare, ReportedPhase, Usage};
+use capstan_core::{
+    AttemptReport, Card, CardTraits, Hello, Inventory, Job, NodeShare, ReportedPhase, Usage,
+};
 use capstan_types::{AgentId, AttemptId, CardId, NodeName, Timestamp};
 
 use crate::rng::Rng;
@@ -74,6 +76,7 @@ impl Agent {
             memory_bytes: 139 << 30,
             pci_address: "00000000:3B:00.0".into(),
             driver: "570.1".into(),
+            traits: CardTraits::default(),
         });
         Self {
             name: name.into(),

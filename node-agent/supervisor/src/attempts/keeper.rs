@@ -322,12 +322,19 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
         while !unclean.is_empty() {
             let gpus = self.shared.gpus.clone();
             let usage = blocking(move || gpus.usage()).await;
+            let shared = &self.shared;
+            // A card that was declared shared may be another attempt's as well, whose processes are no dirt.
+            let is_others = |pid: u32, card: &str| {
+                let other = shared.live.attempt_of(pid, &shared.site.cgroups);
+                other.is_some_and(|other| other.has_card(card))
+            };
             let is_clean = |card: &String| {
                 let mut uses = usage
                     .iter()
-                    .filter(|card_use| card_use.uuid.to_string() == *card);
-                uses.next()
-                    .is_some_and(|card_use| card_use.processes.is_empty())
+                    .filter(|card_use| card_use.uuid.as_str() == *card);
+                uses.next().is_some_and(|card_use| {
+                    card_use.processes.iter().all(|pid| is_others(*pid, card))
+                })
             };
             unclean.retain(|card| !is_clean(card));
             if unclean.is_empty() || Instant::now() > deadline {

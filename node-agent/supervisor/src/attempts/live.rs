@@ -96,6 +96,11 @@ impl LiveAttempt {
         self.is_paused.load(Ordering::Relaxed)
     }
 
+    /// Whether the card of this UUID is lent to it.
+    pub(super) fn has_card(&self, uuid: &str) -> bool {
+        self.entry.spec.cards.iter().any(|card| card.uuid == uuid)
+    }
+
     /// The highest virtual memory seen while it ran.
     pub(super) fn vmem_kb_peak(&self) -> u64 {
         self.vmem_kb_peak.load(Ordering::Relaxed)

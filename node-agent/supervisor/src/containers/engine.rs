@@ -1,6 +1,7 @@
 //! The port to the container engine, in the supervisor's words. Calls are named for the wished state: each may be
 //! repeated, after a crash of ours or of the engine, and the result is the same.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -29,6 +30,27 @@ pub struct EngineFacts {
     pub keeps_containers: bool,
     /// The engine sees the mounts that we make; false when it lives in another mount namespace.
     pub shares_mounts: bool,
+    /// Names of the images that it holds, in order; at most [`EngineFacts::IMAGES_MAX`].
+    pub images: Vec<String>,
+}
+
+impl EngineFacts {
+    /// The most images that are told of.
+    pub const IMAGES_MAX: usize = 200;
+    /// The longest name of an image, in bytes; longer ones are left out.
+    pub const IMAGE_BYTES_MAX: usize = 255;
+
+    /// Names of images as they are told: in order, each once, none that is endless or no name, not too many.
+    #[must_use]
+    pub fn named(names: impl IntoIterator<Item = String>) -> Vec<String> {
+        let is_name = |name: &String| {
+            name.len() <= Self::IMAGE_BYTES_MAX
+                && !name.contains("<none>")
+                && name.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        let names: BTreeSet<String> = names.into_iter().filter(is_name).collect();
+        names.into_iter().take(Self::IMAGES_MAX).collect()
+    }
 }
 
 /// Who makes the engine's cgroups.

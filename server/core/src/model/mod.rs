@@ -20,7 +20,7 @@ pub use job::{
     ArrayState, Ended, IllegalTransition, Job, JobEvent, JobSpec, JobState, MemberFates, Run,
     StopOrder, Usage,
 };
-pub use node::{Card, Inventory, Link, Node, NodeShare, ShareCard};
+pub use node::{Card, CardTraits, Inventory, Link, Node, NodeShare, NumaNode, ShareCard};
 pub use owner::Owner;
 pub use queue::{Queue, QueueType};
 pub use scheduler::Scheduler;

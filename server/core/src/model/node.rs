@@ -1,6 +1,6 @@
 //! A node: what its agent reports, what the administrator says, and shares of it.
 
-use capstan_types::{AgentId, AttemptId, CardId, NodeName, Timestamp};
+use capstan_types::{AgentId, AttemptId, CardId, CardKind, CardWish, NodeName, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 
 /// A machine with an agent.
@@ -67,6 +67,27 @@ pub struct Inventory {
     pub only_uid: Option<u32>,
     /// The cards are a fake library's.
     pub simulated: bool,
+    /// Which cores are near to which memory, by number of the memory node; empty when the kernel does not say.
+    #[serde(default)]
+    pub numa_nodes: Vec<NumaNode>,
+    /// Names of the images that its container engine holds (`python:3.12`), in order; the first
+    /// [`Inventory::IMAGES_MAX`] of them.
+    #[serde(default)]
+    pub images: Vec<Box<str>>,
+}
+
+impl Inventory {
+    /// The most images of a node that are known.
+    pub const IMAGES_MAX: usize = 200;
+}
+
+/// Cores and the memory that is near to them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumaNode {
+    /// The kernel's number.
+    pub id: u16,
+    /// Numbers of its cores, ascending.
+    pub cores: Vec<u16>,
 }
 
 /// One GPU of a node.
@@ -84,6 +105,36 @@ pub struct Card {
     pub pci_address: Box<str>,
     /// Driver version.
     pub driver: Box<str>,
+    /// What it can, and what it is near to.
+    #[serde(default)]
+    pub traits: CardTraits,
+}
+
+/// What a card can, and what it is near to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CardTraits {
+    /// Compute capability; 0.0 when unknown.
+    pub compute: Version,
+    /// The newest CUDA that its driver serves; 0.0 when unknown.
+    pub cuda: Version,
+    /// The memory node that it is near to.
+    pub numa_node: Option<u16>,
+    /// Cards of one island reach one another fastest: over NVLink, else without leaving their memory node.
+    pub island: u16,
+}
+
+impl Card {
+    /// What a request can ask of it.
+    #[must_use]
+    pub fn kind(&self) -> CardKind<'_> {
+        CardKind {
+            model: &self.model,
+            memory_bytes: self.memory_bytes,
+            cuda: self.traits.cuda,
+            compute: self.traits.compute,
+        }
+    }
 }
 
 /// What an attempt holds on one node.
@@ -106,6 +157,21 @@ pub struct ShareCard {
     pub uuid: CardId,
     /// NVML's index then.
     pub index: u32,
+    /// Thousandths of it that the attempt has; less than [`CardWish::WHOLE`] only of a card that was declared shared.
+    #[serde(default = "whole")]
+    pub share: u16,
+}
+
+const fn whole() -> u16 {
+    CardWish::WHOLE
+}
+
+impl ShareCard {
+    /// Whether nobody else may have any of it.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.share >= CardWish::WHOLE
+    }
 }
 
 impl Node {

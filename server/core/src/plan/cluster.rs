@@ -302,6 +302,7 @@ impl Lots {
         let cards = free.map(|card| ShareCard {
             uuid: card.uuid.clone(),
             index: card.index,
+            share: capstan_types::CardWish::WHOLE,
         });
         Self {
             taken,

@@ -277,6 +277,7 @@ pub(crate) fn inventory(node: &str, cores: u16, cards: u32) -> Inventory {
         memory_bytes: 139 << 30,
         pci_address: format!("00000000:{index:02X}:00.0").into(),
         driver: "570.1".into(),
+        traits: capstan_core::CardTraits::default(),
     });
     Inventory {
         cores,

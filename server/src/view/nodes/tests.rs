@@ -21,6 +21,7 @@ fn node(name: &str, ordinal: u64, driver: &str) -> Node {
         memory_bytes: 16 << 30,
         pci_address: "00000000:3B:00.0".into(),
         driver: driver.into(),
+        traits: capstan_core::CardTraits::default(),
     };
     Node {
         name: name.into(),

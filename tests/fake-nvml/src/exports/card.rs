@@ -1,7 +1,7 @@
 //! What a card is and how it does: names, addresses, memory, load, temperature, power, errors.
 
 use std::collections::BTreeSet;
-use std::ffi::{c_char, c_int, c_uint, c_ulong, c_ulonglong};
+use std::ffi::{c_char, c_int, c_uint, c_ulonglong};
 use std::sync::Mutex;
 
 use super::mode::lock;
@@ -236,66 +236,4 @@ extern "C" fn nvmlDeviceClearEccErrorCounts(device: Handle, since: c_uint) -> c_
         lock(&CLEARED).insert((index, since));
         Ok(())
     }))
-}
-
-/// An A100's: 8.0.
-#[unsafe(no_mangle)]
-extern "C" fn nvmlDeviceGetCudaComputeCapability(
-    device: Handle,
-    major: *mut c_int,
-    minor: *mut c_int,
-) -> c_int {
-    let function = "nvmlDeviceGetCudaComputeCapability";
-    status(
-        put(function, device, major, |_, _| Ok(8))
-            .and_then(|()| put(function, device, minor, |_, _| Ok(0))),
-    )
-}
-
-/// No card prefers a core: the whole set is the ideal one.
-#[unsafe(no_mangle)]
-extern "C" fn nvmlDeviceGetCpuAffinity(device: Handle, words: c_uint, set: *mut c_ulong) -> c_int {
-    status(fill(
-        "nvmlDeviceGetCpuAffinity",
-        device,
-        words,
-        set,
-        c_ulong::MAX,
-    ))
-}
-
-/// One memory node, and every card is near to it.
-#[unsafe(no_mangle)]
-extern "C" fn nvmlDeviceGetMemoryAffinity(
-    device: Handle,
-    words: c_uint,
-    set: *mut c_ulong,
-    _scope: c_uint,
-) -> c_int {
-    let function = "nvmlDeviceGetMemoryAffinity";
-    status(fill(function, device, words, set, 0).and_then(|()| {
-        if words > 0 {
-            put(function, device, set, |_, _| Ok(1))
-        } else {
-            Ok(())
-        }
-    }))
-}
-
-fn fill(
-    function: &str,
-    device: Handle,
-    words: c_uint,
-    set: *mut c_ulong,
-    word: c_ulong,
-) -> Result<(), Code> {
-    let index = index(device)?;
-    source::with_card(function, index, |_| {
-        if set.is_null() || words == 0 {
-            return Err(Code::InvalidArgument);
-        }
-        // SAFETY: the caller's set has `words` words by NVML's contract.
-        unsafe { std::slice::from_raw_parts_mut(set, words as usize) }.fill(word);
-        Ok(())
-    })
 }

@@ -8,6 +8,7 @@
 mod card;
 mod events;
 mod mode;
+mod near;
 mod process;
 mod system;
 

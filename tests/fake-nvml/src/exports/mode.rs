@@ -9,9 +9,6 @@ use super::{Handle, put, write};
 use crate::code::{Code, status};
 use crate::source;
 
-/// NVML_TOPOLOGY_SYSTEM: the way between two cards goes over the sockets' link.
-const TOPOLOGY_SYSTEM: c_uint = 50;
-
 /// NVML_COMPUTEMODE_EXCLUSIVE_PROCESS.
 const COMPUTE_MODE_MAX: c_uint = 3;
 
@@ -90,19 +87,6 @@ extern "C" fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle(
         device,
         |_, _| Err(Code::InvalidArgument),
     ))
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn nvmlDeviceGetTopologyCommonAncestor(
-    one: Handle,
-    other: Handle,
-    level: *mut c_uint,
-) -> c_int {
-    let function = "nvmlDeviceGetTopologyCommonAncestor";
-    status(super::index(other).and_then(|index| {
-        source::with_card(function, index, |_| Ok(()))?;
-        put(function, one, level, |_, _| Ok(TOPOLOGY_SYSTEM))
-    }))
 }
 
 #[unsafe(no_mangle)]

@@ -60,6 +60,7 @@ fn node(number: u32) -> Node {
         memory_bytes: 24 << 30,
         pci_address: "".into(),
         driver: "".into(),
+        traits: capstan_core::CardTraits::default(),
     };
     Node {
         name: format!("node{number:04}").into(),

@@ -289,6 +289,7 @@ impl ContainerEngine for FakeEngine {
             has_init: true,
             root: PathBuf::from("/var/lib/docker"),
             shares_mounts: true,
+            images: EngineFacts::named(lock(&self.inner.images).keys().cloned()),
             ..EngineFacts::default()
         })
     }
