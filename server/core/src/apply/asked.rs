@@ -4,7 +4,8 @@
 //! came with them. A job that asks for nothing shows nothing, and gets a slot.
 
 use capstan_types::{
-    Arrangement, Chunk, NodeSpec, ParseError, Place, ResourceList, Select, SelectTotals, Size,
+    Arrangement, CardWish, Chunk, NodeSpec, ParseError, Place, ResourceList, Select, SelectTotals,
+    Size, Version,
 };
 
 use crate::plan::{can_run_user, feasible};
@@ -67,18 +68,23 @@ fn shape(spec: &mut JobSpec) -> Result<(), Rejection> {
         .size("mem")
         .map(Size::bytes)
         .filter(|bytes| *bytes > 0);
+    let image = resources.get("image").filter(|image| !image.is_empty());
+    spec.image = image.map(Into::into);
     if let Some(select) = &spec.select {
-        spec.nodes = Some(select.as_nodes());
+        let mut nodes = select.as_nodes();
+        loose_wishes(&mut nodes, resources);
+        spec.nodes = Some(nodes);
         // Each chunk says for itself how much memory it wants.
         spec.memory_bytes = None;
         let select = select.clone();
         return show_chunks(spec, &select);
     }
     let cards = loose_cards(resources);
+    let count = cards.as_ref().map_or(0, |cards| cards.gpus);
     let slots = resources.count("ncpus").or(resources.count("procs"));
     let nodes = match (resources.get("nodes"), resources.count("procs"), slots) {
         (Some(nodes), _, _) => parse(nodes)?,
-        (None, Some(procs), _) if cards == 0 => {
+        (None, Some(procs), _) if count == 0 => {
             spec.loose_slots = Some(procs.max(1));
             spec.nodes = None;
             return Ok(());
@@ -87,15 +93,49 @@ fn shape(spec: &mut JobSpec) -> Result<(), Rejection> {
         (None, _, None) => on_host(resources, 1)?,
     };
     let has_own_cards = nodes.chunks.iter().any(|chunk| chunk.gpus > 0);
-    spec.nodes = Some(match cards {
-        0 => nodes,
-        _ if has_own_cards => nodes,
-        gpus => {
+    let mut nodes = match cards.filter(|cards| cards.gpus > 0 && !has_own_cards) {
+        None => nodes,
+        Some(cards) => {
             let chunks = nodes.chunks.into_iter();
-            NodeSpec::of(chunks.map(|chunk| Chunk { gpus, ..chunk }).collect())
+            let with_cards = |mut chunk: Chunk| {
+                chunk.gpus = cards.gpus;
+                chunk.gpu_mode = cards.gpu_mode;
+                chunk.cards = chunk.cards.or(&cards.cards);
+                chunk.properties.extend(cards.properties.iter().cloned());
+                chunk
+            };
+            NodeSpec::of(chunks.map(with_cards).collect())
         }
-    });
+    };
+    loose_wishes(&mut nodes, &spec.resources);
+    spec.nodes = Some(nodes);
     Ok(())
+}
+
+/// What `-l gpu_model=`, `gpumem=`, `cuda=` and `cc=` say of all cards of the job: where no part has cards, its nodes
+/// must have such cards all the same.
+fn loose_wishes(nodes: &mut NodeSpec, resources: &ResourceList) {
+    let version = |name| {
+        resources
+            .get(name)
+            .and_then(|text| Version::parse(text).ok())
+    };
+    let wish = CardWish {
+        memory_bytes: resources.size("gpumem").map_or(0, Size::bytes),
+        cuda: version("cuda"),
+        compute: version("cc"),
+        ..CardWish::ANY
+    };
+    let model = resources.get("gpu_model");
+    if wish.is_any() && model.is_none() {
+        return;
+    }
+    let has_cards = nodes.card_count() > 0;
+    let chunks = nodes.chunks.iter_mut();
+    for chunk in chunks.filter(|chunk| chunk.gpus > 0 || !has_cards) {
+        chunk.cards = chunk.cards.clone().or(&wish);
+        chunk.properties.extend(model.map(Into::into));
+    }
 }
 
 /// `ncpus=` and the like are slots of one node: of the one named by `host=`, if it is.
@@ -104,17 +144,17 @@ fn on_host(resources: &ResourceList, slots: u32) -> Result<NodeSpec, Rejection> 
     parse(&format!("{target}:ppn={}", slots.max(1)))
 }
 
-/// Cards of `-l gpus=N`, which Torque shows as `gres = gpus:N` and forgets; here each node of the job gets so many.
-fn loose_cards(resources: &ResourceList) -> u32 {
+/// Cards of `-l gpus=N[:KIND…]`, which Torque shows as `gres = gpus:N` and forgets; here each node of the job gets so
+/// many.
+fn loose_cards(resources: &ResourceList) -> Option<Chunk> {
     let gres = resources.get("gres").unwrap_or_default();
     let mut items = gres.split([',', '+', '%']);
-    let count = items.find_map(|item| match item.trim().split_once([':', '=']) {
-        Some(("gpus", count)) => count.parse().ok(),
-        Some(_) | None => (item.trim() == "gpus").then_some(1),
-    });
-    count
-        .filter(|count| *count <= NodeSpec::COUNT_MAX)
-        .unwrap_or(0)
+    let cards = items.find_map(|item| match item.trim().split_once([':', '=']) {
+        Some(("gpus", cards)) => Some(cards),
+        Some(_) | None => (item.trim() == "gpus").then_some("1"),
+    })?;
+    let nodes = NodeSpec::parse(&format!("1:gpus={cards}")).ok()?;
+    nodes.chunks.into_iter().next()
 }
 
 /// What PBS Pro derives from chunks, in its order: by name.

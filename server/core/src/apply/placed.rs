@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use capstan_types::CardWish;
+
 use super::draft::Draft;
 use crate::{Effect, Job, JobEvent, NodeShare, Placement, Rejection, Run, Usage};
 
@@ -94,8 +96,12 @@ fn is_free(draft: &Draft, share: &NodeShare) -> bool {
             .iter()
             .any(|other| other.uuid == card.uuid);
         let is_there = node.inventory.cards.iter().any(|own| own.uuid == card.uuid);
-        let is_lent = held().any(|other| other.cards.iter().any(|lent| lent.uuid == card.uuid));
-        is_there && !is_twice && !is_lent && !node.unclean.contains(&card.uuid)
+        let lent = held().flat_map(|other| &other.cards);
+        let lent = lent.filter(|lent| lent.uuid == card.uuid);
+        // Of a card that was declared shared, what is left of it; a whole card is left only when nobody has any.
+        let taken: u32 = lent.map(|lent| u32::from(lent.share)).sum();
+        let is_left = card.share > 0 && taken + u32::from(card.share) <= u32::from(CardWish::WHOLE);
+        is_there && !is_twice && is_left && !node.unclean.contains(&card.uuid)
     });
     let memory_held: u64 = held()
         .map(|other| other.memory_bytes)

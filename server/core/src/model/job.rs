@@ -100,6 +100,9 @@ pub struct JobSpec {
     /// How chunks are placed (`place=`); `None` for a job without `select=`, each of whose nodes is another one.
     #[serde(default)]
     pub placing: Option<Place>,
+    /// The image of its container (`-l image=`), when it says: nodes that hold it are preferred.
+    #[serde(default)]
+    pub image: Option<Box<str>>,
     /// `-D`: the root folder of its processes; empty for the node's own.
     #[serde(default)]
     pub root_folder: Box<str>,

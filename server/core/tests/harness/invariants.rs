@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use capstan_core::{Change, JobState, State};
-use capstan_types::{AttemptId, CardId, JobId, JobPart, NodeName};
+use capstan_types::{AttemptId, CardId, CardWish, JobId, JobPart, NodeName};
 
 pub(crate) fn check_invariants(state: &State) {
     nothing_is_lent_twice(state);
@@ -11,18 +11,27 @@ pub(crate) fn check_invariants(state: &State) {
     arrays_count_their_members(state);
 }
 
-/// A card and a slot have at most one attempt; free and used together are what there is.
+/// A slot has at most one attempt, and so has a card that is not shared; free and used together are what there is.
 fn nothing_is_lent_twice(state: &State) {
-    let mut cards: BTreeMap<(&NodeName, &CardId), AttemptId> = BTreeMap::new();
+    let mut cards: BTreeMap<(&NodeName, &CardId), u32> = BTreeMap::new();
     let mut slots: BTreeMap<(&NodeName, u16), AttemptId> = BTreeMap::new();
     for (attempt, job) in state.running() {
         for share in job.state.run().unwrap().shares.iter() {
             for card in &share.cards {
-                let other = cards.insert((&share.node, &card.uuid), attempt);
-                assert_eq!(
-                    other, None,
+                let lent = cards.entry((&share.node, &card.uuid)).or_default();
+                *lent += u32::from(card.share);
+                assert!(
+                    card.share > 0 && *lent <= u32::from(CardWish::WHOLE),
                     "card {} of {} is lent twice",
-                    card.uuid, share.node
+                    card.uuid,
+                    share.node
+                );
+                // Only who said so has less than a whole card.
+                let mut chunks = job.spec.nodes.iter().flat_map(|nodes| &nodes.chunks);
+                assert!(
+                    card.is_whole() || chunks.any(|chunk| chunk.cards.is_shared),
+                    "job {} did not ask to share",
+                    job.id
                 );
             }
             for slot in &share.slots {

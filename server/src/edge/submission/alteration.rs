@@ -4,6 +4,7 @@ use capstan_core::{Altered, Holds, Job, Submission};
 use capstan_proto::{Refusal, wire};
 use capstan_types::{Env, Pbse};
 
+use super::resources::kept_as;
 use super::{ATTRIBUTES_MAX, Draft, Rules};
 use crate::edge::identity::Person;
 
@@ -127,7 +128,7 @@ fn item(attribute: &wire::Attribute) -> Result<Altered, Refusal> {
         "Hold_Types" => Altered::Holds,
         "Execution_Time" => Altered::NotBefore,
         "depend" => Altered::Depends,
-        "Resource_List" => Altered::Resource(attribute.resource.as_str().into()),
+        "Resource_List" => Altered::Resource(kept_as(&attribute.resource).into()),
         "Output_Path" => Altered::Stdout,
         "Error_Path" => Altered::Stderr,
         "Join_Path" => Altered::Join,

@@ -4,9 +4,8 @@
 use capstan_core::{Holds, MembersWait, Tie};
 use capstan_proto::{Refusal, wire};
 use capstan_types::{
-    ArrayRequest, Dependency, Dialect, ErrorClass, JobPart, JobReference, JoinPath, MailPoints,
-    NodeSpec, ParseError, Pbse, Place, ResourceSetter, Select, StagedFile, Timestamp,
-    check_job_name, resource,
+    ArrayRequest, Dependency, ErrorClass, JobPart, JobReference, JoinPath, MailPoints, ParseError,
+    Pbse, StagedFile, Timestamp, check_job_name,
 };
 
 use super::{Draft, VALUE_BYTES_MAX, check_group};
@@ -81,12 +80,7 @@ const READ_ONLY: &[&str] = &[
 ];
 /// What Torque takes and this server does not serve.
 const NOT_SERVED: &[&str] = &["req_information", "L_Request"];
-/// Resources of PBS Pro that stand beside chunks; a job that names chunks says all else in them.
-const BESIDE_SELECT: &[&str] = &[
-    "select", "place", "walltime", "cput", "pcput", "file", "nice",
-];
-
-type Applied = Result<(), Refusal>;
+pub(super) type Applied = Result<(), Refusal>;
 
 impl Draft<'_> {
     /// Takes one attribute in.
@@ -208,87 +202,6 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn resource(&mut self, name: &str, value: &str) -> Applied {
-        let full = format!("Resource_List.{name}");
-        match name {
-            "select" => return self.select(value),
-            "place" => {
-                let place = Place::parse(value).map_err(|_| bad(&full))?;
-                let group = place.group.as_deref();
-                if group.is_some_and(|group| !["host", "vnode"].contains(&group)) {
-                    return Err(not_served("place=group of anything but host"));
-                }
-                self.spec.placing = Some(place);
-                return Ok(());
-            }
-            // Torque's own client calls it `gres`; here it gives cards.
-            "gpus" | "ngpus" => {
-                let count: u32 = value.parse().map_err(|_| bad(&full))?;
-                let set = self.spec.resources.set("gres", &format!("gpus:{count}"));
-                return set.map_err(|error| bad_value(&full, &error));
-            }
-            _ => {}
-        }
-        let Some(known) = resource(name) else {
-            return Err(Refusal::new(Pbse::Unkresc, full));
-        };
-        let is_allowed = match known.setter {
-            ResourceSetter::User => true,
-            ResourceSetter::Operator => self.rules.is_operator,
-            ResourceSetter::Manager => self.rules.is_manager,
-            ResourceSetter::Nobody => false,
-        };
-        if !is_allowed {
-            return Err(Refusal::new(Pbse::Attrro, full));
-        }
-        let set = self.spec.resources.set(name, value);
-        set.map_err(|error| bad_value(&full, &error))?;
-        // A host becomes a node request, and must be able to.
-        if name == "host" && !value.is_empty() {
-            NodeSpec::parse(value).map_err(|_| bad(&full))?;
-        }
-        Ok(())
-    }
-
-    /// Chunks of PBS Pro. To Torque this is a text without meaning, and stays one if it is no request for chunks.
-    fn select(&mut self, value: &str) -> Applied {
-        let full = "Resource_List.select";
-        let set = self.spec.resources.set("select", value);
-        set.map_err(|error| bad_value(full, &error))?;
-        self.spec.select = match Select::parse(value) {
-            Ok(select) => Some(select),
-            Err(_) if self.rules.dialect == Dialect::Torque => None,
-            Err(_) => return Err(bad(full)),
-        };
-        Ok(())
-    }
-
-    /// What only shows when all has been read.
-    pub(super) fn check_whole(&mut self) -> Applied {
-        if let (Some(array), Some(_)) = (&mut self.spec.array, self.idle_limit) {
-            array.idle_limit = self.idle_limit;
-        }
-        if self.spec.select.is_none() {
-            return match (&self.spec.placing, self.rules.dialect) {
-                (Some(_), Dialect::Torque) => {
-                    Err(Refusal::new(Pbse::Unkresc, "Resource_List.place"))
-                }
-                (Some(_), Dialect::Pro) | (None, _) => Ok(()),
-            };
-        }
-        let mut beside = self.spec.resources.iter().map(|(name, _)| name);
-        let mixed = beside.find(|name| !BESIDE_SELECT.contains(name) && decides_nodes(name));
-        match mixed {
-            Some(name) => {
-                let detail = format!(
-                    "\"-lresource=\" cannot be used with \"select\" or \"place\", resource is: {name}"
-                );
-                Err(Refusal::new(Pbse::Ivalreq, detail))
-            }
-            None => Ok(()),
-        }
-    }
-
     fn interactive(&mut self, value: &str) -> Applied {
         // A number is the port on which the client waits.
         let is_port = value.parse::<u32>().is_ok_and(|port| port > 1);
@@ -405,11 +318,6 @@ impl Draft<'_> {
     }
 }
 
-/// Resources that say how much of which nodes, in Torque's way.
-fn decides_nodes(name: &str) -> bool {
-    ["nodes", "ncpus", "procs", "size", "host", "mem", "gres"].contains(&name)
-}
-
 /// `none`, `shutdown`, `periodic`, `enabled`, `interval=N`, `depth=N`, `dir=PATH`, and the letters of old.
 fn is_checkpoint(value: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -435,16 +343,16 @@ fn set(place: &mut Box<str>, value: &str) -> Applied {
     Ok(())
 }
 
-fn bad(name: &str) -> Refusal {
+pub(super) fn bad(name: &str) -> Refusal {
     Refusal::new(Pbse::Badatval, name)
 }
 
-fn not_served(what: &str) -> Refusal {
+pub(super) fn not_served(what: &str) -> Refusal {
     Refusal::new(Pbse::NotImplemented, what)
 }
 
 /// A bad value of the attribute `full`, by the class of its error.
-fn bad_value(full: &str, error: &ParseError) -> Refusal {
+pub(super) fn bad_value(full: &str, error: &ParseError) -> Refusal {
     match error.class {
         ErrorClass::IllegalValue => bad(full),
         ErrorClass::InvalidSyntax => Refusal::new(Pbse::InvalidSyntax, "Invalid Syntax"),

@@ -3,6 +3,7 @@
 
 mod alteration;
 mod apply;
+mod resources;
 #[cfg(test)]
 mod tests;
 
