@@ -2,10 +2,11 @@
 //! comment: Torque's own sentence first, because tools match it, then what exactly is missing.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Holds, JobId, NodeName, QueueName, ReservationId, Seconds, Timestamp};
+use crate::{Holds, JobId, NodeName, QueueName, ReservationId, RunLimit, Seconds, Timestamp};
 
 /// One cause for which a job waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,8 +92,8 @@ pub enum Reason {
     DependsOn(JobId),
     /// So many members of its array run already, as many as `-t LIST%SLOTS` allows.
     ArraySlotLimit(u32),
-    /// As many jobs run as a limit allows.
-    RunLimit(RunLimit),
+    /// As much is used as a limit allows.
+    RunLimit(Arc<RunLimit>),
     /// It would still run when a reservation of others, maintenance or dedicated time begins on nodes that it needs.
     Window {
         /// Which.
@@ -142,41 +143,10 @@ pub enum Reason {
     },
 }
 
-/// A limit on how many jobs run at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RunLimit {
-    /// Of the job's queue.
-    Queue,
-    /// Of one user in the queue.
-    QueueUser,
-    /// Of one group in the queue.
-    QueueGroup,
-    /// Of the whole server.
-    Server,
-    /// Of one user on the server.
-    ServerUser,
-    /// Of one group on the server.
-    ServerGroup,
-}
-
-impl RunLimit {
-    /// The sentence of Torque's scheduler.
-    const fn headline(self) -> &'static str {
-        match self {
-            Self::Queue => "Not Running: Queue job limit has been reached.",
-            Self::QueueUser => "Not Running: User has reached queue running job limit.",
-            Self::QueueGroup => "Not Running: Group has reached queue running limit.",
-            Self::Server => "Not Running: Server job limit has been reached.",
-            Self::ServerUser => "Not Running: User has reached server running job limit.",
-            Self::ServerGroup => "Not Running: Group has reached server running limit.",
-        }
-    }
-}
-
 impl Reason {
     /// The sentence of Torque's scheduler, without the full stop that some have.
     #[must_use]
-    pub const fn headline(&self) -> &'static str {
+    pub fn headline(&self) -> &'static str {
         match self {
             Self::NotEnoughCards { .. }
             | Self::NotEnoughSlots { .. }
@@ -236,8 +206,9 @@ impl Reason {
             | Self::NodeOffline(_)
             | Self::NoNodeLike(_)
             | Self::CardsNotClean { .. }
-            | Self::QueueStopped(_)
-            | Self::RunLimit(_) => Some(self.headline().to_owned()),
+            | Self::QueueStopped(_) => Some(self.headline().to_owned()),
+            Self::RunLimit(limit) if limit.is_torques() => Some(self.headline().to_owned()),
+            Self::RunLimit(_) => Some(self.to_string()),
         }
     }
 
@@ -288,7 +259,7 @@ impl Reason {
             Self::ArraySlotLimit(limit) => {
                 write!(f, "{} may run at once", Many(*limit, "member"))
             }
-            Self::RunLimit(_) => f.write_str("others must end first"),
+            Self::RunLimit(limit) => write!(f, "{limit}"),
             Self::Window {
                 reservation,
                 name,

@@ -75,11 +75,25 @@ pub(super) fn words(queue: &QueueName, owner: &str, why: &QueueRefusal) -> (Code
             size_words(format!("cannot satisfy {whose} max {resource} requirement"))
         }
         Q::OverNodes => size_words("job violates queue/server max resource limits".to_owned()),
+        Q::GroupFull => full_words(format!(
+            "total number of jobs of the user's group exceeds the queue limit: {who}"
+        )),
+        Q::GroupFullOnServer => full_words(format!(
+            "total number of jobs of the user's group exceeds the server limit: user {owner}"
+        )),
+        Q::ServerFull => full_words(format!(
+            "total number of jobs exceeds the server limit: user {owner}"
+        )),
+        Q::OverLimit(limit) => size_words(limit.refusal()),
     }
 }
 
 fn type_words(error: Pbse, detail: String) -> (Code, Pbse, String) {
     (Code::FailedPrecondition, error, detail)
+}
+
+fn full_words(detail: String) -> (Code, Pbse, String) {
+    (Code::ResourceExhausted, Pbse::Maxqued, detail)
 }
 
 fn access_words(detail: String) -> (Code, Pbse, String) {

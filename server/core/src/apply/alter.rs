@@ -340,11 +340,8 @@ fn alter_resources(
     if let Some(queue) = queue {
         let settings = settings.map(AsRef::as_ref);
         let checked = limits::check_resources(settings, queue, &spec.resources);
-        checked.map_err(|why| Rejection::QueueRefuses {
-            queue: queue.name.clone(),
-            owner: format!("{}@{}", spec.owner.user, spec.owner.host).into(),
-            why,
-        })?;
+        let checked = checked.and_then(|()| limits::check_ever(settings, queue, spec));
+        checked.map_err(|why| limits::refusal(queue, spec, why))?;
     }
     match job.state.run() {
         Some(_) => Ok(()),

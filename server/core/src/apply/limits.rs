@@ -4,9 +4,10 @@
 use std::cmp::Ordering;
 
 use capstan_types::{
-    AccessList, NodeSpec, ResourceKind, ResourceList, Seconds, Size, resource_kind,
+    AccessList, NodeSpec, ResourceKind, ResourceList, RunLimit, Seconds, Size, resource_kind,
 };
 
+use crate::model::limit::{cards, rules};
 use crate::{JobSpec, Owner, Queue, Rejection, Settings, State};
 
 /// How a job comes to a queue.
@@ -87,6 +88,18 @@ pub enum QueueRefusal {
     /// `resources_max.nodes`.
     #[error("the job asks for more nodes than the most")]
     OverNodes,
+    /// `max_group_queuable`.
+    #[error("the group has as many jobs in it as one may have")]
+    GroupFull,
+    /// The server's `max_group_queuable`.
+    #[error("the group has as many jobs as one may have")]
+    GroupFullOnServer,
+    /// The server's `max_queuable`.
+    #[error("the server has as many jobs as it may have")]
+    ServerFull,
+    /// A limit on what may run at once, under which the job could never run.
+    #[error("{}", .0.refusal())]
+    OverLimit(Box<RunLimit>),
 }
 
 /// A job that wants to enter a queue. Its resources are those of `spec`, without what a queue gave it by default.
@@ -137,14 +150,7 @@ pub(super) fn check(
 ) -> Result<(), Rejection> {
     let settings = state.settings().map(AsRef::as_ref);
     let checked = checked(state, settings, queue, candidate, entry);
-    checked.map_err(|why| {
-        let owner = candidate.owner();
-        Rejection::QueueRefuses {
-            queue: queue.name.clone(),
-            owner: format!("{}@{}", owner.user, owner.host).into(),
-            why,
-        }
-    })
+    checked.map_err(|why| refusal(queue, candidate.spec, why))
 }
 
 fn checked(
@@ -256,7 +262,7 @@ fn check_counts(
     candidate: Candidate<'_>,
     entry: Entry,
 ) -> Result<(), QueueRefusal> {
-    let user = &candidate.owner().user;
+    let (user, group) = (&candidate.owner().user, &candidate.owner().group);
     let is_over = |limit: Option<u64>, count: &dyn Fn() -> u64| {
         limit.is_some_and(|limit| count() + candidate.jobs() > limit)
     };
@@ -270,11 +276,78 @@ fn check_counts(
     }) {
         return Err(QueueRefusal::UserFull);
     }
-    let limit = settings.and_then(|settings| settings.attributes.limit("max_user_queuable"));
-    let limit = limit.filter(|_| entry == Entry::Submitted);
-    match is_over(limit, &|| state.live_of_user(user)) {
-        true => Err(QueueRefusal::UserFullOnServer),
+    let of_group = queue.attributes.limit("max_group_queuable");
+    if is_over(of_group, &|| state.live_of_group_in(&queue.name, group)) {
+        return Err(QueueRefusal::GroupFull);
+    }
+    let of_server = |name| {
+        let limit = settings.and_then(|settings| settings.attributes.limit(name));
+        limit.filter(|_| entry == Entry::Submitted)
+    };
+    if is_over(of_server("max_user_queuable"), &|| state.live_of_user(user)) {
+        return Err(QueueRefusal::UserFullOnServer);
+    }
+    if is_over(of_server("max_group_queuable"), &|| {
+        state.live_of_group(group)
+    }) {
+        return Err(QueueRefusal::GroupFullOnServer);
+    }
+    match is_over(of_server("max_queuable"), &|| state.live_members()) {
+        true => Err(QueueRefusal::ServerFull),
         false => Ok(()),
+    }
+}
+
+/// Whether the job, with all that it gets by default, could ever run under the limits on what runs at once, and whether
+/// it asks for as many cards as a job may, in whatever way it asks for them.
+pub(super) fn check_ever(
+    settings: Option<&Settings>,
+    queue: &Queue,
+    spec: &JobSpec,
+) -> Result<(), QueueRefusal> {
+    check_cards(settings, queue, spec)?;
+    let rules = settings.map(|settings| rules(settings, Some(queue)));
+    let mut rules = rules.iter().flatten();
+    match rules.find_map(|rule| rule.forbids(spec)) {
+        Some(limit) => Err(QueueRefusal::OverLimit(Box::new(limit))),
+        None => Ok(()),
+    }
+}
+
+/// `resources_min` and `resources_max` of cards.
+fn check_cards(
+    settings: Option<&Settings>,
+    queue: &Queue,
+    spec: &JobSpec,
+) -> Result<(), QueueRefusal> {
+    let cards = cards(spec);
+    let of_server = settings.and_then(|settings| settings.attributes.resources("resources_max"));
+    let count = |list: Option<&ResourceList>, name: &str| list?.get(name)?.parse::<u64>().ok();
+    for name in CARDS.into_iter().filter(|_| cards > 0) {
+        if count(Some(queue.resources_min()), name).is_some_and(|least| cards < least) {
+            return Err(QueueRefusal::UnderMinimum(name.into()));
+        }
+        let own = count(Some(queue.resources_max()), name);
+        let most = own.or_else(|| count(of_server, name));
+        if most.is_some_and(|most| cards > most) {
+            return Err(QueueRefusal::OverMaximum {
+                resource: name.into(),
+                by_server: own.is_none(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Names under which the cards of a job are limited: Torque's and PBS Pro's.
+const CARDS: [&str; 2] = ["gpus", "ngpus"];
+
+/// The refusal of a job by a queue.
+pub(super) fn refusal(queue: &Queue, spec: &JobSpec, why: QueueRefusal) -> Rejection {
+    Rejection::QueueRefuses {
+        queue: queue.name.clone(),
+        owner: format!("{}@{}", spec.owner.user, spec.owner.host).into(),
+        why,
     }
 }
 

@@ -2,6 +2,7 @@
 //! none. Who may do what, and what is refused with which words, is as in Torque.
 
 mod node;
+mod policy;
 
 use std::sync::Arc;
 
@@ -250,6 +251,7 @@ impl Order<'_> {
         let value = capstan_types::AttributeValue::Integer(next);
         settings.attributes.put("next_job_number", Some(value));
         self.change(&mut settings.attributes)?;
+        policy::check(&settings.attributes)?;
         if self.touches("next_job_number") && self.command == ManageCommand::Set {
             let number = self.job_number(&settings.attributes, next)?;
             // No two jobs have one number, whatever a manager says.
@@ -338,6 +340,7 @@ impl Order<'_> {
 
     fn to_queue(&self, queue: &mut Queue) -> Result<(), ManageProblem> {
         self.change(&mut queue.attributes)?;
+        policy::check(&queue.attributes)?;
         let attributes = &queue.attributes;
         if attributes.integer("keep_completed").is_some_and(|n| n < 0) {
             return Err(bad_number(attributes, "keep_completed"));

@@ -61,6 +61,8 @@ pub(super) fn enter(
     fill_in(&mut spec, &asked::defaults(settings, queue))?;
     asked::require_features(&mut spec, queue);
     if entry != Entry::Ordered {
+        let ever = limits::check_ever(settings, queue, &spec);
+        ever.map_err(|why| limits::refusal(queue, &spec, why))?;
         asked::check_nodes(&draft.state, &spec)?;
     }
     Ok(spec)

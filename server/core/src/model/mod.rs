@@ -3,12 +3,13 @@
 mod decay;
 mod fair_share;
 mod job;
+pub(crate) mod limit;
 mod node;
 mod owner;
 mod queue;
 mod scheduler;
 mod settings;
-mod share_policy;
+pub(crate) mod share_policy;
 mod spending;
 mod state;
 mod ties;

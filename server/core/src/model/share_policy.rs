@@ -70,6 +70,11 @@ impl SharePolicy {
         self.window_ms / Self::SPELLS
     }
 
+    /// How far limits of card-hours look back.
+    pub(crate) const fn window(&self) -> Seconds {
+        Seconds(self.window_ms / 1000)
+    }
+
     /// The share of a group, thousandths.
     pub(super) fn group_share(&self, group: &str) -> u64 {
         let at = self

@@ -25,8 +25,8 @@ pub struct State {
     ended: OrdSet<(Timestamp, JobId)>,
     /// (job waited for, waiting job).
     dependants: OrdSet<(JobId, JobId)>,
-    /// Jobs that have not ended, by queue and user; members of arrays count one by one.
-    live: OrdMap<(QueueName, Box<str>), u64>,
+    /// Jobs that have not ended, by queue, user and group; members of arrays count one by one.
+    live: OrdMap<(QueueName, Box<str>, Box<str>), u64>,
     /// What jobs that have ended have used of late.
     spendings: OrdMap<Payer, Arc<Spending>>,
 }
@@ -70,17 +70,41 @@ impl State {
     /// How many jobs in `queue` have not ended, all or those of one user. Members of arrays count one by one.
     #[must_use]
     pub fn live_in_queue(&self, queue: &QueueName, user: Option<&str>) -> u64 {
-        let all = self.live.range((queue.clone(), Box::default())..);
-        let of_queue = all.take_while(|((name, _), _)| name == queue);
-        let wanted = of_queue.filter(|((_, of), _)| user.is_none_or(|user| **of == *user));
+        self.live_in(queue, |of, _| user.is_none_or(|user| of == user))
+    }
+
+    /// How many jobs of `group` in `queue` have not ended.
+    #[must_use]
+    pub fn live_of_group_in(&self, queue: &QueueName, group: &str) -> u64 {
+        self.live_in(queue, |_, of| of == group)
+    }
+
+    fn live_in(&self, queue: &QueueName, is_meant: impl Fn(&str, &str) -> bool) -> u64 {
+        let first = (queue.clone(), Box::default(), Box::default());
+        let of_queue = self.live.range(first..);
+        let of_queue = of_queue.take_while(|((name, ..), _)| name == queue);
+        let wanted = of_queue.filter(|((_, user, group), _)| is_meant(user, group));
         wanted.map(|(_, jobs)| jobs).sum()
     }
 
     /// How many jobs of `user` have not ended.
     #[must_use]
     pub fn live_of_user(&self, user: &str) -> u64 {
-        let own = self.live.iter().filter(|((_, of), _)| **of == *user);
+        let own = self.live.iter().filter(|((_, of, _), _)| **of == *user);
         own.map(|(_, jobs)| jobs).sum()
+    }
+
+    /// How many jobs of `group` have not ended.
+    #[must_use]
+    pub fn live_of_group(&self, group: &str) -> u64 {
+        let own = self.live.iter().filter(|((.., of), _)| **of == *group);
+        own.map(|(_, jobs)| jobs).sum()
+    }
+
+    /// How many jobs have not ended, members of arrays one by one.
+    #[must_use]
+    pub fn live_members(&self) -> u64 {
+        self.live.values().sum()
     }
 
     /// Jobs in state Pending, held ones included, in id order.
@@ -267,14 +291,18 @@ impl State {
         let of = |job: Option<&Job>| job.map_or(0, live_jobs);
         let is_same_place = match (old, new) {
             (Some(old), Some(new)) => {
-                old.queue == new.queue && old.spec.owner.user == new.spec.owner.user
+                let (one, other) = (&old.spec.owner, &new.spec.owner);
+                old.queue == new.queue && one.user == other.user && one.group == other.group
             }
             (None, _) | (_, None) => false,
         };
         if is_same_place && of(old) == of(new) {
             return;
         }
-        let key = |job: &Job| (job.queue.clone(), job.spec.owner.user.clone());
+        let key = |job: &Job| {
+            let owner = &job.spec.owner;
+            (job.queue.clone(), owner.user.clone(), owner.group.clone())
+        };
         if let Some(old) = old.filter(|old| live_jobs(old) > 0) {
             let left = self.live.get(&key(old)).copied().unwrap_or(0);
             match left.saturating_sub(live_jobs(old)) {

@@ -71,7 +71,7 @@ impl<'a> Desk<'a> {
             shapes: Vec::new(),
             index: BTreeMap::new(),
             keeps,
-            limits: RunLimits::of(state),
+            limits: RunLimits::of(state, now),
             has_private_nodes,
         }
     }

@@ -1,119 +1,282 @@
-//! How many jobs of a queue, of a user, of a group may run at once, by queue and on the whole server.
+//! How much may run at once: jobs, cards, cores, card-hours; of a user, of a group, of all; in a queue and on the whole
+//! server. What runs is counted once a plan, by number and not by name, and each job that is placed is added. Where
+//! nothing is limited, nothing is counted.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use capstan_types::RunLimit;
+use capstan_types::{LimitScope, Limited, QueueName, RunLimit, Timestamp};
 
-use crate::{Job, Queue, State};
+use crate::model::limit::{LimitRule, Per, claimed_ms, rules};
+use crate::{Job, JobSpec, NodeShare, Run, ShareCard, SharePolicy, State, is_card_type};
 
-/// Jobs that run or start in this plan, counted where a limit looks at them.
+/// What runs or starts in this plan, counted where a limit looks at it.
 pub(super) struct RunLimits<'a> {
     state: &'a State,
-    /// Whether there is any limit at all: else nothing is counted.
-    is_limited: bool,
-    /// By queue, user and group: "" stands for all.
-    counts: BTreeMap<Key, u64>,
+    /// All limits, each once.
+    counted: Vec<Counted>,
+    /// Of each queue for whose jobs there are limits: which, in their order.
+    queues: Vec<Vec<usize>>,
+    by_queue: BTreeMap<&'a QueueName, usize>,
+    users: Names,
+    groups: Names,
+    /// The owner and queue asked for last: jobs of one owner come together.
+    last: Option<(Arc<JobSpec>, QueueName, Seat)>,
+    /// The answer given last.
+    reached: Option<Answer>,
 }
 
-type Key = (Box<str>, Box<str>, Box<str>);
+/// One limit, and how much of it is used, by number of the user or group.
+struct Counted {
+    rule: LimitRule,
+    used: Vec<u64>,
+}
 
-/// What a limit counts.
+/// Where a job counts.
 #[derive(Clone, Copy)]
-enum Of {
-    All,
-    User,
-    Group,
+struct Seat {
+    queue: usize,
+    user: usize,
+    group: usize,
 }
 
-/// Attributes of queues and the server, and what they limit.
-const LIMITS: [(&str, Of, RunLimit, RunLimit); 3] = [
-    ("max_running", Of::All, RunLimit::Queue, RunLimit::Server),
-    (
-        "max_user_run",
-        Of::User,
-        RunLimit::QueueUser,
-        RunLimit::ServerUser,
-    ),
-    (
-        "max_group_run",
-        Of::Group,
-        RunLimit::QueueGroup,
-        RunLimit::ServerGroup,
-    ),
-];
+/// A limit that was reached, by its number, with what it was asked.
+struct Answer {
+    asked: (usize, usize, u64, u64),
+    limit: Arc<RunLimit>,
+}
+
+/// Names by number.
+#[derive(Default)]
+struct Names(BTreeMap<Box<str>, usize>);
+
+impl Names {
+    fn number(&mut self, name: &str) -> usize {
+        if let Some(number) = self.0.get(name) {
+            return *number;
+        }
+        let number = self.0.len();
+        self.0.insert(name.into(), number);
+        number
+    }
+}
 
 impl<'a> RunLimits<'a> {
-    pub(super) fn of(state: &'a State) -> Self {
+    pub(super) fn of(state: &'a State, now: Timestamp) -> Self {
         let mut limits = Self {
             state,
-            is_limited: has_limits(state),
-            counts: BTreeMap::new(),
+            counted: Vec::new(),
+            queues: Vec::new(),
+            by_queue: BTreeMap::new(),
+            users: Names::default(),
+            groups: Names::default(),
+            last: None,
+            reached: None,
         };
-        if limits.is_limited {
-            let running: Vec<_> = state.running().map(|(_, job)| job.clone()).collect();
-            running.iter().for_each(|job| limits.count(job));
+        limits.read_rules();
+        if !limits.counted.is_empty() {
+            for (_, job) in state.running() {
+                limits.count_running(job, now);
+            }
+            limits.count_spent(now);
         }
         limits
     }
 
-    /// Takes a job into account that runs or starts now.
-    pub(super) fn count(&mut self, job: &Job) {
-        if !self.is_limited {
+    fn read_rules(&mut self) {
+        let Some(settings) = self.state.settings() else {
             return;
+        };
+        // Those of the server are the same for all queues, and are counted once.
+        let mut of_server = Vec::new();
+        for rule in rules(settings, None) {
+            of_server.push(self.add(rule));
         }
-        for queue in [job.queue.as_str(), ""] {
-            for of in [Of::All, Of::User, Of::Group] {
-                *self.counts.entry(key(job, queue, of)).or_default() += 1;
+        for queue in settings.queues.values() {
+            let mut of_server = of_server.iter().copied();
+            let mut numbers = Vec::new();
+            for rule in rules(settings, Some(queue)) {
+                let is_own = matches!(rule.scope, LimitScope::Queue(_));
+                numbers.extend(match is_own {
+                    true => Some(self.add(rule)),
+                    false => of_server.next(),
+                });
+            }
+            if !numbers.is_empty() {
+                self.by_queue.insert(&queue.name, self.queues.len());
+                self.queues.push(numbers);
             }
         }
     }
 
-    /// The limit that keeps `job` from starting now: those of its queue first.
-    pub(super) fn reached(&self, job: &Job) -> Option<RunLimit> {
-        if !self.is_limited {
+    fn add(&mut self, rule: LimitRule) -> usize {
+        let used = Vec::new();
+        self.counted.push(Counted { rule, used });
+        self.counted.len() - 1
+    }
+
+    /// Takes a job into account that starts now.
+    pub(super) fn count(&mut self, job: &Job) {
+        let Some(seat) = self.seat(job) else {
+            return;
+        };
+        for number in &self.queues[seat.queue] {
+            let counted = &mut self.counted[*number];
+            let wanted = counted.rule.wanted(&job.spec);
+            counted.add(seat, wanted);
+        }
+    }
+
+    /// The first limit that keeps `job` from starting now.
+    pub(super) fn reached(&mut self, job: &Job) -> Option<Arc<RunLimit>> {
+        let seat = self.seat(job)?;
+        for number in &self.queues[seat.queue] {
+            let counted = &self.counted[*number];
+            let subject = seat.of(counted.rule.per);
+            let used = counted.used.get(subject).copied().unwrap_or(0);
+            let wanted = counted.rule.wanted(&job.spec);
+            if wanted > 0 && used.saturating_add(wanted) > counted.rule.most {
+                return Some(self.answer((*number, subject, used, wanted), &job.spec));
+            }
+        }
+        None
+    }
+
+    /// Many jobs have one answer.
+    fn answer(&mut self, asked: (usize, usize, u64, u64), spec: &JobSpec) -> Arc<RunLimit> {
+        if let Some(last) = self.reached.as_ref().filter(|last| last.asked == asked) {
+            return last.limit.clone();
+        }
+        let (number, _, used, wanted) = asked;
+        let limit = Arc::new(self.counted[number].rule.reached(spec, used, wanted));
+        let answer = limit.clone();
+        self.reached = Some(Answer { asked, limit });
+        answer
+    }
+
+    /// Where `job` counts; `None` when no limit holds for it.
+    fn seat(&mut self, job: &Job) -> Option<Seat> {
+        if self.by_queue.is_empty() {
             return None;
         }
-        let settings = self.state.settings()?;
-        let queue = settings.queues.get(&job.queue);
-        LIMITS
-            .iter()
-            .find_map(|(attribute, of, by_queue, by_server)| {
-                let own = queue.and_then(|queue| queue.attributes.limit(attribute));
-                let all = settings.attributes.limit(attribute);
-                let is_at = |limit: Option<u64>, queue: &str| {
-                    let count = self.counts.get(&key(job, queue, *of)).copied();
-                    limit.is_some_and(|limit| count.unwrap_or(0) >= limit)
+        let is_last = |(spec, queue, _): &&(Arc<JobSpec>, QueueName, Seat)| {
+            let (one, other) = (&spec.owner, &job.spec.owner);
+            *queue == job.queue && one.user == other.user && one.group == other.group
+        };
+        if let Some((_, _, seat)) = self.last.as_ref().filter(is_last) {
+            return Some(*seat);
+        }
+        let owner = &job.spec.owner;
+        let seat = Seat {
+            queue: *self.by_queue.get(&job.queue)?,
+            user: self.users.number(&owner.user),
+            group: self.groups.number(&owner.group),
+        };
+        self.last = Some((job.spec.clone(), job.queue.clone(), seat));
+        Some(seat)
+    }
+
+    /// Takes a job into account that runs: what it holds, which may be another amount than it would ask for now.
+    fn count_running(&mut self, job: &Job, now: Timestamp) {
+        let (Some(run), Some(seat)) = (job.state.run(), self.seat(job)) else {
+            return;
+        };
+        for number in &self.queues[seat.queue] {
+            let counted = &mut self.counted[*number];
+            let held = held(self.state, &counted.rule.of, (job, run), now);
+            counted.add(seat, held);
+        }
+    }
+
+    /// Takes into account what jobs that have ended have used of card-hours.
+    fn count_spent(&mut self, now: Timestamp) {
+        let is_of_hours = |counted: &Counted| matches!(counted.rule.of, Limited::CardHours { .. });
+        if !self.counted.iter().any(is_of_hours) {
+            return;
+        }
+        let policy = SharePolicy::of(self.state.settings().map(AsRef::as_ref));
+        for spending in self.state.spendings() {
+            let seat = Seat {
+                queue: 0, // The limit says which.
+                user: self.users.number(&spending.payer.user),
+                group: self.groups.number(&spending.payer.group),
+            };
+            for counted in self
+                .counted
+                .iter_mut()
+                .filter(|counted| is_of_hours(counted))
+            {
+                let queue = match &counted.rule.scope {
+                    LimitScope::Queue(queue) => Some(queue),
+                    LimitScope::Server => None,
                 };
-                match (is_at(own, job.queue.as_str()), is_at(all, "")) {
-                    (true, _) => Some(*by_queue),
-                    (false, true) => Some(*by_server),
-                    (false, false) => None,
-                }
-            })
+                let spent = spending.card_ms(&policy, queue, now);
+                counted.add(seat, spent);
+            }
+        }
     }
 }
 
-fn has_limits(state: &State) -> bool {
-    let Some(settings) = state.settings() else {
-        return false;
-    };
-    let has = |queue: &Queue| {
-        LIMITS
-            .iter()
-            .any(|(attribute, ..)| queue.attributes.limit(attribute).is_some())
-    };
-    let all = LIMITS
-        .iter()
-        .any(|(attribute, ..)| settings.attributes.limit(attribute).is_some());
-    all || settings.queues.values().any(has)
+impl Seat {
+    const fn of(self, per: Per) -> usize {
+        match per {
+            Per::All => 0,
+            Per::User => self.user,
+            Per::Group => self.group,
+        }
+    }
 }
 
-fn key(job: &Job, queue: &str, of: Of) -> Key {
-    let owner = &job.spec.owner;
-    let (user, group): (&str, &str) = match of {
-        Of::All => ("", ""),
-        Of::User => (&owner.user, ""),
-        Of::Group => ("", &owner.group),
+impl Counted {
+    fn add(&mut self, seat: Seat, amount: u64) {
+        let subject = seat.of(self.rule.per);
+        if self.used.len() <= subject {
+            self.used.resize(subject + 1, 0);
+        }
+        self.used[subject] = self.used[subject].saturating_add(amount);
+    }
+}
+
+/// What a running job has of what a limit counts.
+fn held(state: &State, of: &Limited, (job, run): (&Job, &Run), now: Timestamp) -> u64 {
+    let cards = || run.shares.iter().flat_map(|share| &share.cards);
+    let whole = || cards().map(thousandths).sum::<u64>();
+    match of {
+        Limited::Jobs => 1,
+        Limited::Cards => whole(),
+        Limited::Cores => run
+            .shares
+            .iter()
+            .map(|share| share.slots.len() as u64)
+            .sum(),
+        Limited::CardHours { window } => {
+            let elapsed_ms = now.0.saturating_sub(run.placed.0);
+            let ms = claimed_ms(job, elapsed_ms).min(window.0.saturating_mul(1000));
+            u64::try_from(u128::from(whole()) * u128::from(ms) / 1000).unwrap_or(u64::MAX)
+        }
+        Limited::CardsOf(kind) => cards_of(state, &run.shares, kind),
+    }
+}
+
+/// Cards of one type in these shares, thousandths.
+fn cards_of(state: &State, shares: &[NodeShare], kind: &str) -> u64 {
+    let of_share = |share: &NodeShare| {
+        let node = state.node(&share.node);
+        let is_of_kind = |card: &&ShareCard| {
+            let mut own = node.iter().flat_map(|node| &node.inventory.cards);
+            own.any(|own| own.uuid == card.uuid && is_card_type(kind, &own.model))
+        };
+        share
+            .cards
+            .iter()
+            .filter(is_of_kind)
+            .map(thousandths)
+            .sum::<u64>()
     };
-    (queue.into(), user.into(), group.into())
+    shares.iter().map(of_share).sum()
+}
+
+/// How much of a card is lent.
+const fn thousandths(_card: &ShareCard) -> u64 {
+    1000
 }

@@ -1,0 +1,48 @@
+//! Attributes of queues and the server whose text has a grammar of its own: lists of shares, weights and limits, spans of
+//! time, numbers with a point. What cannot be read is refused when it is set, so that nobody wonders later.
+
+use capstan_types::{AttributeError, Attributes};
+
+use super::ManageProblem;
+use crate::model::share_policy::{read_entry, read_secs, read_thousandths};
+
+/// Comma lists of `NAME=NUMBER`.
+const ENTRIES: [&str; 5] = [
+    "fairshare_shares",
+    "fairshare_card_weights",
+    "max_cards_of",
+    "max_user_cards_of",
+    "max_group_cards_of",
+];
+/// Seconds, or `[DD:]HH:MM:SS`.
+const SPANS: [&str; 2] = ["fairshare_half_life", "card_hours_window"];
+/// Numbers with at most three digits behind the point.
+const NUMBERS: [&str; 1] = ["fairshare_core_weight"];
+
+/// Whether all of them can be read.
+pub(super) fn check(attributes: &Attributes) -> Result<(), ManageProblem> {
+    let bad = |attribute: &str, value: &str| {
+        let (attribute, value) = (attribute.into(), value.into());
+        ManageProblem::from(AttributeError::BadValue { attribute, value })
+    };
+    for name in ENTRIES {
+        let mut entries = attributes.list(name).iter();
+        if let Some(entry) = entries.find(|entry| read_entry(entry).is_none()) {
+            return Err(bad(name, entry));
+        }
+    }
+    for (names, is_good) in [
+        (
+            &SPANS[..],
+            (|text| read_secs(text).is_some()) as fn(&str) -> bool,
+        ),
+        (&NUMBERS[..], |text| read_thousandths(text).is_some()),
+    ] {
+        for name in names {
+            if let Some(text) = attributes.text(name).filter(|text| !is_good(text)) {
+                return Err(bad(name, text));
+            }
+        }
+    }
+    Ok(())
+}

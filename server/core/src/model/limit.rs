@@ -1,0 +1,175 @@
+//! Limits on what may run at once, as the settings have them: of a queue and of the server, for all, for each user, for
+//! each group. Who counts, and when, is the plan's; here is what there is to count, and what a job wants of it.
+
+use capstan_types::{Attributes, LimitScope, Limited, LimitedOwner, RunLimit, Seconds};
+
+use super::share_policy::{SharePolicy, read_entry};
+use super::{Job, JobSpec, Queue, Settings};
+
+const HOUR_MS: u64 = 3_600_000;
+/// In what cards are counted: a shared card counts by the part of it that is lent.
+const WHOLE: u64 = 1000;
+
+/// One limit that is set.
+#[derive(Clone, Debug)]
+pub(crate) struct LimitRule {
+    pub(crate) of: Limited,
+    pub(crate) scope: LimitScope,
+    pub(crate) per: Per,
+    /// In the unit of [`LimitRule::wanted`].
+    pub(crate) most: u64,
+}
+
+/// Whose jobs a limit counts together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Per {
+    /// Everybody's.
+    All,
+    /// Each user's.
+    User,
+    /// Each group's.
+    Group,
+}
+
+impl Per {
+    const EACH: [Self; 3] = [Self::All, Self::User, Self::Group];
+
+    /// Who of the owners of `job` it is.
+    pub(crate) fn owner_of(self, job: &JobSpec) -> LimitedOwner {
+        match self {
+            Self::All => LimitedOwner::All,
+            Self::User => LimitedOwner::User(job.owner.user.clone()),
+            Self::Group => LimitedOwner::Group(job.owner.group.clone()),
+        }
+    }
+}
+
+/// The limits for jobs of `queue`, in the order in which they are looked at: kind by kind as Torque's scheduler does,
+/// those of the queue before those of the server.
+pub(crate) fn rules(settings: &Settings, queue: Option<&Queue>) -> Vec<LimitRule> {
+    let of_queue = queue.map(|queue| {
+        let scope = LimitScope::Queue(queue.name.clone());
+        rules_of(settings, &queue.attributes, &scope)
+    });
+    let mut rules = of_queue.unwrap_or_default();
+    rules.extend(rules_of(
+        settings,
+        &settings.attributes,
+        &LimitScope::Server,
+    ));
+    // Stable: of equal ones the queue's stays first.
+    rules.sort_by_key(|rule| (rank(&rule.of), rule.per as u8));
+    rules
+}
+
+const fn rank(of: &Limited) -> u8 {
+    match of {
+        Limited::Jobs => 0,
+        Limited::Cards => 1,
+        Limited::CardsOf(_) => 2,
+        Limited::Cores => 3,
+        Limited::CardHours { .. } => 4,
+    }
+}
+
+fn rules_of(settings: &Settings, attributes: &Attributes, scope: &LimitScope) -> Vec<LimitRule> {
+    if attributes.is_empty() {
+        return Vec::new();
+    }
+    let window = SharePolicy::of(Some(settings)).window();
+    let mut rules = Vec::new();
+    let mut add = |of: Limited, per, most| {
+        rules.push(LimitRule {
+            of,
+            scope: scope.clone(),
+            per,
+            most,
+        });
+    };
+    let numbers = [
+        (Limited::Jobs, 1),
+        (Limited::Cards, WHOLE),
+        (Limited::Cores, 1),
+        (Limited::CardHours { window }, HOUR_MS),
+    ];
+    for (of, unit) in numbers {
+        for (per, attribute) in Per::EACH.into_iter().zip(of.attributes()) {
+            if let Some(most) = attributes.limit(attribute) {
+                add(of.clone(), per, most.saturating_mul(unit));
+            }
+        }
+    }
+    let lists = Limited::CardsOf(Box::default()).attributes();
+    for (per, attribute) in Per::EACH.into_iter().zip(lists) {
+        let entries = attributes.list(attribute).iter();
+        for (kind, most) in entries.filter_map(|entry| read_entry(entry)) {
+            add(Limited::CardsOf(kind), per, most);
+        }
+    }
+    rules
+}
+
+impl LimitRule {
+    /// What a job with this specification wants of it. Cards are counted in thousandths, card-hours in milliseconds.
+    /// Cards of one type are not the job's to want: which it gets is known when it has them.
+    pub(crate) fn wanted(&self, spec: &JobSpec) -> u64 {
+        match &self.of {
+            Limited::Jobs => 1,
+            Limited::Cards => cards(spec).saturating_mul(WHOLE),
+            Limited::Cores => cores(spec),
+            Limited::CardHours { window } => {
+                let secs = secs(spec).min(window.0);
+                cards(spec).saturating_mul(secs.saturating_mul(1000))
+            }
+            Limited::CardsOf(_) => 0,
+        }
+    }
+
+    /// Why it stands in the way of a job that wants so much, where so much is used already.
+    pub(crate) fn reached(&self, spec: &JobSpec, used: u64, wanted: u64) -> RunLimit {
+        let unit = match &self.of {
+            Limited::Jobs | Limited::Cores => 1,
+            Limited::Cards | Limited::CardsOf(_) => WHOLE,
+            Limited::CardHours { .. } => HOUR_MS,
+        };
+        RunLimit {
+            of: self.of.clone(),
+            scope: self.scope.clone(),
+            whose: self.per.owner_of(spec),
+            most: self.most / unit,
+            used: used.div_ceil(unit),
+            wanted: wanted.div_ceil(unit),
+        }
+    }
+
+    /// Whether a job with this specification could never run under it, however idle the cluster. That no job may run at
+    /// all is another thing: such a limit stops a queue for a time, as in Torque.
+    pub(crate) fn forbids(&self, spec: &JobSpec) -> Option<RunLimit> {
+        let wanted = self.wanted(spec);
+        let is_over = self.of != Limited::Jobs && wanted > self.most;
+        is_over.then(|| self.reached(spec, 0, wanted))
+    }
+}
+
+/// Cards that a job asks for, over all its nodes.
+pub(crate) fn cards(spec: &JobSpec) -> u64 {
+    spec.nodes.as_ref().map_or(0, |nodes| nodes.card_count())
+}
+
+/// Slots that a job asks for, over all its nodes; one that asks for none gets one.
+pub(crate) fn cores(spec: &JobSpec) -> u64 {
+    let loose = spec.loose_slots.map(u64::from);
+    let nodes = spec.nodes.as_ref().map(|nodes| nodes.slot_count());
+    loose.or(nodes).unwrap_or(1)
+}
+
+/// For how long a job may run.
+fn secs(spec: &JobSpec) -> u64 {
+    let asked = spec.resources.seconds("walltime");
+    asked.map_or(u64::MAX / 1000, |span: Seconds| span.0)
+}
+
+/// How long `job`, which runs since `elapsed_ms`, may have held its cards when it ends: milliseconds.
+pub(crate) fn claimed_ms(job: &Job, elapsed_ms: u64) -> u64 {
+    secs(&job.spec).saturating_mul(1000).max(elapsed_ms)
+}
