@@ -30,6 +30,10 @@ pub(crate) struct World {
     pub refusals: BTreeMap<String, Refusal>,
     /// Submissions.
     pub submitted: Vec<SubmitRequest>,
+    /// What is answered to whoever asks what would become of a submission.
+    pub examination: ExamineReply,
+    /// Such questions.
+    pub examined: Vec<SubmitRequest>,
     /// Every other request, in short.
     pub heard: Vec<String>,
 }
@@ -89,6 +93,13 @@ impl Scheduler for Fake {
         world.submitted.push(request.into_inner());
         let job_id = format!("{}.hn1", world.submitted.len());
         Ok(Response::new(SubmitReply { job_id }))
+    }
+
+    async fn examine_job(&self, request: Request<ExamineRequest>) -> Answer<ExamineReply> {
+        self.judge("submit", "examine".to_owned())?;
+        let mut world = self.world();
+        world.examined.extend(request.into_inner().submission);
+        Ok(Response::new(world.examination.clone()))
     }
 
     async fn stat_jobs(&self, request: Request<StatJobsRequest>) -> Answer<Self::StatJobsStream> {

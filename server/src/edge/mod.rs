@@ -3,6 +3,7 @@
 
 mod asking;
 mod entering;
+mod examining;
 mod identity;
 mod listing;
 mod managing;
@@ -11,12 +12,12 @@ mod refusal;
 mod selecting;
 mod signals;
 mod submission;
+mod submitting;
 mod traffic;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use capstan_core::{Caller, DeleteOrder, Event, HoldOrder, Holds, NodeOrder, Queue, Reply};
+use capstan_core::{Caller, DeleteOrder, Event, HoldOrder, Holds, NodeOrder, Reply};
 use capstan_proto::wire::{self, scheduler_server};
 use capstan_proto::{Refusal, wire::alter_node_request::Admin};
 use capstan_store::PayloadReader;
@@ -32,9 +33,8 @@ use crate::snapshot::{Latest, Snapshot};
 use crate::telemetry::Telemetry;
 use crate::view::{self, Scene};
 
-use identity::{Membership, People, Person, membership};
+use identity::{People, Person};
 use refusal::{edge_status, status};
-use submission::Rules;
 use traffic::Traffic;
 
 pub(crate) use submission::VARIABLES_BYTES_MAX;
@@ -60,6 +60,7 @@ pub(crate) struct Door {
     /// Where agents are asked.
     pub(crate) lines: Arc<Lines>,
     readers: asking::Readers,
+    examinations: examining::Examinations,
     /// Cancelled when somebody who may has asked the server to end.
     pub(crate) asked_to_stop: CancellationToken,
     traffic: Traffic,
@@ -83,6 +84,7 @@ impl Door {
             root_may_submit: settings.root_may_submit,
             lines: Arc::default(),
             readers: asking::Readers::default(),
+            examinations: examining::Examinations::default(),
             asked_to_stop: CancellationToken::new(),
             traffic: Traffic::default(),
             people: People::on(&settings.host),
@@ -138,72 +140,7 @@ fn is_operator(snapshot: &Snapshot, person: &Person) -> bool {
     settings.is_operator(person.uid, &person.user, &person.host)
 }
 
-/// Groups by which a queue lets jobs in whose owner is in them beside his own (`acl_group_sloppy`).
-fn listed_groups(snapshot: &Snapshot) -> BTreeSet<Box<str>> {
-    let settings = snapshot.settings();
-    let all = settings.is("acl_group_sloppy");
-    let looks = |queue: &&Queue| {
-        let own = queue.attributes.boolean("acl_group_sloppy");
-        queue.is("acl_group_enable") && own.unwrap_or(all)
-    };
-    let queues = settings.queues.values().filter(looks);
-    let groups = queues.flat_map(|queue| queue.attributes.list("acl_groups"));
-    groups
-        .map(|group| group.trim_start_matches(['+', '-']).into())
-        .collect()
-}
-
 impl SchedulerService {
-    async fn submit_by(
-        &self,
-        person: Arc<Person>,
-        request: wire::SubmitRequest,
-    ) -> Result<wire::SubmitReply, Status> {
-        let snapshot = self.0.latest.get();
-        let roots = AccessList(snapshot.settings().attributes.list("acl_roots"));
-        let root_may_submit =
-            self.0.root_may_submit || roots.allows_user(&person.user, &person.host);
-        let by = person.clone();
-        let reading = snapshot.clone();
-        let groups = listed_groups(&snapshot);
-        let needs_groups = submission::asks_for_groups(&request) || !groups.is_empty();
-        let read = move || {
-            let rules = Rules {
-                server: &reading.settings().server,
-                root_may_submit,
-                is_operator: is_operator(&reading, &by),
-                is_manager: is_manager(&reading, &by),
-                dialect: reading.settings().dialect,
-                membership: &membership,
-                person: &|user| identity::named(user, &by.host),
-            };
-            let mut submission = submission::read(request, &by, &rules)?;
-            let owner = &mut submission.spec.owner;
-            let user = owner.user.clone();
-            let mut listed: Vec<Box<str>> = groups.into_iter().collect();
-            listed.retain(|group| membership(&user, group) == Membership::Member);
-            owner.groups = listed;
-            Ok(submission)
-        };
-        let submission = match needs_groups {
-            true => {
-                let read = tokio::task::spawn_blocking(read).await;
-                read.map_err(|error| Status::internal(error.to_string()))?
-            }
-            false => read(),
-        };
-        let submission = submission.map_err(edge_status)?;
-        let event = Event::Submit(Box::new(submission));
-        match self.0.decide(event, &person.as_caller()).await? {
-            Reply::Submitted(id) => Ok(wire::SubmitReply {
-                job_id: id.on(&snapshot.settings().server),
-            }),
-            Reply::Done | Reply::SomeUnchanged => {
-                Err(Status::internal("a submission was answered without an id"))
-            }
-        }
-    }
-
     async fn hold_order(
         &self,
         request: Request<wire::HoldJobRequest>,
@@ -247,11 +184,18 @@ impl scheduler_server::Scheduler for SchedulerService {
     ) -> Result<Response<wire::SubmitReply>, Status> {
         let person = self.0.caller(&request).await?;
         let span = tracing::info_span!("rpc", call = "submit", user = &*person.user);
-        let reply = self
-            .submit_by(person, request.into_inner())
-            .instrument(span)
-            .await?;
-        Ok(Response::new(reply))
+        let submitting = submitting::submit(&self.0, person, request.into_inner());
+        submitting.instrument(span).await.map(Response::new)
+    }
+
+    async fn examine_job(
+        &self,
+        request: Request<wire::ExamineRequest>,
+    ) -> Result<Response<wire::ExamineReply>, Status> {
+        let person = self.0.caller(&request).await?;
+        let span = tracing::info_span!("rpc", call = "examine_job", user = &*person.user);
+        let examining = examining::examine(&self.0, person, request.into_inner());
+        examining.instrument(span).await.map(Response::new)
     }
 
     type StatJobsStream = listing::JobStream;
