@@ -15,6 +15,7 @@ mod entering;
 mod fifo;
 mod joint;
 mod life;
+mod limits;
 mod managing;
 mod nodes;
 mod orders;

@@ -9,7 +9,7 @@ use capstan_types::{AttributeError, AttributeObject, ServerName, SetOperator};
 use crate::harness::{World, caller, inventory, submission};
 
 /// A line as `qmgr` reads it, without quotes: `set queue q a = 1,b.c += 2`.
-fn order(user: &str, line: &str) -> Event {
+pub(crate) fn order(user: &str, line: &str) -> Event {
     let (command, rest) = line.split_once(' ').unwrap();
     let (object, rest) = rest.split_once(' ').unwrap_or((rest, ""));
     let object = match object {

@@ -8,9 +8,10 @@
 //!        j2 waits: wants 8 cards on 1 node; a has 2 free
 //! ```
 //!
-//! Of nodes: `N gpu`, `N slots` (8), `N gb` (64), `offline`, `down`, `unclean INDEX`, `only UID`, else a property.
+//! Of nodes: `N gpu`, `N slots` (8), `N gb` (64), `offline`, `down`, `unclean INDEX`, `only UID`, `model NAME` of its
+//! cards, else a property.
 //! Of jobs: `N gpu`, `N slots`, `NAME=VALUE` for `-l`, `prio N`, `in QUEUE` (`high`, `stopped`), `held`, `uid N`,
-//! `array LIST`, `select=CHUNKS`, `place=HOW`, `exclusive`. A line `fifo` wants Torque's scheduler. Jobs are numbered as they come, so `j2` is the second. What is expected is the whole plan.
+//! `array LIST`, `select=CHUNKS`, `place=HOW`, `exclusive`, `by USER`, `of GROUP`. A line `qmgr` is one for `qmgr`. A line `fifo` wants Torque's scheduler. Jobs are numbered as they come, so `j2` is the second. What is expected is the whole plan.
 
 use capstan_core::{
     Event, Holds, Inventory, NodeOrder, Plan, Queue, Scheduler, Settings, Submission,
@@ -25,7 +26,7 @@ pub(crate) fn check(text: &str) {
     let mut verb = "";
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let word = line.split_whitespace().next().unwrap();
-        let is_verb = ["nodes", "run", "queue", "fifo", "=>"].contains(&word);
+        let is_verb = ["nodes", "run", "queue", "fifo", "qmgr", "=>"].contains(&word);
         let rest = if is_verb {
             line[word.len()..].trim()
         } else {
@@ -37,6 +38,10 @@ pub(crate) fn check(text: &str) {
             .map(str::trim)
             .filter(|entry| !entry.is_empty());
         match verb {
+            "qmgr" => {
+                world.must(&crate::managing::order("root", rest));
+                world.settings = (**world.state.settings().unwrap()).clone();
+            }
             "fifo" => world.settings.scheduler = Scheduler::Fifo,
             "nodes" => entries.for_each(|entry| add_node(&mut world, entry)),
             "run" => entries.for_each(|entry| run_job(&mut world, entry)),
@@ -73,6 +78,12 @@ fn add_node(world: &mut World, entry: &str) {
             "offline" => is_offline = true,
             "down" => is_down = true,
             "unclean" => unclean.push(card(name, words.next().unwrap().parse().unwrap())),
+            "model" => {
+                let model = words.next().unwrap();
+                node.cards
+                    .iter_mut()
+                    .for_each(|card| card.model = model.into());
+            }
             "only" => node.only_uid = Some(words.next().unwrap().parse().unwrap()),
             number if number.parse::<u32>().is_ok() => {
                 size(&mut node, name, number, words.next().unwrap())
@@ -150,6 +161,8 @@ fn parse_job(text: &str, target: &str) -> Submission {
         let mut next = || words.next().unwrap();
         match word {
             "prio" => job.priority = next().parse().unwrap(),
+            "by" => job.spec.owner.user = next().into(),
+            "of" => job.spec.owner.group = next().into(),
             "in" => job.queue = Some(QueueName::from(next())),
             "uid" => job.spec.owner.uid = next().parse().unwrap(),
             "array" => job.spec.array = Some(capstan_types::ArrayRequest::parse(next()).unwrap()),
