@@ -10,6 +10,7 @@ mod delete;
 mod dependants;
 mod dependencies;
 mod draft;
+mod history;
 mod hold;
 mod limits;
 mod manage;
@@ -19,6 +20,7 @@ mod order;
 mod placed;
 mod report;
 mod rerun;
+mod reserve;
 mod routing;
 mod run;
 mod spending;
@@ -28,7 +30,7 @@ mod tick;
 
 use std::sync::Arc;
 
-use capstan_types::{JobId, Timestamp};
+use capstan_types::{JobId, ReservationId, Timestamp};
 
 use crate::{Change, Effect, Event, Rejection, Settings, State};
 pub(crate) use asked::arrangement;
@@ -58,6 +60,8 @@ pub enum Reply {
     Submitted(JobId),
     /// Done, but for some members of the array.
     SomeUnchanged,
+    /// The id of the new reservation.
+    Reserved(ReservationId),
 }
 
 /// Decides `event`. On a refusal the state is as before.
@@ -96,6 +100,8 @@ fn decide(draft: &mut Draft, event: &Event) -> Result<(), Rejection> {
         Event::Placed(placements) => placed::placed(draft, placements)?,
         Event::Planned(order) => placed::placed(draft, &order.placements)?,
         Event::Tick => tick::tick(draft)?,
+        Event::Reserve(order) => reserve::reserve(draft, order)?,
+        Event::CancelReservation(order) => reserve::cancel(draft, order)?,
     }
     Ok(())
 }

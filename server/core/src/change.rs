@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use capstan_types::{Env, JobId, NodeName};
+use capstan_types::{Env, JobId, NodeName, ReservationId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Job, Node, Payer, Settings, Spending};
+use crate::{Job, Node, Payer, Reservation, RunTimes, RunTimesKey, Settings, Spending};
 
 /// One change of the stored state. Changes are absolute: putting twice is putting once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,14 @@ pub enum Change {
     PutSpending(Arc<Spending>),
     /// Forget what a payer has used.
     RemoveSpending(Payer),
+    /// Keep how long the last jobs like this ran.
+    PutRunTimes(RunTimesKey, RunTimes),
+    /// Forget how long jobs like this ran.
+    RemoveRunTimes(RunTimesKey),
+    /// Keep this reservation.
+    PutReservation(Arc<Reservation>),
+    /// Forget a reservation.
+    RemoveReservation(ReservationId),
 }
 
 /// The heavy part of a submission: on disk only, read when an attempt starts or `qstat -f` asks.

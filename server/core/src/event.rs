@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use capstan_types::{
     AgentId, AttemptId, AttributeObject, CardId, Condition, IndexSet, JobId, NodeName, NodeSpec,
-    QueueName, SetOperator, Timestamp,
+    QueueName, ReservationId, SetOperator, Span, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +77,10 @@ pub enum Event {
     Tick,
     /// What [`crate::plan()`] decided at its time.
     Planned(PlanOrder),
+    /// `pbs_rsub`.
+    Reserve(Box<ReserveOrder>),
+    /// `pbs_rdel`.
+    CancelReservation(CancelOrder),
 }
 
 /// A plan that is to be carried out. It is made of the state before this event, so that with its time it can be made
@@ -278,6 +282,55 @@ pub struct NodeOrder {
     pub offline: Option<bool>,
     /// New note, when it changes.
     pub note: Option<Box<str>>,
+    /// Who asks.
+    pub by: Caller,
+}
+
+/// A reservation to be made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReserveOrder {
+    /// Who asks.
+    pub by: Caller,
+    /// `-N`; may be empty.
+    pub name: Box<str>,
+    /// What is to be set aside.
+    pub wish: ReserveWish,
+    /// Who else may use it, as `user@host` patterns.
+    pub users: Vec<Box<str>>,
+    /// Groups that may use it.
+    pub groups: Vec<Box<str>>,
+    /// When, each time once: the edge has expanded what comes again.
+    pub spans: Vec<Span>,
+    /// The rule by which it comes again, for show; empty for none.
+    pub rule: Box<str>,
+    /// Also when jobs run on the nodes then, or other reservations have them: it begins on each node when they end.
+    pub is_forced: bool,
+}
+
+/// What is to be set aside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ReserveWish {
+    /// What this would get as a job, for the jobs of a queue of its own.
+    Jobs(Box<JobSpec>),
+    /// Whole nodes, for nobody.
+    Maintenance {
+        /// Nodes or `:PROPERTY`; empty for all.
+        hosts: Vec<Box<str>>,
+    },
+    /// Whole nodes, for the jobs of these queues.
+    Dedicated {
+        /// The queues.
+        queues: Vec<QueueName>,
+        /// Nodes or `:PROPERTY`; empty for all.
+        hosts: Vec<Box<str>>,
+    },
+}
+
+/// A reservation to be taken back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CancelOrder {
+    /// Which.
+    pub reservation: ReservationId,
     /// Who asks.
     pub by: Caller,
 }

@@ -15,10 +15,10 @@ pub use apply::{ManageProblem, Outcome, QueueRefusal, Reply, apply, depend_shown
 pub use change::{Change, Payload};
 pub use effect::{Account, Deletion, Effect};
 pub use event::{
-    AlterOrder, Altered, AttemptReport, Caller, DeleteOrder, Directive, Event, Hello, HoldOrder,
+    AlterOrder, Altered, AttemptReport, Caller, CancelOrder, DeleteOrder, Directive, Event, Hello, HoldOrder,
     ManageCommand, ManageOrder, MoveOrder, NodeOrder, PlanOrder, ReportedPhase, RerunOrder,
-    RunOrder, Submission, SuspendOrder, SwapOrder,
+    ReserveOrder, ReserveWish, RunOrder, Submission, SuspendOrder, SwapOrder,
 };
 pub use model::*;
 pub use plan::{Placement, Plan, plan};
-pub use rejection::{OrderProblem, Rejection};
+pub use rejection::{OrderProblem, Rejection, ReserveProblem};

@@ -1,24 +1,30 @@
 //! Which waiting jobs start now, where, and why the others do not.
 //!
-//! Strict order: a job that does not fit now keeps the nodes that are nearest to fitting it, and no job behind it
-//! may use them. So nobody is overtaken on nodes that he waits for, and a job that fits an empty cluster starts in
-//! the end, however many small ones come after it.
+//! Jobs are lined up by a score of named factors. Each gets what it asks for if that is free for as long as it may run;
+//! for the first that does not fit, nodes are reserved from the time at which it will, and whoever is behind it starts
+//! only where that delays no reservation. Who waits long enough goes to the front, so that everybody starts in the end.
 
 mod cluster;
 mod desk;
+mod estimate;
 mod explain;
 mod feasible;
 mod fit;
-mod keep;
 mod limits;
 mod order;
 mod request;
+mod reserve;
+mod score;
+mod setting_aside;
+mod timeline;
+mod windows;
 
-use capstan_types::{ChunkTarget, JobId, NodeSpec, Reason, Timestamp};
+use capstan_types::{ChunkTarget, JobId, NodeName, NodeSpec, Reason, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{JobSpec, NodeShare, OrderProblem, Rejection, State};
+use crate::{JobSpec, NodeShare, OrderProblem, Policy, Rejection, State};
 pub(crate) use feasible::{can_run_user, feasible};
+pub(crate) use setting_aside::{expected_end, set_nodes_aside};
 
 /// A job to start, and what it gets; the script runs on the first share's node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +41,7 @@ pub(crate) fn place_now(
     spec: &JobSpec,
     hosts: Option<&NodeSpec>,
 ) -> Result<Vec<NodeShare>, Rejection> {
-    let mut cluster = cluster::Cluster::new(state);
+    let mut cluster = cluster::Cluster::new(state, Timestamp(0));
     let mut key = request::ShapeKey::of(spec);
     if let Some(hosts) = hosts {
         key.chunks = &hosts.chunks;
@@ -49,7 +55,8 @@ pub(crate) fn place_now(
         }
     }
     let shape = fit::Shape::new(key, 0, &cluster);
-    fit::fit(&mut cluster, &shape).ok_or_else(|| fit::shortage(&cluster, &shape))
+    let span = cluster.span(0);
+    fit::fit(&mut cluster, &shape, span).ok_or_else(|| fit::shortage(&cluster, &shape))
 }
 
 fn is_known(state: &State, name: &str) -> bool {
@@ -64,27 +71,63 @@ pub struct Plan {
     pub placements: Vec<Placement>,
     /// Why each other pending job does not start, by id ascending; for an array, why its next member does not.
     pub reasons: Vec<(JobId, Reason)>,
+    /// Jobs that were considered, first in line first, those that start included; an array stands for its members.
+    pub line: Vec<JobId>,
+    /// Nodes reserved for jobs that do not fit now, in the order in which they were.
+    pub promises: Vec<Promise>,
+    /// When the plan would be another one though nothing has happened: a job has waited too long then.
+    pub look_again: Option<Timestamp>,
+}
+
+/// Nodes reserved for a job that does not fit now. Whoever starts before does not make it wait longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// The job (of an array: the member).
+    pub job: JobId,
+    /// When it starts at the latest, if everybody uses up his walltime and nothing with a higher score comes.
+    pub start: Timestamp,
+    /// When it will have ended.
+    pub until: Timestamp,
+    /// What it gets, per node.
+    pub nodes: Vec<Promised>,
+}
+
+/// What of a node is reserved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promised {
+    /// The node.
+    pub node: NodeName,
+    /// Slots.
+    pub slots: u32,
+    /// Cards.
+    pub cards: u32,
+    /// Memory.
+    pub memory_bytes: u64,
 }
 
 /// Plans all pending jobs of `state` at `now`. Planning twice gives the same plan. While the server's `scheduling` is
 /// false nothing starts, and nobody is told why, as in Torque.
 #[must_use]
 pub fn plan(state: &State, now: Timestamp) -> Plan {
-    if state
-        .settings()
-        .is_some_and(|settings| !settings.is_scheduling())
-    {
+    let Some(settings) = state.settings() else {
+        return Plan::default();
+    };
+    if !settings.is_scheduling() {
         return Plan::default();
     }
-    let line = order::line_up(state, now);
+    let policy = Policy::of(settings);
+    let line = order::line_up(state, &policy, now);
     let mut plan = Plan {
-        placements: Vec::new(),
         reasons: line.aside,
+        line: line.jobs.iter().map(|waiting| waiting.job.id).collect(),
+        look_again: line.next_starving,
+        ..Plan::default()
     };
-    let mut desk = desk::Desk::new(state, now);
-    for job in line.jobs {
-        desk.serve(job, &mut plan);
+    let mut desk = desk::Desk::new(state, &policy, now);
+    for waiting in line.jobs {
+        desk.serve(waiting, &mut plan);
     }
+    plan.promises = desk.promises();
     plan.reasons.sort_unstable_by_key(|(job, _)| *job);
     plan
 }

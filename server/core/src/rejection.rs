@@ -1,6 +1,8 @@
 //! Why an event is refused. Values, not sentences: the edge chooses PBS's words.
 
-use capstan_types::{AttemptId, Condition, JobId, NodeName, QueueName};
+use capstan_types::{
+    AttemptId, Condition, JobId, NodeName, QueueName, ReservationId, Timestamp,
+};
 
 use crate::{IllegalTransition, ManageProblem, QueueRefusal};
 
@@ -95,9 +97,99 @@ pub enum Rejection {
     /// What a person ordered for a job cannot be.
     #[error(transparent)]
     Order(#[from] OrderProblem),
+    /// A reservation cannot be made or taken back.
+    #[error(transparent)]
+    Reserve(#[from] ReserveProblem),
     /// Our own mistake.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
+}
+
+/// Why a reservation is not made or taken back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReserveProblem {
+    /// Operators and managers make reservations, and users those for jobs where the site lets them.
+    #[error(
+        "only operators and managers may reserve; users may where the server has reservations_by_users = True, \
+         without maintenance, dedicated time and force"
+    )]
+    NotAllowed,
+    /// So many there may be.
+    #[error("there are {max} reservations already, which is the limit")]
+    TooMany {
+        /// The limit.
+        max: usize,
+    },
+    /// The end is not behind the beginning.
+    #[error("a reservation ends after it begins")]
+    NoTime,
+    /// It is over before it is made.
+    #[error("all of its time is in the past")]
+    Past,
+    /// One of its times begins before the one before it ends.
+    #[error("it comes again before it is over: make it shorter, or let it come less often")]
+    OverlapsItself,
+    /// It comes too often.
+    #[error("it comes more than {max} times: let it end sooner")]
+    TooOften {
+        /// The limit.
+        max: usize,
+    },
+    /// No node has this name or property.
+    #[error("there is no node {0}")]
+    UnknownHost(Box<str>),
+    /// No such queue.
+    #[error("there is no queue {0}")]
+    UnknownQueue(QueueName),
+    /// Its nodes are not free in all of its time.
+    #[error(
+        "it wants {wanted} nodes or chunks, and {free} have enough free in all of its time{}",
+        nearest(.fits_at)
+    )]
+    NotFree {
+        /// Nodes wanted.
+        wanted: u32,
+        /// Nodes that could give a share.
+        free: u32,
+        /// The nearest later beginning with which it would fit.
+        fits_at: Option<Timestamp>,
+    },
+    /// Jobs run into its time.
+    #[error(
+        "{jobs} running jobs may not be over when it begins; the last is job {job} on {node}, until {until}: \
+         begin later, or force it, and it begins on each node when its jobs end"
+    )]
+    JobsRun {
+        /// How many.
+        jobs: u32,
+        /// The one that ends last.
+        job: JobId,
+        /// One of its nodes.
+        node: NodeName,
+        /// When it is over by its walltime.
+        until: Timestamp,
+    },
+    /// Another reservation has one of the nodes in that time.
+    #[error("{other} has {node} in that time: take it back, or force this one")]
+    Overlaps {
+        /// The other.
+        other: ReservationId,
+        /// The node.
+        node: NodeName,
+    },
+    /// No such reservation.
+    #[error("unknown reservation {0}")]
+    Unknown(ReservationId),
+    /// The caller may not do that to this reservation.
+    #[error("reservation {0} belongs to somebody else")]
+    NotOwner(ReservationId),
+}
+
+fn nearest(fits_at: &Option<Timestamp>) -> String {
+    match fits_at {
+        Some(at) => format!("; it would fit from {at} on"),
+        None => String::new(),
+    }
 }
 
 /// Why a job is not altered, moved, started, stopped or put elsewhere in line.

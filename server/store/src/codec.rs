@@ -4,8 +4,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use capstan_core::{Change, Event, Job, Node, Payer, Payload, Settings, Spending};
-use capstan_types::{JobId, JobPart, Timestamp};
+use capstan_core::{
+    Change, Event, Job, Node, Payer, Payload, Reservation, RunTimesKey, Settings, Spending,
+};
+use capstan_types::{JobId, JobPart, ReservationId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -242,7 +244,11 @@ pub(crate) const fn on_payload(change: &Change) -> OnPayload<'_> {
         | Change::SetNextSeq(_)
         | Change::SetNextAttempt(_)
         | Change::PutSpending(_)
-        | Change::RemoveSpending(_) => OnPayload::Nothing,
+        | Change::RemoveSpending(_)
+        | Change::PutRunTimes(..)
+        | Change::RemoveRunTimes(_)
+        | Change::PutReservation(_)
+        | Change::RemoveReservation(_) => OnPayload::Nothing,
     }
 }
 
@@ -253,10 +259,14 @@ pub(crate) mod kind {
     pub(crate) const MARK: u8 = b'm';
     pub(crate) const NODE: u8 = b'n';
     pub(crate) const PAYLOAD: u8 = b'p';
+    pub(crate) const RESERVATION: u8 = b'r';
     pub(crate) const SETTINGS: u8 = b's';
+    pub(crate) const RUN_TIMES: u8 = b't';
     pub(crate) const SPENDING: u8 = b'u';
     /// Everything that makes the state, in the order in which it is loaded.
-    pub(crate) const STATE: [u8; 5] = [COUNTER, SETTINGS, NODE, JOB, SPENDING];
+    pub(crate) const STATE: [u8; 7] = [
+        COUNTER, SETTINGS, NODE, JOB, SPENDING, RUN_TIMES, RESERVATION,
+    ];
 }
 
 const NEXT_SEQ: &[u8] = b"cseq";
@@ -289,6 +299,28 @@ fn payer_key(payer: &Payer) -> Vec<u8> {
     parts.concat()
 }
 
+/// The key of run times. The lengths keep the parts apart.
+fn run_times_key(key: &RunTimesKey) -> Vec<u8> {
+    let length = |text: &str| (text.len() as u32).to_be_bytes();
+    let (user, name) = (length(&key.user), length(&key.name));
+    let size = key.size.to_be_bytes();
+    let parts: [&[u8]; 6] = [
+        &[kind::RUN_TIMES],
+        &user,
+        key.user.as_bytes(),
+        &name,
+        key.name.as_bytes(),
+        &size,
+    ];
+    parts.concat()
+}
+
+/// The key of a reservation.
+fn reservation_key(id: ReservationId) -> Vec<u8> {
+    let name = id.to_string();
+    [&[kind::RESERVATION], name.as_bytes()].concat()
+}
+
 /// The keys that a change sets (`true`) or removes.
 pub(crate) fn keys(change: &Change) -> Vec<(Vec<u8>, bool)> {
     let node_key = |name: &str| [&[kind::NODE], name.as_bytes()].concat();
@@ -306,6 +338,10 @@ pub(crate) fn keys(change: &Change) -> Vec<(Vec<u8>, bool)> {
         Change::SetNextAttempt(_) => vec![(NEXT_ATTEMPT.to_vec(), true)],
         Change::PutSpending(spending) => vec![(payer_key(&spending.payer), true)],
         Change::RemoveSpending(payer) => vec![(payer_key(payer), false)],
+        Change::PutRunTimes(key, _) => vec![(run_times_key(key), true)],
+        Change::RemoveRunTimes(key) => vec![(run_times_key(key), false)],
+        Change::PutReservation(made) => vec![(reservation_key(made.id), true)],
+        Change::RemoveReservation(id) => vec![(reservation_key(*id), false)],
     }
 }
 
@@ -322,9 +358,11 @@ pub(crate) fn value((change, place): &Placed) -> Result<Option<Vec<u8>>, StoreEr
         Change::PutSettings(settings) => encode(&**settings, &mut bytes)?,
         Change::SetNextSeq(next) | Change::SetNextAttempt(next) => encode(next, &mut bytes)?,
         Change::PutSpending(spending) => encode(&**spending, &mut bytes)?,
-        Change::RemoveJob(_) | Change::RemoveNode(_) | Change::RemoveSpending(_) => {
-            return Ok(None);
-        }
+        Change::PutReservation(made) => encode(&**made, &mut bytes)?,
+        Change::RemoveJob(_)
+        | Change::RemoveNode(_)
+        | Change::RemoveSpending(_)
+        | Change::RemoveReservation(_) => return Ok(None),
     }
     Ok(Some(bytes))
 }
@@ -335,6 +373,11 @@ pub(crate) fn change_of(key: &[u8], value: &[u8]) -> Result<Option<Change>, Stor
         kind::JOB => Change::PutJob(Arc::new(decode::<Job>(value)?)),
         kind::NODE => Change::PutNode(Arc::new(decode::<Node>(value)?)),
         kind::SETTINGS => Change::PutSettings(Arc::new(decode::<Settings>(value)?)),
+        kind::RUN_TIMES => {
+            let (key, times) = decode(value)?;
+            Change::PutRunTimes(key, times)
+        }
+        kind::RESERVATION => Change::PutReservation(Arc::new(decode::<Reservation>(value)?)),
         kind::SPENDING => Change::PutSpending(Arc::new(decode::<Spending>(value)?)),
         kind::COUNTER if key == NEXT_SEQ => Change::SetNextSeq(decode(value)?),
         kind::COUNTER if key == NEXT_ATTEMPT => Change::SetNextAttempt(decode(value)?),

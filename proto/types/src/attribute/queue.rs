@@ -79,6 +79,8 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
         .without_effect("limits of -L requests are those of -l"),
     AttributeDefinition::new("ghost_queue", Boolean, Operator)
         .without_effect("queues are kept in the store"),
+    // Order, which Torque leaves to other schedulers.
+    AttributeDefinition::new("strict_fifo", Boolean, Operator),
     // Limits beside Torque's.
     AttributeDefinition::new("max_group_queuable", Integer, Operator),
     AttributeDefinition::new("max_cards", Integer, Operator),
@@ -93,4 +95,7 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     AttributeDefinition::new("max_cards_of", List, Operator),
     AttributeDefinition::new("max_user_cards_of", List, Operator),
     AttributeDefinition::new("max_group_cards_of", List, Operator),
+    // When its jobs start.
+    AttributeDefinition::new("active_hours", Text, Operator),
+    AttributeDefinition::new("finish_in_hours", Boolean, Operator),
 ];

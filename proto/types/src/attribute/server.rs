@@ -204,11 +204,23 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     AttributeDefinition::new("default_gpu_mode", Text, Manager)
         .without_effect("a card keeps its mode unless the job asks for one"),
     AttributeDefinition::new("sendmail_path", Text, Manager),
+    // The order of waiting jobs, which Torque leaves to other schedulers.
+    AttributeDefinition::new("policy", Text, Manager),
+    AttributeDefinition::new("weight_queue", Integer, Manager),
+    AttributeDefinition::new("weight_priority", Integer, Manager),
+    AttributeDefinition::new("weight_age", Integer, Manager),
+    AttributeDefinition::new("weight_fairshare", Integer, Manager),
+    AttributeDefinition::new("weight_size", Integer, Manager),
+    AttributeDefinition::new("weight_shortness", Integer, Manager),
+    AttributeDefinition::new("backfill_depth", Integer, Manager),
+    AttributeDefinition::new("starve_after", Integer, Manager),
     // Fair share, which Torque leaves to other schedulers.
     AttributeDefinition::new("fairshare_half_life", Text, Manager),
     AttributeDefinition::new("fairshare_shares", List, Manager),
     AttributeDefinition::new("fairshare_card_weights", List, Manager),
     AttributeDefinition::new("fairshare_core_weight", Text, Manager),
+    // Reservations.
+    AttributeDefinition::new("reservations_by_users", Boolean, Manager),
     // Limits beside Torque's.
     AttributeDefinition::new("max_queuable", Integer, Operator),
     AttributeDefinition::new("max_group_queuable", Integer, Operator),

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use capstan_types::{AttemptId, JobId, JobPart, NodeName, Timestamp};
+use capstan_types::{AttemptId, JobId, JobPart, NodeName, ReservationId, Timestamp};
 
-use super::{Outcome, Reply, array, spending};
+use super::{Outcome, Reply, array, history, spending};
 use crate::{
     Account, Change, Effect, Ended, Holds, Job, JobEvent, JobState, Node, Payer, Payload,
-    Rejection, Run, Settings, State,
+    Rejection, Reservation, Run, RunTimesKey, Settings, State,
 };
 
 pub(super) struct Draft {
@@ -22,6 +22,8 @@ pub(super) struct Draft {
     jobs: BTreeSet<JobId>,
     nodes: BTreeSet<NodeName>,
     payers: BTreeSet<Payer>,
+    run_times: BTreeSet<RunTimesKey>,
+    reservations: BTreeSet<ReservationId>,
     payload: Option<(JobId, Arc<Payload>)>,
     settings: Option<Arc<Settings>>,
     next_seq: Option<u64>,
@@ -54,6 +56,8 @@ impl Draft {
             jobs: BTreeSet::new(),
             nodes: BTreeSet::new(),
             payers: BTreeSet::new(),
+            run_times: BTreeSet::new(),
+            reservations: BTreeSet::new(),
             payload: None,
             settings: None,
             next_seq: None,
@@ -83,10 +87,22 @@ impl Draft {
                 None => Change::RemoveJob(id),
             });
         }
+        for key in self.run_times {
+            changes.push(match self.state.run_times(&key) {
+                Some(times) => Change::PutRunTimes(key, times),
+                None => Change::RemoveRunTimes(key),
+            });
+        }
         for payer in self.payers {
             changes.push(match self.state.spending(&payer) {
                 Some(spending) => Change::PutSpending(spending.clone()),
                 None => Change::RemoveSpending(payer),
+            });
+        }
+        for id in self.reservations {
+            changes.push(match self.state.reservation(id) {
+                Some(made) => Change::PutReservation(made.clone()),
+                None => Change::RemoveReservation(id),
             });
         }
         let outcome = Outcome {
@@ -174,6 +190,7 @@ impl Draft {
         self.state.absorb(&Change::PutJob(after.clone()));
         self.jobs.insert(id);
         if let (JobState::Ended(ended), false) = (&after.state, has_ended(before.as_ref())) {
+            history::remember(self, &after, ended);
             self.news.push((id, fate(&after, ended)));
         }
         if let JobPart::Member(index) = id.part {
@@ -189,9 +206,24 @@ impl Draft {
         self.state.absorb(&Change::PutJob(Arc::new(job)));
     }
 
+    pub(super) fn put_reservation(&mut self, made: Arc<Reservation>) {
+        self.reservations.insert(made.id);
+        self.state.absorb(&Change::PutReservation(made));
+    }
+
+    pub(super) fn remove_reservation(&mut self, id: ReservationId) {
+        self.reservations.insert(id);
+        self.state.absorb(&Change::RemoveReservation(id));
+    }
+
     pub(super) fn put_spending(&mut self, change: Change, payer: Payer) {
         self.state.absorb(&change);
         self.payers.insert(payer);
+    }
+
+    pub(super) fn put_run_times(&mut self, change: Change, key: RunTimesKey) {
+        self.state.absorb(&change);
+        self.run_times.insert(key);
     }
 
     pub(super) fn account(&mut self, job: &Arc<Job>, record: Account) {

@@ -2,11 +2,14 @@
 
 mod decay;
 mod fair_share;
+mod history;
 mod job;
 pub(crate) mod limit;
 mod node;
 mod owner;
+mod policy;
 mod queue;
+mod reservation;
 mod scheduler;
 mod settings;
 pub(crate) mod share_policy;
@@ -17,13 +20,17 @@ mod vnode;
 
 pub use capstan_types::Holds;
 pub use fair_share::{FACTOR_MAX, FairShare, Standing};
+pub(crate) use history::{History, UserHistory};
+pub use history::{RunTimes, RunTimesKey};
 pub use job::{
     ArrayState, Ended, IllegalTransition, Job, JobEvent, JobSpec, JobState, MemberFates, Run,
     StopOrder, Usage,
 };
 pub use node::{Card, CardTraits, Inventory, Link, Node, NodeShare, NumaNode, ShareCard};
 pub use owner::Owner;
+pub use policy::{Policy, PolicyName, Weights};
 pub use queue::{Queue, QueueType};
+pub use reservation::{Reservation, ReservationKind, ReservedShare};
 pub use scheduler::Scheduler;
 pub use settings::Settings;
 pub use share_policy::{SharePolicy, is_card_type};

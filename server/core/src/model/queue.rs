@@ -174,6 +174,12 @@ impl Queue {
         self.attributes.list("route_destinations")
     }
 
+    /// When its jobs start, as it was set: `Mon-Fri 18:00-08:00,Sat,Sun`; `None` for always.
+    #[must_use]
+    pub fn active_hours(&self) -> Option<&str> {
+        self.attributes.text("active_hours")
+    }
+
     /// Whether a boolean attribute is set and true.
     #[must_use]
     pub fn is(&self, attribute: &str) -> bool {

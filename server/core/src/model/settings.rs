@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use capstan_types::{
     AccessList, AttributeObject, AttributeValue, Attributes, Dialect, NodeName, QueueName,
-    ServerName,
+    ServerName, Zone,
 };
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,8 @@ pub struct Settings {
     pub scheduler: Scheduler,
     /// The tongue that counts where Torque and PBS Pro contradict each other.
     pub dialect: Dialect,
+    /// The time zone of the server's host, by which hours of the day are meant.
+    pub zone: Zone,
 }
 
 impl Settings {
@@ -71,6 +73,7 @@ impl Settings {
             declared: Vec::new(),
             scheduler: Scheduler::default(),
             dialect: Dialect::default(),
+            zone: Zone::utc(),
             server,
         };
         settings.set_fresh();
@@ -246,6 +249,8 @@ struct Stored {
     scheduler: Scheduler,
     #[serde(default)]
     dialect: Dialect,
+    #[serde(default)]
+    zone: Zone,
     #[serde(flatten)]
     before: Before,
 }
@@ -282,6 +287,7 @@ impl From<Stored> for Settings {
             declared: stored.declared,
             scheduler: stored.scheduler,
             dialect: stored.dialect,
+            zone: stored.zone,
         };
         match stored.attributes {
             Some(attributes) => settings.attributes = attributes,

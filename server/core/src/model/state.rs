@@ -4,10 +4,15 @@
 
 use std::sync::Arc;
 
-use capstan_types::{AttemptId, JobId, JobPart, NodeName, QueueName, Timestamp};
+use capstan_types::{
+    AttemptId, JobId, JobPart, NodeName, QueueName, ReservationId, Timestamp,
+};
 use imbl::{OrdMap, OrdSet};
 
-use super::{Job, JobState, Node, NodeShare, Payer, Settings, Spending};
+use super::{
+    History, Job, JobState, Node, NodeShare, Payer, Reservation, RunTimes, RunTimesKey, Settings, Spending,
+    UserHistory,
+};
 use crate::Change;
 
 /// Everything the scheduler knows.
@@ -29,6 +34,8 @@ pub struct State {
     live: OrdMap<(QueueName, Box<str>, Box<str>), u64>,
     /// What jobs that have ended have used of late.
     spendings: OrdMap<Payer, Arc<Spending>>,
+    history: History,
+    reservations: OrdMap<ReservationId, Arc<Reservation>>,
 }
 
 impl State {
@@ -219,6 +226,43 @@ impl State {
         self.spendings.values()
     }
 
+    /// How long the last jobs like this ran.
+    #[must_use]
+    pub fn run_times(&self, key: &RunTimesKey) -> Option<RunTimes> {
+        self.history.get(key)
+    }
+
+    pub(crate) fn history_of(&self, user: &str) -> Option<&UserHistory> {
+        self.history.of_user(user)
+    }
+
+    /// What of the history goes when something of `key` is kept.
+    pub(crate) fn crowded_out(&self, key: &RunTimesKey) -> Vec<RunTimesKey> {
+        self.history.crowded_out(key)
+    }
+
+    /// A reservation.
+    #[must_use]
+    pub fn reservation(&self, id: ReservationId) -> Option<&Arc<Reservation>> {
+        self.reservations.get(&id)
+    }
+
+    /// All reservations, oldest first.
+    pub fn reservations(&self) -> impl ExactSizeIterator<Item = &Arc<Reservation>> {
+        self.reservations.values()
+    }
+
+    /// The reservation whose jobs are in `queue`.
+    #[must_use]
+    pub fn reservation_of_queue(&self, queue: &QueueName) -> Option<&Arc<Reservation>> {
+        if self.reservations.is_empty() {
+            return None;
+        }
+        let id = queue.as_str().parse().ok()?;
+        let found = self.reservation(id);
+        found.filter(|made| made.has_queue() && *queue.as_str() == *id.to_string())
+    }
+
     /// Takes one change in.
     pub fn absorb(&mut self, change: &Change) {
         match change {
@@ -241,6 +285,14 @@ impl State {
             Change::RemoveSpending(payer) => {
                 self.spendings.remove(payer);
             }
+            Change::PutRunTimes(key, times) => self.history.put(key, Some(*times)),
+            Change::RemoveRunTimes(key) => self.history.put(key, None),
+            Change::PutReservation(made) => {
+                self.reservations.insert(made.id, made.clone());
+            }
+            Change::RemoveReservation(id) => {
+                self.reservations.remove(id);
+            }
         }
     }
 
@@ -254,12 +306,18 @@ impl State {
         let nodes = self.nodes.values().cloned().map(Change::PutNode);
         let jobs = self.jobs.values().cloned().map(Change::PutJob);
         let spendings = self.spendings.values().cloned().map(Change::PutSpending);
+        let history = self.history.iter();
+        let history = history.map(|(key, times)| Change::PutRunTimes(key, times));
+        let reservations = self.reservations.values().cloned();
+        let reservations = reservations.map(Change::PutReservation);
         counters
             .into_iter()
             .chain(settings)
             .chain(nodes)
             .chain(jobs)
             .chain(spendings)
+            .chain(history)
+            .chain(reservations)
     }
 
     fn put_job(&mut self, job: Arc<Job>) {

@@ -3,10 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use capstan_types::{JobId, NodeName};
+use capstan_types::{CardWish, NodeName, Timestamp};
 
+use super::order::walltime_secs;
 use super::request::{Each, may_run};
-use crate::{Node, NodeShare, Scheduler, ShareCard, State};
+use super::timeline::{Claim, Span, Timeline};
+use crate::{Job, Node, NodeShare, Scheduler, ShareCard, State};
+
+/// What should have come back already, or is not clean yet, is taken to come back after so long.
+const OVERDUE_SECS: u64 = 60;
 
 pub(super) struct Cluster<'a> {
     state: &'a State,
@@ -17,7 +22,11 @@ pub(super) struct Cluster<'a> {
     pub(super) in_order: bool,
     /// Marks nodes chosen in one try; counts tries.
     pub(super) round: u32,
-    keeps: u32,
+    now: Timestamp,
+    /// Whether the nodes know when what is lent comes back: nobody asks before something does not fit.
+    has_timelines: bool,
+    /// What this plan lent, until when.
+    lent: Vec<(usize, Timestamp, Each)>,
 }
 
 /// One node.
@@ -27,19 +36,12 @@ pub(super) struct Seat<'a> {
     pub(super) free: Each,
     /// Cards that are lent to nobody and may not be lent.
     pub(super) unclean: u32,
-    /// The earlier job that it is kept for.
-    pub(super) kept_for: Option<Keeper>,
+    /// What of it will be free when.
+    pub(super) timeline: Timeline,
     pub(super) round: u32,
     /// A job on it has it for itself.
     is_closed: bool,
     lots: Option<Lots>,
-}
-
-impl Seat<'_> {
-    /// Whether nothing of it is lent. Every share has a slot.
-    pub(super) fn is_idle(&self) -> bool {
-        self.free.slots == u32::from(self.node.slots) && !self.is_closed
-    }
 }
 
 /// What exactly is free on a node; made when something of it is lent in this plan.
@@ -59,19 +61,21 @@ pub(super) struct Class<'a> {
     pub(super) usable: Vec<usize>,
     /// How many nodes there are, down and offline ones included.
     pub(super) known: u32,
-    /// (free cards, free slots, place) of usable nodes that are not kept.
+    /// (free cards, free slots, place) of usable nodes.
     pub(super) by_cards: BTreeSet<(u32, u32, usize)>,
-    /// (free slots, free cards, place) of the same nodes.
-    pub(super) by_slots: BTreeSet<(u32, u32, usize)>,
-    /// The first job in line that keeps a node of it.
-    pub(super) first_keeper: Option<Keeper>,
 }
 
-/// A job that keeps nodes, with its place among those that do.
-pub(super) type Keeper = (u32, JobId);
+/// When a request is to fit.
+#[derive(Clone, Copy)]
+pub(super) enum When<'v> {
+    /// From now on, for so long.
+    Now(Span),
+    /// Some time later: what will be free of each node then, for as long as it is wanted.
+    Later(&'v [Each]),
+}
 
 impl<'a> Cluster<'a> {
-    pub(super) fn new(state: &'a State) -> Self {
+    pub(super) fn new(state: &'a State, now: Timestamp) -> Self {
         let mut cluster = Self {
             state,
             seats: Vec::new(),
@@ -80,7 +84,9 @@ impl<'a> Cluster<'a> {
                 .settings()
                 .is_some_and(|settings| settings.scheduler == Scheduler::Fifo),
             round: 0,
-            keeps: 0,
+            now,
+            has_timelines: false,
+            lent: Vec::new(),
         };
         let mut index = BTreeMap::new();
         let taken = taken_whole(state);
@@ -120,7 +126,7 @@ impl<'a> Cluster<'a> {
             class,
             free,
             unclean,
-            kept_for: None,
+            timeline: Timeline::default(),
             round: 0,
             is_closed: shares.is_none(),
             lots: None,
@@ -140,17 +146,40 @@ impl<'a> Cluster<'a> {
             .ok()
     }
 
-    /// Whether something of the node may be lent to the job being decided.
-    pub(super) fn is_open(&self, place: usize) -> bool {
+    /// Whether anything of the node may be lent to anybody.
+    pub(super) fn is_open(&self, place: usize, when: When<'_>) -> bool {
         let seat = &self.seats[place];
-        seat.node.is_usable() && seat.kept_for.is_none() && !seat.is_closed
+        match when {
+            When::Now(_) => seat.node.is_usable() && !seat.is_closed,
+            When::Later(_) => seat.node.is_usable(),
+        }
     }
 
-    /// Nobody else gets anything of an open node from here on: who got some of it has it for itself.
-    pub(super) fn close(&mut self, place: usize) {
+    /// What a job may have of the node.
+    pub(super) fn room(&self, place: usize, when: When<'_>) -> Each {
+        let seat = &self.seats[place];
+        match when {
+            When::Now(_) if !seat.timeline.has_claims() => seat.free,
+            When::Now(span) => seat.timeline.room(seat.free, span),
+            When::Later(rooms) => rooms[place],
+        }
+    }
+
+    /// From now on, for so long.
+    pub(super) fn span(&self, secs: u64) -> Span {
+        Span::of(self.now, secs)
+    }
+
+    /// Nobody else gets anything of an open node until then: who got some of it has it for itself.
+    pub(super) fn close(&mut self, place: usize, until: Timestamp) {
         let seat = &mut self.seats[place];
         seat.is_closed = true;
-        self.classes[seat.class].remove(seat.free, place);
+        let rest = std::mem::take(&mut seat.free);
+        self.classes[seat.class].remove(rest, place);
+        match self.has_timelines {
+            true => seat.timeline.returns(until, rest),
+            false => self.lent.push((place, until, rest)),
+        }
     }
 
     /// Begins a try: no node is chosen.
@@ -166,9 +195,13 @@ impl<'a> Cluster<'a> {
         self.seats[place].round == self.round
     }
 
-    /// Lends `each` of an open node on which it fits: lowest slots and cards first.
-    pub(super) fn lend(&mut self, place: usize, each: Each) -> NodeShare {
+    /// Lends `each` of an open node on which it fits: lowest slots and cards first. It comes back at `until`.
+    pub(super) fn lend(&mut self, place: usize, each: Each, until: Timestamp) -> NodeShare {
         let seat = &mut self.seats[place];
+        match self.has_timelines {
+            true => seat.timeline.returns(until, each),
+            false => self.lent.push((place, until, each)),
+        }
         let class = &mut self.classes[seat.class];
         class.remove(seat.free, place);
         seat.free = seat.free.minus(each);
@@ -184,16 +217,57 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// Keeps an open node for `job`.
-    pub(super) fn keep(&mut self, place: usize, job: JobId) {
-        self.keeps += 1;
-        let keeper = (self.keeps, job);
-        let seat = &mut self.seats[place];
-        seat.kept_for = Some(keeper);
-        let class = &mut self.classes[seat.class];
-        class.remove(seat.free, place);
-        class.first_keeper.get_or_insert(keeper);
+    /// Promises something of a node.
+    pub(super) fn claim(&mut self, place: usize, claim: Claim) {
+        self.seats[place].timeline.claim(claim);
     }
+
+    /// Has the nodes know when what is lent comes back.
+    pub(super) fn know_timelines(&mut self) {
+        if std::mem::replace(&mut self.has_timelines, true) {
+            return;
+        }
+        let soon = self.now.plus_secs(OVERDUE_SECS);
+        let mut known = vec![Each::default(); self.seats.len()];
+        let state = self.state;
+        let running = state.running().flat_map(|(_, job)| returns(job, soon));
+        let lent = std::mem::take(&mut self.lent).into_iter();
+        let returns: Vec<(usize, Timestamp, Each)> = running
+            .filter_map(|(share, at)| {
+                let place = self.find(share.node.as_str())?;
+                let is_closed = self.seats[place].is_closed;
+                let whole = is_closed.then(|| Each::whole(self.seats[place].node));
+                Some((place, at, whole.unwrap_or_else(|| Each::of(share))))
+            })
+            .chain(lent)
+            .collect();
+        for (place, at, each) in returns {
+            known[place] = known[place].and(each);
+            self.seats[place].timeline.returns_unsorted(at, each);
+        }
+        for (seat, known) in self.seats.iter_mut().zip(known) {
+            // Cards that are not clean, what attempts hold that should not run any more.
+            let hidden = Each::whole(seat.node).minus(seat.free).minus(known);
+            if hidden != Each::default() {
+                seat.timeline.returns_unsorted(soon, hidden);
+            }
+            seat.timeline.sort();
+        }
+    }
+}
+
+/// When what a job holds comes back: at the end of its walltime, or soon when that is over.
+fn returns(job: &Job, soon: Timestamp) -> impl Iterator<Item = (&NodeShare, Timestamp)> {
+    let end = job.state.run().map_or(soon, |run| {
+        let began = run.started.map_or(run.placed, |(at, _)| at);
+        began.plus_secs(walltime_secs(job)).max(soon)
+    });
+    let shares = job
+        .state
+        .run()
+        .into_iter()
+        .flat_map(|run| run.shares.iter());
+    shares.map(move |share| (share, end))
 }
 
 /// The nodes that a job with an attempt has for itself.
@@ -262,8 +336,6 @@ impl<'a> Class<'a> {
             usable: Vec::new(),
             known: 0,
             by_cards: BTreeSet::new(),
-            by_slots: BTreeSet::new(),
-            first_keeper: None,
         }
     }
 
@@ -274,12 +346,10 @@ impl<'a> Class<'a> {
 
     fn insert(&mut self, free: Each, place: usize) {
         self.by_cards.insert((free.cards, free.slots, place));
-        self.by_slots.insert((free.slots, free.cards, place));
     }
 
     fn remove(&mut self, free: Each, place: usize) {
         self.by_cards.remove(&(free.cards, free.slots, place));
-        self.by_slots.remove(&(free.slots, free.cards, place));
     }
 }
 
@@ -302,7 +372,7 @@ impl Lots {
         let cards = free.map(|card| ShareCard {
             uuid: card.uuid.clone(),
             index: card.index,
-            share: capstan_types::CardWish::WHOLE,
+            share: CardWish::WHOLE,
         });
         Self {
             taken,

@@ -1,18 +1,20 @@
-//! The desk that serves the line: one job after the other, each gets its nodes or a reason.
+//! The desk that serves the line: one job after the other, each gets its nodes, or a reason and perhaps a reservation.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use capstan_types::{JobId, Reason, Timestamp};
+use capstan_types::{JobId, QueueName, Reason, Timestamp};
 
 use super::cluster::Cluster;
 use super::explain::explain;
 use super::fit::{Shape, fit};
-use super::keep::{all_kept, can_hope, keep, keeper};
 use super::limits::RunLimits;
+use super::order::Waiting;
 use super::request::ShapeKey;
-use super::{Placement, Plan};
-use crate::{Job, NodeShare, Scheduler, State};
+use super::reserve::{Booking, places, reserve};
+use super::timeline::Span;
+use super::{Placement, Plan, Promise, Promised};
+use crate::{Job, NodeShare, Policy, State};
 
 pub(super) struct Desk<'a> {
     cluster: Cluster<'a>,
@@ -20,68 +22,77 @@ pub(super) struct Desk<'a> {
     index: BTreeMap<ShapeKey<'a>, usize>,
     /// Whether any node is one user's only.
     has_private_nodes: bool,
-    /// For which jobs nodes are kept.
-    keeps: Keeps,
+    policy: Policy,
+    /// Who was queued by then and does not fit gets a reservation.
+    reserves_until: Option<Timestamp>,
+    /// In the order in which they were made.
+    bookings: Vec<Booking>,
+    /// Who stops all behind him: nobody overtakes.
+    barrier: Option<JobId>,
+    /// The same by queue, of those whose jobs start in strict order.
+    barriers: BTreeMap<&'a QueueName, JobId>,
+    /// Queues whose jobs start in strict order.
+    strict: Vec<&'a QueueName>,
     limits: RunLimits<'a>,
 }
 
-/// For which jobs that do not fit nodes are kept.
-#[derive(Clone, Copy)]
-enum Keeps {
-    All,
-    /// Those that were queued at or before this time; `None` for no job.
-    QueuedUntil(Option<Timestamp>),
+/// What is known of a shape in this plan. Free room only shrinks while a plan is made and claims are only added, so
+/// what failed once fails again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    /// It does not fit, however short.
+    fails: Option<Reason>,
+    /// It would fit but for claims, from this walltime on.
+    fails_from: Option<(u64, Reason)>,
+    /// It would not fit if all others were gone.
+    is_hopeless: bool,
 }
 
-impl Keeps {
-    fn include(self, job: &Job) -> bool {
-        match self {
-            Self::All => true,
-            Self::QueuedUntil(time) => time.is_some_and(|time| job.queued <= time),
-        }
+impl Known {
+    fn failure(&self, walltime_secs: u64) -> Option<&Reason> {
+        let from = self.fails_from.as_ref();
+        let from = from.filter(|(secs, _)| walltime_secs >= *secs);
+        self.fails.as_ref().or(from.map(|(_, reason)| reason))
     }
 }
 
-/// What is known of a shape in this plan. Free room only shrinks while a plan is made, so a shape that failed once
-/// fails again.
-#[derive(Clone, Debug, Default)]
-pub(super) enum Known {
-    /// It may fit.
-    #[default]
-    Untried,
-    /// It does not fit; nodes are still to be kept for jobs of it.
-    Fails(Reason),
-    /// It does not fit, and there is nothing left to keep.
-    Blocked(Reason),
-}
-
 impl<'a> Desk<'a> {
-    pub(super) fn new(state: &'a State, now: Timestamp) -> Self {
-        let cluster = Cluster::new(state);
-        let keeps = match state.settings().map(|settings| settings.scheduler) {
-            Some(Scheduler::Fifo) => {
-                let starving = Scheduler::STARVING_SECS * 1000;
-                Keeps::QueuedUntil(now.0.checked_sub(starving).map(Timestamp))
+    pub(super) fn new(state: &'a State, policy: &Policy, now: Timestamp) -> Self {
+        let cluster = Cluster::new(state, now);
+        let reserves_until = match policy.reserves_for_starving_only {
+            false => Some(Timestamp(u64::MAX)),
+            true => {
+                let starving = policy.starve_after_secs.unwrap_or(u64::MAX);
+                now.0
+                    .checked_sub(starving.saturating_mul(1000))
+                    .map(Timestamp)
             }
-            Some(Scheduler::Packing) | None => Keeps::All,
         };
         let has_private_nodes = cluster.classes.iter().any(|class| class.only_uid.is_some());
+        let queues = state.settings().into_iter().flat_map(|all| &all.queues);
+        let strict = queues.filter(|(_, queue)| queue.is("strict_fifo"));
         Self {
             cluster,
             shapes: Vec::new(),
             index: BTreeMap::new(),
-            keeps,
+            policy: *policy,
+            reserves_until,
+            bookings: Vec::new(),
+            barrier: None,
+            barriers: BTreeMap::new(),
+            strict: strict.map(|(name, _)| name).collect(),
             limits: RunLimits::of(state, now),
             has_private_nodes,
         }
     }
 
     /// Places the job, or the members of the array that are its turn, or says why not.
-    pub(super) fn serve(&mut self, job: &'a Arc<Job>, plan: &mut Plan) {
+    pub(super) fn serve(&mut self, waiting: Waiting<'a>, plan: &mut Plan) {
+        let job = waiting.job;
         let shape = self.shape(job);
         let reason = match &job.array {
             None => self
-                .serve_one(job, job.id, shape, plan)
+                .serve_one(waiting, job.id, shape, plan)
                 .err()
                 .map(|turned| turned.reason),
             Some(array) => {
@@ -89,7 +100,7 @@ impl<'a> Desk<'a> {
                 let turn = job.members_startable();
                 let members = array.waiting.iter().take(turn);
                 let members = members.map(|index| JobId::member(job.id.seq, index));
-                let turned = self.serve_members(job, members, shape, plan);
+                let turned = self.serve_members(waiting, members, shape, plan);
                 let limit = job.spec.array.as_ref().and_then(|array| array.slot_limit);
                 let rest = limit.filter(|_| turn as u64 != array.waiting.len());
                 turned.or(rest.map(Reason::ArraySlotLimit))
@@ -98,10 +109,31 @@ impl<'a> Desk<'a> {
         plan.reasons.extend(reason.map(|reason| (job.id, reason)));
     }
 
+    /// What is promised to those who wait.
+    pub(super) fn promises(&self) -> Vec<Promise> {
+        let bookings = self.bookings.iter();
+        let promises = bookings.map(|booking| Promise {
+            job: booking.job,
+            start: booking.span.from,
+            until: booking.span.until,
+            nodes: booking
+                .nodes
+                .iter()
+                .map(|(place, each)| Promised {
+                    node: self.cluster.seats[*place].node.name.clone(),
+                    slots: each.slots,
+                    cards: each.cards,
+                    memory_bytes: each.memory_bytes,
+                })
+                .collect(),
+        });
+        promises.collect()
+    }
+
     /// Members in their order, as if each were a job of its own; why the first that is not placed is not.
     fn serve_members(
         &mut self,
-        array: &Arc<Job>,
+        array: Waiting<'a>,
         members: impl Iterator<Item = JobId>,
         shape: usize,
         plan: &mut Plan,
@@ -120,64 +152,92 @@ impl<'a> Desk<'a> {
 
     fn serve_one(
         &mut self,
-        job: &Arc<Job>,
+        waiting: Waiting<'a>,
         id: JobId,
         shape: usize,
         plan: &mut Plan,
     ) -> Result<(), Turned> {
-        if let Known::Blocked(reason) = &self.shapes[shape].known {
-            return Err(Turned::finally(reason.clone()));
+        let job = waiting.job;
+        if let Some(first) = self
+            .barrier
+            .or_else(|| self.barriers.get(&job.queue).copied())
+        {
+            return Err(Turned::finally(Reason::BehindJob(first)));
         }
         if let Some(limit) = self.limits.reached(job) {
             return Err(Turned::finally(Reason::RunLimit(limit)));
         }
-        let may_keep = self.keeps.include(job);
-        let shares = self.decide(id, shape, may_keep)?;
-        self.limits.count(job);
-        plan.placements.push(Placement { job: id, shares });
-        Ok(())
+        let span = self.cluster.span(waiting.walltime_secs);
+        match self.place(shape, waiting.walltime_secs, span) {
+            Ok(shares) => {
+                self.limits.count(job);
+                plan.placements.push(Placement { job: id, shares });
+                Ok(())
+            }
+            Err(reason) => Err(self.turn_away(waiting, id, shape, reason)),
+        }
     }
 
-    /// What the job gets now, or why it gets nothing, with nodes kept for it.
-    fn decide(
+    /// What a job of this shape gets now, or why it gets nothing.
+    fn place(
         &mut self,
-        job: JobId,
         shape: usize,
-        may_keep: bool,
-    ) -> Result<Vec<NodeShare>, Turned> {
+        walltime_secs: u64,
+        span: Span,
+    ) -> Result<Vec<NodeShare>, Reason> {
         let (cluster, shape) = (&mut self.cluster, &mut self.shapes[shape]);
-        let reason = match &shape.known {
-            Known::Blocked(reason) => return Err(Turned::finally(reason.clone())),
-            Known::Fails(reason) => reason.clone(),
-            Known::Untried => {
-                if let Some(shares) = fit(cluster, shape) {
-                    return Ok(shares);
-                }
-                match hopeless(cluster, shape) {
-                    Some(reason) => {
-                        shape.known = Known::Blocked(reason.clone());
-                        return Err(Turned::finally(reason));
-                    }
-                    None => {
-                        let reason = explain(cluster, shape);
-                        shape.known = Known::Fails(reason.clone());
-                        reason
-                    }
-                }
-            }
+        if let Some(reason) = shape.known.failure(walltime_secs) {
+            return Err(reason.clone());
+        }
+        if let Some(shares) = fit(cluster, shape, span) {
+            return Ok(shares);
+        }
+        let reason = match claimant(&self.bookings, cluster, shape, span) {
+            // It may be the claims: whether it fits without them is what `explain` looks at.
+            Some(by) => explain(cluster, shape, Some(by)),
+            None => explain(cluster, shape, None),
         };
-        if !may_keep {
-            return Err(Turned::finally(reason));
+        let known = &mut shape.known;
+        match reason {
+            Reason::BehindJob(_) => known.fails_from = Some((walltime_secs, reason.clone())),
+            _ => known.fails = Some(reason.clone()),
         }
-        if keep(cluster, shape, job) > 0 {
-            return Err(Turned {
-                reason,
-                is_final: false,
-            });
+        Err(reason)
+    }
+
+    /// A job that does not fit: nodes are reserved for it if it is its turn.
+    fn turn_away(
+        &mut self,
+        waiting: Waiting<'a>,
+        id: JobId,
+        shape: usize,
+        reason: Reason,
+    ) -> Turned {
+        let job = waiting.job;
+        let may_wait = self.reserves_until.is_some_and(|time| job.queued <= time);
+        let depth = usize::try_from(self.policy.backfill_depth).unwrap_or(usize::MAX);
+        let is_strict = self.strict.contains(&&job.queue);
+        let is_turn = self.bookings.len() < depth.max(1) || is_strict;
+        let is_hopeless = self.shapes[shape].known.is_hopeless;
+        if !may_wait || !is_turn || is_hopeless {
+            return Turned::finally(reason);
         }
-        let reason = keeper(cluster, shape).map_or(reason, Reason::BehindJob);
-        shape.known = Known::Blocked(reason.clone());
-        Err(Turned::finally(reason))
+        let (cluster, shape) = (&mut self.cluster, &mut self.shapes[shape]);
+        let Some(booking) = reserve(cluster, shape, id, waiting.walltime_secs) else {
+            shape.known.is_hopeless = true;
+            return Turned::finally(reason);
+        };
+        self.bookings.push(booking);
+        if depth == 0 {
+            self.barrier = Some(id);
+        }
+        if is_strict {
+            self.barriers.insert(&job.queue, id);
+        }
+        Turned {
+            reason,
+            is_final: false,
+        }
     }
 
     fn shape(&mut self, job: &'a Arc<Job>) -> usize {
@@ -198,19 +258,31 @@ impl<'a> Desk<'a> {
     }
 }
 
-/// Why there is nothing to keep for a shape that does not fit: too few of the right nodes are up, or all of them are
-/// kept already.
-fn hopeless(cluster: &mut Cluster<'_>, shape: &Shape<'_>) -> Option<Reason> {
-    if !can_hope(cluster, shape) {
-        return Some(explain(cluster, shape));
+/// The first job for which nodes are reserved that the shape could use in this span.
+fn claimant(
+    bookings: &[Booking],
+    cluster: &Cluster<'_>,
+    shape: &Shape<'_>,
+    span: Span,
+) -> Option<JobId> {
+    if bookings.is_empty() {
+        return None;
     }
-    all_kept(cluster, shape).map(Reason::BehindJob)
+    let mut could_use = vec![false; cluster.seats.len()];
+    for place in places(cluster, shape) {
+        could_use[place] = true;
+    }
+    let meets = |booking: &&Booking| {
+        let is_then = booking.span.from < span.until;
+        is_then && booking.nodes.iter().any(|(place, _)| could_use[*place])
+    };
+    bookings.iter().find(meets).map(|booking| booking.job)
 }
 
 /// Not placed.
 struct Turned {
     reason: Reason,
-    /// Members behind in the same array have the same answer and keep nothing.
+    /// Members behind in the same array have the same answer.
     is_final: bool,
 }
 

@@ -1,31 +1,37 @@
 //! Why a request that failed did fail: the first part of it that lacks something, and what, on the node that has
 //! most of it. Made once per shape and plan.
 
-use capstan_types::{NodeName, Reason};
+use capstan_types::{JobId, NodeName, Reason};
 
 use super::cluster::{Cluster, Seat};
 use super::fit::{Shape, chunks_wanted_and_free};
-use super::keep::keeper;
 use super::request::{Each, Part, Request, Target};
 
-pub(super) fn explain(cluster: &Cluster<'_>, shape: &Shape<'_>) -> Reason {
+/// `claimant` has reserved nodes that the shape could use: what it is when nothing is lacking.
+pub(super) fn explain(cluster: &Cluster<'_>, shape: &Shape<'_>, claimant: Option<JobId>) -> Reason {
     if !cluster.seats.iter().any(|seat| seat.node.is_up()) {
         return Reason::NoNodeUp;
     }
     match &shape.request {
-        Request::Nodes(parts) => explain_parts(cluster, shape, parts),
-        Request::Free(parts) => explain_free(cluster, shape, parts),
+        Request::Nodes(parts) => explain_parts(cluster, (shape, claimant), parts),
+        Request::Free(parts) => explain_free(cluster, (shape, claimant), parts),
     }
 }
 
-fn explain_parts(cluster: &Cluster<'_>, shape: &Shape<'_>, parts: &[Part<'_>]) -> Reason {
+type Failed<'s, 'a> = (&'s Shape<'a>, Option<JobId>);
+
+fn explain_parts(
+    cluster: &Cluster<'_>,
+    (shape, claimant): Failed<'_, '_>,
+    parts: &[Part<'_>],
+) -> Reason {
     let lacking = shape.turns.iter().find_map(|at| match parts[*at].target {
         Target::Node(place) => lacks_named(cluster, &parts[*at], place),
         Target::Any | Target::Property(_) => lacks(cluster, shape, &parts[*at], *at),
     });
     // Each part alone would do, all together would not.
     lacking
-        .or_else(|| keeper(cluster, shape).map(Reason::BehindJob))
+        .or(claimant.map(Reason::BehindJob))
         .unwrap_or_else(|| {
             let wanted = parts
                 .iter()
@@ -33,7 +39,7 @@ fn explain_parts(cluster: &Cluster<'_>, shape: &Shape<'_>, parts: &[Part<'_>]) -
                 .fold(0, u32::saturating_add);
             let fits = |seat: &&Seat<'_>| {
                 seat.node.is_usable()
-                    && (!shape.key.is_exclusive || seat.is_idle())
+                    && (!shape.key.is_exclusive || seat.free.slots == u32::from(seat.node.slots))
                     && parts.iter().any(|part| part.each.fits_in(seat.free))
             };
             let free = cluster.seats.iter().filter(fits).count() as u32;
@@ -57,8 +63,7 @@ fn lacks_named(cluster: &Cluster<'_>, part: &Part<'_>, place: usize) -> Option<R
     if let Some(property) = missing {
         return Some(Reason::NoNodeLike(property.clone()));
     }
-    let kept = seat.kept_for.map(|(_, job)| Reason::BehindJob(job));
-    shortage(std::iter::once(seat), part).or(kept)
+    shortage(std::iter::once(seat), part)
 }
 
 fn lacks(cluster: &Cluster<'_>, shape: &Shape<'_>, part: &Part<'_>, at: usize) -> Option<Reason> {
@@ -80,14 +85,7 @@ fn lacks(cluster: &Cluster<'_>, shape: &Shape<'_>, part: &Part<'_>, at: usize) -
         let wanted = part.count;
         return Some(Reason::NodesDown { wanted, up });
     }
-    shortage(seats(), part).or_else(|| {
-        let open = seats().filter(|seat| seat.kept_for.is_none() && part.each.fits_in(seat.free));
-        let is_behind = (open.count() as u32) < part.count;
-        is_behind
-            .then(|| keeper(cluster, shape))
-            .flatten()
-            .map(Reason::BehindJob)
-    })
+    shortage(seats(), part)
 }
 
 /// The cluster had the right nodes when the job was taken, and has them no more.
@@ -185,9 +183,13 @@ fn cards_shortage(seats: &[&Seat<'_>], each: Each, nodes: u32) -> Option<Reason>
 }
 
 /// Chunks that may share nodes.
-fn explain_free(cluster: &Cluster<'_>, shape: &Shape<'_>, parts: &[Part<'_>]) -> Reason {
+fn explain_free(
+    cluster: &Cluster<'_>,
+    (shape, claimant): Failed<'_, '_>,
+    parts: &[Part<'_>],
+) -> Reason {
     let (wanted, free) = chunks_wanted_and_free(cluster, shape, parts);
-    let behind = keeper(cluster, shape).filter(|_| free >= wanted);
+    let behind = claimant.filter(|_| free >= wanted);
     behind.map_or_else(
         || match shape.key.loose_slots {
             Some(_) => Reason::NotEnoughSlotsInAll { wanted, free },

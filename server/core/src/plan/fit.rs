@@ -2,9 +2,10 @@
 //! packed and whole nodes stay free for those that need them; or in the order of declaration, where the site wants what
 //! Torque's scheduler does. All nodes of a request or none.
 
-use super::cluster::{Cluster, Seat};
+use super::cluster::{Cluster, When};
 use super::desk::Known;
 use super::request::{Each, Part, Request, ShapeKey, Target};
+use super::timeline::Span;
 use crate::{NodeShare, OrderProblem, Rejection};
 
 /// A request and what this plan knows of it.
@@ -43,7 +44,7 @@ impl<'a> Shape<'a> {
             number,
             key,
             request,
-            known: Known::Untried,
+            known: Known::default(),
             classes,
             turns,
         }
@@ -66,18 +67,20 @@ pub(super) fn turns(parts: &[Part<'_>], choice: impl Fn(usize) -> u32) -> Vec<us
     turns
 }
 
-/// Lends the nodes that the request gets now, in the order of its parts; nothing when it does not fit.
-pub(super) fn fit(cluster: &mut Cluster<'_>, shape: &Shape<'_>) -> Option<Vec<NodeShare>> {
-    let picks = match &shape.request {
-        Request::Nodes(parts) => pick_parts(cluster, shape, parts)?,
-        Request::Free(parts) => pick_free(cluster, shape, parts)?,
-    };
+/// Lends the nodes that the request gets now for `span`, in the order of its parts; nothing when it does not fit.
+pub(super) fn fit(
+    cluster: &mut Cluster<'_>,
+    shape: &Shape<'_>,
+    span: Span,
+) -> Option<Vec<NodeShare>> {
+    let picks = pick(cluster, shape, When::Now(span))?;
     let shares: Vec<NodeShare> = picks
         .iter()
-        .map(|pick| cluster.lend(pick.place, pick.each))
+        .map(|pick| cluster.lend(pick.place, pick.each, span.until))
         .collect();
     if shape.key.is_exclusive {
-        picks.iter().for_each(|pick| cluster.close(pick.place));
+        let places = picks.iter().map(|pick| pick.place);
+        places.for_each(|place| cluster.close(place, span.until));
     }
     Some(shares)
 }
@@ -123,15 +126,31 @@ pub(super) fn shortage(cluster: &Cluster<'_>, shape: &Shape<'_>) -> Rejection {
     Rejection::Order(OrderProblem::NothingFree { wanted, free })
 }
 
-struct Pick {
+/// A node that a request would get.
+pub(super) struct Pick {
     part: usize,
-    place: usize,
-    each: Each,
+    pub(super) place: usize,
+    pub(super) each: Each,
 }
+
+/// The nodes that the request would get then, in the order of its parts; nothing when it would not fit.
+pub(super) fn pick(
+    cluster: &mut Cluster<'_>,
+    shape: &Shape<'_>,
+    when: When<'_>,
+) -> Option<Vec<Pick>> {
+    match &shape.request {
+        Request::Nodes(parts) => pick_parts(cluster, (shape, when), parts),
+        Request::Free(parts) => pick_free(cluster, (shape, when), parts),
+    }
+}
+
+/// A request, and when it is to fit.
+type Wanted<'s, 'a> = (&'s Shape<'a>, When<'s>);
 
 fn pick_parts(
     cluster: &mut Cluster<'_>,
-    shape: &Shape<'_>,
+    (shape, when): Wanted<'_, '_>,
     parts: &[Part<'_>],
 ) -> Option<Vec<Pick>> {
     cluster.begin();
@@ -139,10 +158,13 @@ fn pick_parts(
     for &at in &shape.turns {
         let part = &parts[at];
         let places = match part.target {
-            Target::Node(place) => named(cluster, part, place, shape).into_iter().collect(),
+            Target::Node(place) => {
+                let found = named(cluster, part, place, (shape, when));
+                found.into_iter().collect()
+            }
             Target::Any | Target::Property(_) => {
                 let classes = &shape.classes[at];
-                best(cluster, classes, (part.each, part.count), shape)
+                best(cluster, classes, (part.each, part.count), (shape, when))
             }
         };
         if places.len() < part.count as usize {
@@ -162,20 +184,35 @@ fn pick_parts(
     Some(picks)
 }
 
-fn named(cluster: &Cluster<'_>, part: &Part<'_>, place: usize, shape: &Shape<'_>) -> Option<usize> {
+fn named(
+    cluster: &Cluster<'_>,
+    part: &Part<'_>,
+    place: usize,
+    (shape, when): Wanted<'_, '_>,
+) -> Option<usize> {
     let seat = &cluster.seats[place];
     let class = &cluster.classes[seat.class];
     let is_right = part.means(place, class.properties) && class.is_enough(part.each, shape.key.uid);
-    let is_free = cluster.is_open(place)
-        && !cluster.is_chosen(place)
-        && part.each.fits_in(seat.free)
-        && may_have(seat, shape);
+    let is_free = !cluster.is_chosen(place) && takes(cluster, place, part.each, (shape, when));
     (is_right && is_free).then_some(place)
 }
 
-/// Whether a job that wants nodes for itself could have this one.
-fn may_have(seat: &Seat<'_>, shape: &Shape<'_>) -> bool {
-    !shape.key.is_exclusive || seat.is_idle()
+/// Whether the node could give `each` then, and itself as a whole to a job that wants nodes for itself.
+pub(super) fn takes(
+    cluster: &Cluster<'_>,
+    place: usize,
+    each: Each,
+    (shape, when): Wanted<'_, '_>,
+) -> bool {
+    cluster.is_open(place, when) && {
+        let room = cluster.room(place, when);
+        each.fits_in(room) && may_have(cluster, place, shape, room)
+    }
+}
+
+/// Whether a job that wants nodes for itself could have this one: every share has a slot.
+fn may_have(cluster: &Cluster<'_>, place: usize, shape: &Shape<'_>, room: Each) -> bool {
+    !shape.key.is_exclusive || room.slots == u32::from(cluster.seats[place].node.slots)
 }
 
 /// The `count` open nodes that the site's scheduler would take for `each`, in the order in which they are lent. Fewer
@@ -184,14 +221,13 @@ fn best(
     cluster: &Cluster<'_>,
     classes: &[usize],
     (each, count): (Each, u32),
-    shape: &Shape<'_>,
+    (shape, when): Wanted<'_, '_>,
 ) -> Vec<usize> {
     if !cluster.in_order {
-        return tightest(cluster, classes, (each, count), shape);
+        return tightest(cluster, classes, (each, count), (shape, when));
     }
     let mut found = declared(cluster, classes, |place| {
-        let seat = &cluster.seats[place];
-        !cluster.is_chosen(place) && each.fits_in(seat.free) && may_have(seat, shape)
+        !cluster.is_chosen(place) && takes(cluster, place, each, (shape, when))
     });
     found.truncate(count as usize);
     // Torque puts each node that it finds before those it has.
@@ -199,13 +235,12 @@ fn best(
     found
 }
 
-/// Open nodes of these classes that are `right`, in the order in which they were declared.
+/// Usable nodes of these classes that are `right`, in the order in which they were declared.
 fn declared(cluster: &Cluster<'_>, classes: &[usize], right: impl Fn(usize) -> bool) -> Vec<usize> {
     let usable = classes
         .iter()
         .flat_map(|class| &cluster.classes[*class].usable);
-    let open = usable.filter(|place| cluster.is_open(**place) && right(**place));
-    let mut found: Vec<usize> = open.copied().collect();
+    let mut found: Vec<usize> = usable.copied().filter(|place| right(*place)).collect();
     found.sort_by_key(|place| (cluster.seats[*place].node.ordinal, *place));
     found
 }
@@ -216,21 +251,29 @@ fn tightest(
     cluster: &Cluster<'_>,
     classes: &[usize],
     (each, count): (Each, u32),
-    shape: &Shape<'_>,
+    (shape, when): Wanted<'_, '_>,
 ) -> Vec<usize> {
     let mut found = Vec::new();
+    let fits =
+        |place: usize| !cluster.is_chosen(place) && takes(cluster, place, each, (shape, when));
     for class in classes.iter().map(|class| &cluster.classes[*class]) {
-        let by_cards = (each.cards..=class.cards).flat_map(|cards| {
-            let range = (cards, each.slots, 0)..=(cards, u32::MAX, usize::MAX);
-            class.by_cards.range(range)
-        });
-        let fitting = by_cards.filter(|(_, _, place)| {
-            let seat = &cluster.seats[*place];
-            each.memory_bytes <= seat.free.memory_bytes
-                && !cluster.is_chosen(*place)
-                && may_have(seat, shape)
-        });
-        found.extend(fitting.take(count as usize));
+        match when {
+            When::Now(_) => {
+                let by_cards = (each.cards..=class.cards).flat_map(|cards| {
+                    let range = (cards, each.slots, 0)..=(cards, u32::MAX, usize::MAX);
+                    class.by_cards.range(range)
+                });
+                let fitting = by_cards.filter(|(_, _, place)| fits(*place));
+                found.extend(fitting.take(count as usize));
+            }
+            When::Later(rooms) => {
+                let fitting = class.usable.iter().filter(|place| fits(**place));
+                found.extend(fitting.map(|place| {
+                    let room = rooms[*place];
+                    (room.cards, room.slots, *place)
+                }));
+            }
+        }
     }
     found.sort_unstable();
     found.truncate(count as usize);
@@ -240,18 +283,18 @@ fn tightest(
 /// All chunks on one node if any has so much, else on as few nodes as will do.
 fn pick_free(
     cluster: &mut Cluster<'_>,
-    shape: &Shape<'_>,
+    (shape, when): Wanted<'_, '_>,
     parts: &[Part<'_>],
 ) -> Option<Vec<Pick>> {
     cluster.begin();
-    if let Some(pick) = pick_together(cluster, shape, parts) {
+    if let Some(pick) = pick_together(cluster, (shape, when), parts) {
         return Some(vec![pick]);
     }
     let mut picks: Vec<Pick> = Vec::new();
     for &at in &shape.turns {
         let part = &parts[at];
         let mut missing = part.count;
-        for (offer, place) in offers(cluster, shape, (part, at), &picks) {
+        for (offer, place) in offers(cluster, (shape, when), (part, at), &picks) {
             let each = part.each.times(offer.min(missing));
             match picks.iter_mut().find(|pick| pick.place == place) {
                 Some(pick) => pick.each = pick.each.and(each),
@@ -273,7 +316,11 @@ fn pick_free(
     Some(picks)
 }
 
-fn pick_together(cluster: &Cluster<'_>, shape: &Shape<'_>, parts: &[Part<'_>]) -> Option<Pick> {
+fn pick_together(
+    cluster: &Cluster<'_>,
+    (shape, when): Wanted<'_, '_>,
+    parts: &[Part<'_>],
+) -> Option<Pick> {
     let all = parts.iter().map(|part| part.each.times(part.count));
     let each = all.fold(Each::default(), Each::and);
     let (first, others) = shape.classes.split_first()?;
@@ -287,12 +334,12 @@ fn pick_together(cluster: &Cluster<'_>, shape: &Shape<'_>, parts: &[Part<'_>]) -
         Some(place) => {
             let class = &cluster.classes[cluster.seats[place].class];
             let means_all = parts.iter().all(|part| part.means(place, class.properties));
-            let is_free = cluster.is_open(place)
-                && each.fits_in(cluster.seats[place].free)
-                && may_have(&cluster.seats[place], shape);
+            let is_free = takes(cluster, place, each, (shape, when));
             (means_all && is_free).then_some(place)
         }
-        None => best(cluster, &classes, (each, 1), shape).first().copied(),
+        None => best(cluster, &classes, (each, 1), (shape, when))
+            .first()
+            .copied(),
     }?;
     Some(Pick {
         part: 0,
@@ -305,15 +352,15 @@ fn pick_together(cluster: &Cluster<'_>, shape: &Shape<'_>, parts: &[Part<'_>]) -
 /// them.
 fn offers(
     cluster: &Cluster<'_>,
-    shape: &Shape<'_>,
+    (shape, when): Wanted<'_, '_>,
     (part, at): (&Part<'_>, usize),
     picks: &[Pick],
 ) -> Vec<(u32, usize)> {
     let offer = |place: usize| {
-        let seat = &cluster.seats[place];
+        let room = cluster.room(place, when);
         let picked = picks.iter().find(|pick| pick.place == place);
-        let free = picked.map_or(seat.free, |pick| seat.free.minus(pick.each));
-        match may_have(seat, shape) {
+        let free = picked.map_or(room, |pick| room.minus(pick.each));
+        match cluster.is_open(place, when) && may_have(cluster, place, shape, room) {
             true => part.each.how_often_in(free),
             false => 0,
         }
@@ -332,7 +379,7 @@ fn offers(
     if !cluster.in_order {
         offers.sort_by_key(|(offer, place)| {
             let is_new = picks.iter().all(|pick| pick.place != *place);
-            let cards = cluster.seats[*place].free.cards;
+            let cards = cluster.room(*place, when).cards;
             (is_new, std::cmp::Reverse(*offer), cards, *place)
         });
     }

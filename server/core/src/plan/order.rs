@@ -1,25 +1,62 @@
 //! Who is in line, in which order, and who stands aside with which reason.
 
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use capstan_types::{JobId, Reason, Timestamp};
+use capstan_types::{JobId, QueueName, Reason, Timestamp};
 
-use crate::{Job, Scheduler, Settings, State};
+use super::estimate::Estimates;
+use super::score::{Factors, Scores};
+use crate::{Job, Policy, Settings, State};
 
 /// Waiting jobs, sorted out.
 pub(super) struct Line<'a> {
     /// Those to be considered, first come first.
-    pub(super) jobs: Vec<&'a Arc<Job>>,
+    pub(super) jobs: Vec<Waiting<'a>>,
     /// Those that may not be considered now.
     pub(super) aside: Vec<(JobId, Reason)>,
+    /// When the next of them has waited for so long that it goes to the front.
+    pub(super) next_starving: Option<Timestamp>,
 }
 
-/// Order: priority of the queue, priority of the job where the site's scheduler looks at it, age, id.
-pub(super) fn line_up(state: &State, now: Timestamp) -> Line<'_> {
-    let settings = state.settings();
-    let ignores_priority = settings.is_some_and(|settings| settings.scheduler == Scheduler::Fifo);
-    let mut line = Vec::new();
+/// A job in line.
+#[derive(Clone, Copy)]
+pub(super) struct Waiting<'a> {
+    pub(super) job: &'a Arc<Job>,
+    /// For how long it may run, seconds.
+    pub(super) walltime_secs: u64,
+}
+
+/// The place of a job: lowest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// Those who have waited too long come first, …
+    is_patient: bool,
+    /// … of the others those of the highest score, …
+    score: Reverse<i64>,
+    /// … and of equal ones those who came first.
+    came: (Timestamp, JobId),
+}
+
+/// A job without a walltime is taken to need a year: what it holds does not come back within any plan.
+pub(crate) const ENDLESS_SECS: u64 = 366 * 24 * 3600;
+
+/// For how long the job may run, seconds.
+pub(crate) fn walltime_secs(job: &Job) -> u64 {
+    job.spec
+        .resources
+        .seconds("walltime")
+        .map_or(ENDLESS_SECS, |walltime| walltime.0.min(ENDLESS_SECS))
+}
+
+/// Lines up all jobs that may be considered at `now`.
+pub(super) fn line_up<'a>(state: &'a State, policy: &Policy, now: Timestamp) -> Line<'a> {
+    let mut estimates = Estimates::of(state, policy, now);
+    let mut scores = Scores::of(state, policy, now);
+    let settings = state.settings().map(AsRef::as_ref);
+    let mut next_starving: Option<Timestamp> = None;
+    let mut entries = Vec::new();
     let mut aside = Vec::new();
     for job in state.pending() {
         let id = match &job.array {
@@ -30,22 +67,120 @@ pub(super) fn line_up(state: &State, now: Timestamp) -> Line<'_> {
                 None => continue, // Its members speak for themselves.
             },
         };
-        match stands_aside(job, state.settings().map(AsRef::as_ref), now) {
-            Err(reason) => aside.push((job.id, reason)),
-            Ok(queue_priority) => {
-                let priority = if ignores_priority { 0 } else { job.priority };
-                let (age, id) = job.place.unwrap_or((job.queued, id));
-                let key = (Reverse(queue_priority), Reverse(priority), age, id);
-                line.push((key, job));
+        let queue_priority = match stands_aside(job, settings, now) {
+            Err(reason) => {
+                aside.push((job.id, reason));
+                continue;
             }
+            Ok(priority) => priority,
+        };
+        let came = job.place.unwrap_or((job.queued, id));
+        let walltime_secs = walltime_secs(job);
+        let factors = Factors {
+            queue_priority,
+            since: came.0,
+            estimate_secs: estimates.of_job(job, walltime_secs),
+        };
+        let starves_at = policy.starve_after_secs.map(|secs| came.0.plus_secs(secs));
+        let is_patient = starves_at.is_none_or(|at| at > now);
+        if let Some(at) = starves_at.filter(|_| is_patient) {
+            next_starving = Some(next_starving.map_or(at, |next| next.min(at)));
+        }
+        let account = scores.account(job);
+        let score = match is_patient {
+            true => scores.of_job(job, factors),
+            false => 0,
+        };
+        let owed = scores.of_account(account.filter(|_| is_patient));
+        entries.push(Entry {
+            place: Place {
+                is_patient,
+                score: Reverse(score.saturating_add(owed)),
+                came,
+            },
+            waiting: Waiting { job, walltime_secs },
+            estimate_secs: factors.estimate_secs,
+            account,
+            score,
+        });
+    }
+    entries.sort_unstable_by_key(|entry| entry.place);
+    if scores.is_fair() {
+        entries = by_turns(entries, &mut scores);
+    }
+    let mut jobs: Vec<Waiting<'a>> = entries.into_iter().map(|entry| entry.waiting).collect();
+    let queues = settings.into_iter().flat_map(|settings| &settings.queues);
+    for (queue, _) in queues.filter(|(_, queue)| queue.is("strict_fifo")) {
+        keep_arrival(&mut jobs, queue);
+    }
+    Line {
+        jobs,
+        aside,
+        next_starving,
+    }
+}
+
+/// A job on its way into the line.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    place: Place,
+    waiting: Waiting<'a>,
+    estimate_secs: u64,
+    /// Whose share it counts to.
+    account: Option<usize>,
+    /// Without what its user is owed.
+    score: i64,
+}
+
+/// So many jobs are lined up by turns; those behind them will hardly start in this plan.
+const TURNS_MAX: usize = 10_000;
+
+/// Has users take turns: who is next is charged with what his job is expected to use, before it is asked who comes after
+/// him. `entries` are in order but for that.
+fn by_turns<'a>(entries: Vec<Entry<'a>>, scores: &mut Scores<'a>) -> Vec<Entry<'a>> {
+    let mut line = Vec::with_capacity(entries.len());
+    let mut of_account: BTreeMap<Option<usize>, VecDeque<usize>> = BTreeMap::new();
+    for (at, entry) in entries.iter().enumerate() {
+        match entry.place.is_patient {
+            true => of_account.entry(entry.account).or_default().push_back(at),
+            false => line.push(at),
         }
     }
-    // Stable and fast on what is nearly in order already, as ids and ages are.
-    line.sort_by_key(|(key, _)| *key);
-    Line {
-        jobs: line.into_iter().map(|(_, job)| job).collect(),
-        aside,
+    let place = |at: usize, scores: &Scores<'_>| {
+        let entry = &entries[at];
+        let owed = scores.of_account(entry.account);
+        Place {
+            score: Reverse(entry.score.saturating_add(owed)),
+            ..entry.place
+        }
+    };
+    let firsts = of_account.values().filter_map(|jobs| jobs.front());
+    let mut next: BTreeSet<(Place, usize)> = firsts.map(|at| (place(*at, scores), *at)).collect();
+    while line.len() < TURNS_MAX
+        && let Some((_, at)) = next.pop_first()
+    {
+        line.push(at);
+        let entry = &entries[at];
+        scores.charge(entry.account, &entry.waiting.job.spec, entry.estimate_secs);
+        let jobs = of_account.entry(entry.account).or_default();
+        jobs.pop_front();
+        next.extend(jobs.front().map(|at| (place(*at, scores), *at)));
     }
+    let mut rest: Vec<usize> = of_account.into_values().flatten().collect();
+    rest.sort_unstable();
+    line.extend(rest);
+    line.into_iter().map(|at| entries[at]).collect()
+}
+
+/// Gives the places in line that the jobs of `queue` have to these jobs in the order in which they came.
+fn keep_arrival(jobs: &mut [Waiting<'_>], queue: &QueueName) {
+    let is_of_queue = |waiting: &Waiting<'_>| waiting.job.queue == *queue;
+    let mut own: Vec<Waiting<'_>> = jobs.iter().copied().filter(is_of_queue).collect();
+    own.sort_by_key(|waiting| waiting.job.place());
+    let places = jobs.iter_mut().filter(|waiting| is_of_queue(waiting));
+    places
+        .zip(own)
+        .for_each(|(place, waiting)| *place = waiting);
 }
 
 /// The priority of its queue, or why the job is not in line.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use capstan_types::{Arrangement, Chunk, ChunkTarget};
 
 use crate::apply::arrangement;
-use crate::{JobSpec, Node};
+use crate::{JobSpec, Node, NodeShare};
 
 /// What decides where a job may run: jobs with equal shapes fit or fail alike, so each is tried once a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -238,6 +238,25 @@ impl Each {
         by(free.slots, self.slots)
             .min(by(free.cards, self.cards))
             .min(by_memory)
+    }
+
+    /// What a share holds.
+    pub(super) fn of(share: &NodeShare) -> Self {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Self {
+            slots: count(share.slots.len()),
+            cards: count(share.cards.len()),
+            memory_bytes: share.memory_bytes,
+        }
+    }
+
+    /// The less of each measure.
+    pub(super) fn least(self, other: Self) -> Self {
+        Self {
+            slots: self.slots.min(other.slots),
+            cards: self.cards.min(other.cards),
+            memory_bytes: self.memory_bytes.min(other.memory_bytes),
+        }
     }
 
     /// All that `node` has.
