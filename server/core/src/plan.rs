@@ -12,6 +12,7 @@ mod feasible;
 mod fit;
 mod limits;
 mod order;
+mod realm;
 mod request;
 mod reserve;
 mod score;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{JobSpec, NodeShare, OrderProblem, Policy, Rejection, State};
 pub(crate) use feasible::{can_run_user, feasible};
+pub(crate) use realm::OWNING_QUEUES_MAX;
 pub(crate) use setting_aside::{expected_end, set_nodes_aside};
 
 /// A job to start, and what it gets; the script runs on the first share's node.

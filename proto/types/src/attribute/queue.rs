@@ -81,6 +81,8 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
         .without_effect("queues are kept in the store"),
     // Order, which Torque leaves to other schedulers.
     AttributeDefinition::new("strict_fifo", Boolean, Operator),
+    // Nodes that are its own.
+    AttributeDefinition::new("own_nodes", List, Operator),
     // Limits beside Torque's.
     AttributeDefinition::new("max_group_queuable", Integer, Operator),
     AttributeDefinition::new("max_cards", Integer, Operator),

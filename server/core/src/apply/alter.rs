@@ -345,7 +345,7 @@ fn alter_resources(
     }
     match job.state.run() {
         Some(_) => Ok(()),
-        None => asked::check_nodes(&draft.state, spec),
+        None => asked::check_nodes(&draft.state, spec, Some(&job.queue)),
     }
 }
 

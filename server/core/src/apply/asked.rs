@@ -4,8 +4,8 @@
 //! came with them. A job that asks for nothing shows nothing, and gets a slot.
 
 use capstan_types::{
-    Arrangement, CardWish, Chunk, NodeSpec, ParseError, Place, ResourceList, Select, SelectTotals,
-    Size, Version,
+    Arrangement, CardWish, Chunk, NodeSpec, ParseError, Place, QueueName, ResourceList, Select,
+    SelectTotals, Size, Version,
 };
 
 use crate::plan::{can_run_user, feasible};
@@ -247,13 +247,17 @@ pub(super) fn require_features(spec: &mut JobSpec, queue: &Queue) {
 ///
 /// # Errors
 /// When no nodes that ever joined could run it, however idle.
-pub(super) fn check_nodes(state: &State, spec: &JobSpec) -> Result<(), Rejection> {
+pub(super) fn check_nodes(
+    state: &State,
+    spec: &JobSpec,
+    queue: Option<&QueueName>,
+) -> Result<(), Rejection> {
     let has_cards = spec
         .nodes
         .as_ref()
         .is_some_and(|nodes| nodes.card_count() > 0);
     if has_cards || spec.select.is_some() || spec.resources.get("nodes").is_some() {
-        return feasible(state, spec).map_err(Rejection::NeverFits);
+        return feasible(state, spec, queue).map_err(Rejection::NeverFits);
     }
     can_run_user(state, spec).map_err(Rejection::NeverFits)
 }

@@ -158,6 +158,7 @@ pub(super) fn manage(draft: &mut Draft, order: &ManageOrder) -> Result<(), Rejec
         (AttributeObject::Server, ManageCommand::Create | ManageCommand::Delete)
         | (AttributeObject::Job, _) => return Err(ManageProblem::WrongObject.into()),
     }
+    policy::check_owners(&settings)?;
     let is_same = draft.state.settings().is_some_and(|old| **old == settings);
     if !is_same {
         draft.put_settings(Arc::new(settings));
@@ -374,7 +375,7 @@ impl Order<'_> {
 }
 
 /// Attributes that only queues of one type have.
-const OF_EXECUTION: [&str; 13] = [
+const OF_EXECUTION: [&str; 14] = [
     "checkpoint_dir",
     "checkpoint_min",
     "checkpoint_defaults",
@@ -388,6 +389,7 @@ const OF_EXECUTION: [&str; 13] = [
     "max_group_run",
     "keep_completed",
     "is_transit",
+    "own_nodes",
 ];
 const OF_ROUTING: [&str; 6] = [
     "route_destinations",

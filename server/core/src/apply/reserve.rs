@@ -24,7 +24,7 @@ pub(super) fn reserve(draft: &mut Draft, order: &ReserveOrder) -> Result<(), Rej
         ReserveWish::Jobs(wish) => {
             spec = JobSpec::clone(wish);
             asked::fill_in(&mut spec, &capstan_types::ResourceList::default())?;
-            asked::check_nodes(&draft.state, &spec)?;
+            asked::check_nodes(&draft.state, &spec, None)?;
             set_nodes_aside(&draft.state, &spec, &spans, draft.now).map_err(|misfit| {
                 ReserveProblem::NotFree {
                     wanted: misfit.wanted,

@@ -63,7 +63,7 @@ pub(super) fn enter(
     if entry != Entry::Ordered {
         let ever = limits::check_ever(settings, queue, &spec);
         ever.map_err(|why| limits::refusal(queue, &spec, why))?;
-        asked::check_nodes(&draft.state, &spec)?;
+        asked::check_nodes(&draft.state, &spec, Some(&queue.name))?;
     }
     Ok(spec)
 }

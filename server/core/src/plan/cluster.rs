@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use capstan_types::{CardWish, NodeName, Timestamp};
 
 use super::order::walltime_secs;
-use super::request::{Each, may_run};
+use super::realm::{Owners, Realms};
+use super::request::{Each, ShapeKey, may_run};
 use super::timeline::{Claim, Span, Timeline};
 use crate::{Job, Node, NodeShare, Scheduler, ShareCard, State};
 
@@ -55,6 +56,8 @@ struct Lots {
 pub(super) struct Class<'a> {
     pub(super) properties: &'a [Box<str>],
     pub(super) only_uid: Option<u32>,
+    /// Whose own its nodes are.
+    owners: Owners,
     pub(super) slots: u32,
     pub(super) cards: u32,
     /// Places of the nodes that are up and not offline.
@@ -88,6 +91,7 @@ impl<'a> Cluster<'a> {
             has_timelines: false,
             lent: Vec::new(),
         };
+        let realms = Realms::of(state.settings().map(AsRef::as_ref));
         let mut index = BTreeMap::new();
         let taken = taken_whole(state);
         let mut held = state.held().peekable();
@@ -99,10 +103,11 @@ impl<'a> Cluster<'a> {
                     shares.push(share);
                 }
             }
-            let key = class_key(node);
+            let owners = realms.owners(node);
+            let key = (class_key(node), owners);
             let classes = &mut cluster.classes;
             let class = *index.entry(key).or_insert_with(|| {
-                classes.push(Class::new(node));
+                classes.push(Class::new(node, owners));
                 classes.len() - 1
             });
             let shares = match taken.contains(&node.name) {
@@ -326,11 +331,12 @@ fn what_is_free(node: &Node, shares: &[&NodeShare]) -> (Each, u32) {
 }
 
 impl<'a> Class<'a> {
-    fn new(node: &'a Node) -> Self {
+    fn new(node: &'a Node, owners: Owners) -> Self {
         let whole = Each::whole(node);
         Self {
             properties: &node.properties,
             only_uid: node.inventory.only_uid,
+            owners,
             slots: whole.slots,
             cards: whole.cards,
             usable: Vec::new(),
@@ -340,8 +346,11 @@ impl<'a> Class<'a> {
     }
 
     /// Whether its nodes are large enough when idle. Memory may differ within a class: it is each node's question.
-    pub(super) fn is_enough(&self, each: Each, uid: u32) -> bool {
-        each.slots <= self.slots && each.cards <= self.cards && may_run(self.only_uid, uid)
+    pub(super) fn is_enough(&self, each: Each, key: &ShapeKey<'_>) -> bool {
+        each.slots <= self.slots
+            && each.cards <= self.cards
+            && may_run(self.only_uid, key.uid)
+            && key.realm.has(self.owners)
     }
 
     fn insert(&mut self, free: Each, place: usize) {

@@ -10,6 +10,7 @@ use super::explain::explain;
 use super::fit::{Shape, fit};
 use super::limits::RunLimits;
 use super::order::Waiting;
+use super::realm::Realms;
 use super::request::ShapeKey;
 use super::reserve::{Booking, places, reserve};
 use super::timeline::Span;
@@ -33,6 +34,8 @@ pub(super) struct Desk<'a> {
     barriers: BTreeMap<&'a QueueName, JobId>,
     /// Queues whose jobs start in strict order.
     strict: Vec<&'a QueueName>,
+    /// Which nodes are queues' own.
+    realms: Realms<'a>,
     limits: RunLimits<'a>,
 }
 
@@ -81,6 +84,7 @@ impl<'a> Desk<'a> {
             barrier: None,
             barriers: BTreeMap::new(),
             strict: strict.map(|(name, _)| name).collect(),
+            realms: Realms::of(state.settings().map(AsRef::as_ref)),
             limits: RunLimits::of(state, now),
             has_private_nodes,
         }
@@ -245,6 +249,7 @@ impl<'a> Desk<'a> {
         if !self.has_private_nodes {
             key.uid = 0;
         }
+        key.realm = self.realms.realm(&job.queue);
         // Most jobs ask for what the one before asked for.
         if let Some(last) = self.shapes.last().filter(|last| last.key == key) {
             return last.number;

@@ -3,15 +3,24 @@
 
 use std::sync::Arc;
 
+use capstan_types::QueueName;
+
 use super::fit::turns;
+use super::realm::{Realm, Realms};
 use super::request::{Each, Part, Request, ShapeKey, Target, may_run};
 use crate::{JobSpec, Node, State};
 
 /// Nothing, or why the request can never be met, for a person: "asks for 3 cards on one node; node01 has the most
 /// with 2".
-pub(crate) fn feasible(state: &State, spec: &JobSpec) -> Result<(), Box<str>> {
-    let key = ShapeKey::of(spec);
-    if is_simple_and_suits(state, &key) {
+pub(crate) fn feasible(
+    state: &State,
+    spec: &JobSpec,
+    queue: Option<&QueueName>,
+) -> Result<(), Box<str>> {
+    let realms = Realms::of(state.settings().map(AsRef::as_ref));
+    let mut key = ShapeKey::of(spec);
+    key.realm = queue.map_or(key.realm, |queue| realms.realm(queue));
+    if is_simple_and_suits(state, &key, &realms) {
         return Ok(());
     }
     let nodes: Vec<&Arc<Node>> = state.nodes().filter(|node| node.has_joined()).collect();
@@ -26,7 +35,15 @@ pub(crate) fn feasible(state: &State, spec: &JobSpec) -> Result<(), Box<str>> {
     let known = Known {
         nodes,
         uid: key.uid,
+        realm: key.realm,
+        realms,
     };
+    let is_ours = |node: &Arc<Node>| known.realm.has(known.realms.owners(node));
+    if !known.nodes.iter().any(|node| is_ours(node)) {
+        return Err(
+            "no node is for jobs of this queue (own_nodes of the queues says which are)".into(),
+        );
+    }
     if !known.nodes.iter().any(|node| known.can_run(node)) {
         return Err(private_nodes_only(&spec.owner.user));
     }
@@ -53,7 +70,7 @@ fn private_nodes_only(user: &str) -> Box<str> {
 }
 
 /// The usual request, so many nodes that are alike, is met by the first such nodes: no need to look at all of them.
-fn is_simple_and_suits(state: &State, key: &ShapeKey<'_>) -> bool {
+fn is_simple_and_suits(state: &State, key: &ShapeKey<'_>, realms: &Realms<'_>) -> bool {
     let Request::Nodes(parts) = Request::of(key, |_| None) else {
         return false;
     };
@@ -63,6 +80,7 @@ fn is_simple_and_suits(state: &State, key: &ShapeKey<'_>) -> bool {
     let suits = |(place, node): &(usize, &Arc<Node>)| {
         node.has_joined()
             && may_run(node.inventory.only_uid, key.uid)
+            && key.realm.has(realms.owners(node))
             && part.means(*place, &node.properties)
             && part.each.fits_in(unmetered(Each::whole(node)))
     };
@@ -84,11 +102,14 @@ struct Known<'a> {
     nodes: Vec<&'a Arc<Node>>,
     /// Of the user who asks.
     uid: u32,
+    /// Of the queue.
+    realm: Realm,
+    realms: Realms<'a>,
 }
 
 impl Known<'_> {
     fn can_run(&self, node: &Node) -> bool {
-        may_run(node.inventory.only_uid, self.uid)
+        may_run(node.inventory.only_uid, self.uid) && self.realm.has(self.realms.owners(node))
     }
 
     fn has_parts(&self, parts: &[Part<'_>]) -> Result<(), String> {

@@ -27,7 +27,7 @@ impl<'a> Shape<'a> {
             let found = cluster.classes.iter().enumerate().filter(|(_, class)| {
                 let is_meant = matches!(part.target, Target::Node(_))
                     || part.means(usize::MAX, class.properties);
-                is_meant && class.is_enough(part.each, key.uid)
+                is_meant && class.is_enough(part.each, &key)
             });
             found.map(|(at, _)| at).collect::<Vec<_>>()
         };
@@ -192,7 +192,7 @@ fn named(
 ) -> Option<usize> {
     let seat = &cluster.seats[place];
     let class = &cluster.classes[seat.class];
-    let is_right = part.means(place, class.properties) && class.is_enough(part.each, shape.key.uid);
+    let is_right = part.means(place, class.properties) && class.is_enough(part.each, &shape.key);
     let is_free = !cluster.is_chosen(place) && takes(cluster, place, part.each, (shape, when));
     (is_right && is_free).then_some(place)
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use capstan_types::{Arrangement, Chunk, ChunkTarget};
 
+use super::realm::Realm;
 use crate::apply::arrangement;
 use crate::{JobSpec, Node, NodeShare};
 
@@ -19,6 +20,8 @@ pub(super) struct ShapeKey<'a> {
     pub(super) is_exclusive: bool,
     /// Matters only to nodes whose agent is not root.
     pub(super) uid: u32,
+    /// Which of the nodes that are queues' own it may use.
+    pub(super) realm: Realm,
 }
 
 impl<'a> ShapeKey<'a> {
@@ -31,6 +34,7 @@ impl<'a> ShapeKey<'a> {
             arrangement: arrangement(spec),
             is_exclusive: spec.is_exclusive(),
             uid: spec.owner.uid,
+            realm: Realm::ANYWHERE,
         }
     }
 }

@@ -4,7 +4,9 @@
 use capstan_types::{AttributeError, Attributes};
 
 use super::ManageProblem;
+use crate::Settings;
 use crate::model::share_policy::{read_entry, read_secs, read_thousandths};
+use crate::plan::OWNING_QUEUES_MAX;
 
 /// Comma lists of `NAME=NUMBER`.
 const ENTRIES: [&str; 5] = [
@@ -18,6 +20,18 @@ const ENTRIES: [&str; 5] = [
 const SPANS: [&str; 2] = ["fairshare_half_life", "card_hours_window"];
 /// Numbers with at most three digits behind the point.
 const NUMBERS: [&str; 1] = ["fairshare_core_weight"];
+
+/// Whether no more queues have nodes of their own than plans tell apart.
+pub(super) fn check_owners(settings: &Settings) -> Result<(), ManageProblem> {
+    let queues = settings.queues.values();
+    let owning = queues.filter(|queue| !queue.attributes.list("own_nodes").is_empty());
+    match owning.count() > OWNING_QUEUES_MAX {
+        true => Err(ManageProblem::TooLarge {
+            attribute: "own_nodes".into(),
+        }),
+        false => Ok(()),
+    }
+}
 
 /// Whether all of them can be read.
 pub(super) fn check(attributes: &Attributes) -> Result<(), ManageProblem> {
