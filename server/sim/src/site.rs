@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use capstan_core::{
-    Caller, Card, Directive, Event, Hello, Inventory, ManageCommand, ManageOrder, Settings, State,
-    apply,
+    Caller, Card, Directive, Event, Hello, Inventory, ManageCommand, ManageOrder, PolicyName,
+    Settings, State, apply,
 };
 use capstan_types::{AgentId, AttributeObject, AttributeValue, CardId, SetOperator, Timestamp};
 
@@ -14,41 +14,6 @@ use crate::{Cluster, SimError};
 
 /// The name of the simulated server and of its host.
 pub(crate) const SERVER: &str = "sim";
-
-/// In which order jobs start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
-    /// First come, first served; nobody is overtaken.
-    Fifo,
-    /// First come, first served, and backfill around a reservation for the first who waits.
-    Easy,
-    /// What a server does that is told nothing.
-    Default,
-    /// By the shares of users and groups.
-    Fair,
-}
-
-impl Policy {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Fifo, Self::Easy, Self::Default, Self::Fair];
-
-    /// The value of the server's attribute `policy`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Fifo => "fifo",
-            Self::Easy => "easy",
-            Self::Default => "default",
-            Self::Fair => "fair",
-        }
-    }
-
-    /// The policy of this name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|policy| policy.name() == name)
-    }
-}
 
 /// An order of `qmgr`.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,7 +71,7 @@ pub struct Site {
     /// The nodes.
     pub cluster: Cluster,
     /// The policy; `None` for what the orders say.
-    pub policy: Option<Policy>,
+    pub policy: Option<PolicyName>,
     /// A dump of a whole server's settings, to begin with; empty for a fresh server with a queue `batch`.
     pub dump: Vec<Order>,
     /// Single orders, carried out after the policy is set.
@@ -118,8 +83,8 @@ impl Site {
     #[must_use]
     pub fn label(&self) -> String {
         let policy = match (self.policy, self.dump.is_empty()) {
-            (Some(policy), _) => policy.name(),
-            (None, true) => Policy::Default.name(),
+            (Some(policy), _) => policy.word(),
+            (None, true) => PolicyName::Default.word(),
             (None, false) => "as configured",
         };
         let orders = self.orders.iter().map(|order| &*order.text);
@@ -143,9 +108,8 @@ impl Site {
         };
         let started = Event::ServerStarted(Arc::new(settings));
         apply(&mut state, &started, now).map_err(refused("start"))?;
-        let has_policies = AttributeObject::Server.attribute("policy").is_some();
-        let policy = self.policy.filter(|_| has_policies).map(|policy| {
-            let text = format!("policy={}", policy.name());
+        let policy = self.policy.map(|policy| {
+            let text = format!("policy={}", policy.word());
             Order::assignment(&text)
         });
         let scheduling = Order::assignment("scheduling=True");
@@ -166,9 +130,6 @@ impl Site {
         let mut settings = Settings::new(SERVER.into());
         // What has ended is of no more interest: the simulation keeps its own account.
         settings.set("keep_completed", "0");
-        if self.policy == Some(Policy::Fifo) {
-            settings.scheduler = capstan_core::Scheduler::Fifo;
-        }
         let makes_queues = self.dump.iter().any(|order| {
             order.command == ManageCommand::Create && order.object == AttributeObject::Queue
         });
