@@ -4,6 +4,7 @@
 //! for the first that does not fit, nodes are reserved from the time at which it will, and whoever is behind it starts
 //! only where that delays no reservation. Who waits long enough goes to the front, so that everybody starts in the end.
 
+mod card_types;
 mod cluster;
 mod desk;
 mod estimate;

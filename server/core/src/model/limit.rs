@@ -1,7 +1,7 @@
 //! Limits on what may run at once, as the settings have them: of a queue and of the server, for all, for each user, for
 //! each group. Who counts, and when, is the plan's; here is what there is to count, and what a job wants of it.
 
-use capstan_types::{Attributes, LimitScope, Limited, LimitedOwner, RunLimit, Seconds};
+use capstan_types::{Attributes, Chunk, LimitScope, Limited, LimitedOwner, RunLimit, Seconds};
 
 use super::share_policy::{SharePolicy, read_entry};
 use super::{Job, JobSpec, Queue, Settings};
@@ -111,7 +111,7 @@ fn rules_of(settings: &Settings, attributes: &Attributes, scope: &LimitScope) ->
 
 impl LimitRule {
     /// What a job with this specification wants of it. Cards are counted in thousandths, card-hours in milliseconds.
-    /// Cards of one type are not the job's to want: which it gets is known when it has them.
+    /// Of cards of one type it is those that it asks for by this name: which others it gets is known when it has them.
     pub(crate) fn wanted(&self, spec: &JobSpec) -> u64 {
         match &self.of {
             Limited::Jobs => 1,
@@ -121,7 +121,7 @@ impl LimitRule {
                 let secs = secs(spec).min(window.0);
                 cards(spec).saturating_mul(secs.saturating_mul(1000))
             }
-            Limited::CardsOf(_) => 0,
+            Limited::CardsOf(kind) => cards_called(spec, kind).saturating_mul(WHOLE),
         }
     }
 
@@ -154,6 +154,17 @@ impl LimitRule {
 /// Cards that a job asks for, over all its nodes.
 pub(crate) fn cards(spec: &JobSpec) -> u64 {
     spec.nodes.as_ref().map_or(0, |nodes| nodes.card_count())
+}
+
+/// Cards that a job asks for by this name of their type.
+fn cards_called(spec: &JobSpec, kind: &str) -> u64 {
+    let chunks = spec.nodes.iter().flat_map(|nodes| &nodes.chunks);
+    let is_called = |chunk: &&Chunk| {
+        let mut words = chunk.properties.iter();
+        words.any(|word| word.eq_ignore_ascii_case(kind))
+    };
+    let cards = |chunk: &Chunk| u64::from(chunk.node_count()) * u64::from(chunk.gpus);
+    chunks.filter(is_called).map(cards).sum()
 }
 
 /// Slots that a job asks for, over all its nodes; one that asks for none gets one.

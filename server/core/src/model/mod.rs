@@ -33,7 +33,7 @@ pub use queue::{Queue, QueueType};
 pub use reservation::{Reservation, ReservationKind, ReservedShare};
 pub use scheduler::Scheduler;
 pub use settings::Settings;
-pub use share_policy::{SharePolicy, is_card_type};
+pub use share_policy::SharePolicy;
 pub use spending::{PAYERS_MAX, Payer, Spell, Spending};
 pub use state::State;
 pub use ties::{MembersWait, Sync, Tie, Ties};

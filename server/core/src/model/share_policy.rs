@@ -1,7 +1,7 @@
 //! What the site has said of fair share: how fast use is forgotten, what a card or a core counts, who has which share.
 //! The lists are text in the settings; here they are numbers.
 
-use capstan_types::{Seconds, Timestamp};
+use capstan_types::{CardWish, Seconds, Timestamp, is_model};
 
 use super::decay::HalfLife;
 use super::{NodeShare, Run, Settings, State};
@@ -128,13 +128,14 @@ impl SharePolicy {
 
     fn weight_of_cards(&self, state: &State, share: &NodeShare) -> u64 {
         if self.card_weights.is_empty() {
-            return share.cards.len() as u64 * UNIT;
+            return share.cards.iter().map(|card| u64::from(card.share)).sum();
         }
         let node = state.node(&share.node);
         let weight = |card: &super::ShareCard| {
             let mut own = node.iter().flat_map(|node| &node.inventory.cards);
             let model = own.find(|own| own.uuid == card.uuid);
-            model.map_or(UNIT, |own| self.card_weight(&own.model))
+            let weight = model.map_or(UNIT, |own| self.card_weight(&own.model));
+            weight * u64::from(card.share) / u64::from(CardWish::WHOLE)
         };
         let cards = share.cards.iter().map(weight);
         cards.fold(0, u64::saturating_add)
@@ -142,36 +143,9 @@ impl SharePolicy {
 
     fn card_weight(&self, model: &str) -> u64 {
         let mut weights = self.card_weights.iter();
-        let found = weights.find(|(word, _)| is_card_type(word, model));
+        let found = weights.find(|(word, _)| is_model(model, word));
         found.map_or(UNIT, |(_, weight)| *weight)
     }
-}
-
-/// Whether `word` ("rtx4090", "a100", "4090") names the type of a card of this model ("NVIDIA GeForce RTX 4090"): it is
-/// some successive words of it, written together. Case and what is no letter or digit do not count.
-#[must_use]
-pub fn is_card_type(word: &str, model: &str) -> bool {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric();
-    let wanted: Vec<u8> = word.bytes().filter(plain).collect();
-    let words: Vec<&[u8]> = model
-        .as_bytes()
-        .split(|byte| !plain(byte))
-        .filter(|word| !word.is_empty())
-        .collect();
-    let begins_with_it = |from: usize| {
-        let mut rest = &wanted[..];
-        for word in &words[from..] {
-            match rest.split_at_checked(word.len()) {
-                Some((first, behind)) if first.eq_ignore_ascii_case(word) => rest = behind,
-                Some(_) | None => return false,
-            }
-            if rest.is_empty() {
-                return true;
-            }
-        }
-        false
-    };
-    !wanted.is_empty() && (0..words.len()).any(begins_with_it)
 }
 
 /// Reads `NAME=NUMBER`, an entry of a list of shares or weights; the number as [`read_thousandths`].
@@ -207,26 +181,6 @@ pub(crate) fn read_secs(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_type_is_successive_words_of_the_model() {
-        let check = |word, model, expected| {
-            assert_eq!(is_card_type(word, model), expected, "{word} of {model}");
-        };
-        let geforce = "NVIDIA GeForce RTX 4090";
-        check("rtx4090", geforce, true);
-        check("RTX-4090", geforce, true);
-        check("4090", geforce, true);
-        check("geforce", geforce, true);
-        check("409", geforce, false);
-        check("x4090", geforce, false);
-        check("a100", "NVIDIA A100-SXM4-80GB", true);
-        check("a100sxm4", "NVIDIA A100-SXM4-80GB", true);
-        check("a10", "NVIDIA A100-SXM4-80GB", false);
-        check("h200", "H200", true);
-        check("", geforce, false);
-        check("rtx4090", "", false);
-    }
 
     #[test]
     fn numbers_have_at_most_three_digits_behind_the_point() {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use capstan_types::{QueueName, Timestamp};
+use capstan_types::{CardWish, QueueName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::decay::HalfLife;
@@ -91,7 +91,8 @@ impl Spending {
         let cards: u64 = run
             .shares
             .iter()
-            .map(|share| share.cards.len() as u64)
+            .flat_map(|share| &share.cards)
+            .map(|card| u64::from(card.share))
             .sum();
         if cards > 0 {
             self.spend(&policy, &job.queue, (run.placed, now), cards);
@@ -99,7 +100,7 @@ impl Spending {
         self
     }
 
-    /// Enters card time between two times into the parts of the window that it lies in.
+    /// Enters card time between two times into the parts of the window that it lies in; `cards` in thousandths.
     fn spend(
         &mut self,
         policy: &SharePolicy,
@@ -122,7 +123,7 @@ impl Spending {
         while at < until.0 {
             let begin = at - at % width;
             let end = begin.saturating_add(width).min(until.0);
-            let card_ms = (end - at).saturating_mul(cards);
+            let card_ms = (end - at).saturating_mul(cards) / u64::from(CardWish::WHOLE);
             match spells.iter_mut().find(|spell| spell.from.0 == begin) {
                 Some(spell) => spell.card_ms = spell.card_ms.saturating_add(card_ms),
                 None => spells.push(Spell {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use capstan_types::{CardWish, NodeName, Timestamp};
 
+use super::card_types::{CardTypes, limited_types};
 use super::order::walltime_secs;
 use super::realm::{Owners, Realms};
 use super::request::{Each, ShapeKey, may_run};
@@ -58,6 +59,8 @@ pub(super) struct Class<'a> {
     pub(super) only_uid: Option<u32>,
     /// Whose own its nodes are.
     owners: Owners,
+    /// Which limited types of cards its nodes have.
+    types: CardTypes,
     pub(super) slots: u32,
     pub(super) cards: u32,
     /// Places of the nodes that are up and not offline.
@@ -91,7 +94,8 @@ impl<'a> Cluster<'a> {
             has_timelines: false,
             lent: Vec::new(),
         };
-        let realms = Realms::of(state.settings().map(AsRef::as_ref));
+        let settings = state.settings().map(AsRef::as_ref);
+        let (realms, types) = (Realms::of(settings), limited_types(settings));
         let mut index = BTreeMap::new();
         let taken = taken_whole(state);
         let mut held = state.held().peekable();
@@ -103,11 +107,11 @@ impl<'a> Cluster<'a> {
                     shares.push(share);
                 }
             }
-            let owners = realms.owners(node);
-            let key = (class_key(node), owners);
+            let kinds = (realms.owners(node), CardTypes::of(&types, node));
+            let key = (class_key(node), kinds);
             let classes = &mut cluster.classes;
             let class = *index.entry(key).or_insert_with(|| {
-                classes.push(Class::new(node, owners));
+                classes.push(Class::new(node, kinds));
                 classes.len() - 1
             });
             let shares = match taken.contains(&node.name) {
@@ -331,12 +335,13 @@ fn what_is_free(node: &Node, shares: &[&NodeShare]) -> (Each, u32) {
 }
 
 impl<'a> Class<'a> {
-    fn new(node: &'a Node, owners: Owners) -> Self {
+    fn new(node: &'a Node, (owners, types): (Owners, CardTypes)) -> Self {
         let whole = Each::whole(node);
         Self {
             properties: &node.properties,
             only_uid: node.inventory.only_uid,
             owners,
+            types,
             slots: whole.slots,
             cards: whole.cards,
             usable: Vec::new(),
@@ -351,6 +356,7 @@ impl<'a> Class<'a> {
             && each.cards <= self.cards
             && may_run(self.only_uid, key.uid)
             && key.realm.has(self.owners)
+            && (each.cards == 0 || key.banned.are_apart(self.types))
     }
 
     fn insert(&mut self, free: Each, place: usize) {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use capstan_types::{JobId, QueueName, Reason, Timestamp};
 
-use super::cluster::Cluster;
+use super::card_types::CardTypes;
+use super::cluster::{Cluster, When};
 use super::explain::explain;
-use super::fit::{Shape, fit};
+use super::fit::{Shape, fit, pick};
 use super::limits::RunLimits;
 use super::order::Waiting;
 use super::realm::Realms;
@@ -93,7 +94,7 @@ impl<'a> Desk<'a> {
     /// Places the job, or the members of the array that are its turn, or says why not.
     pub(super) fn serve(&mut self, waiting: Waiting<'a>, plan: &mut Plan) {
         let job = waiting.job;
-        let shape = self.shape(job);
+        let shape = self.shape(job, CardTypes::default());
         let reason = match &job.array {
             None => self
                 .serve_one(waiting, job.id, shape, plan)
@@ -172,14 +173,29 @@ impl<'a> Desk<'a> {
             return Err(Turned::finally(Reason::RunLimit(limit)));
         }
         let span = self.cluster.span(waiting.walltime_secs);
-        match self.place(shape, waiting.walltime_secs, span) {
+        let banned = self.limits.banned(job);
+        let allowed = banned.as_ref().map(|(types, _)| self.shape(job, *types));
+        match self.place(allowed.unwrap_or(shape), waiting.walltime_secs, span) {
             Ok(shares) => {
-                self.limits.count(job);
+                self.limits.count(job, &shares);
                 plan.placements.push(Placement { job: id, shares });
                 Ok(())
             }
-            Err(reason) => Err(self.turn_away(waiting, id, shape, reason)),
+            Err(reason) => {
+                let shape = allowed.unwrap_or(shape);
+                Err(match banned.filter(|_| self.would_fit(job, span)) {
+                    // Only the limit is in its way, and nothing is reserved for that.
+                    Some((_, limit)) => Turned::finally(Reason::RunLimit(limit)),
+                    None => self.turn_away(waiting, id, shape, reason),
+                })
+            }
         }
+    }
+
+    /// Whether the job would start but for limits on types of cards.
+    fn would_fit(&mut self, job: &'a Arc<Job>, span: Span) -> bool {
+        let shape = self.shape(job, CardTypes::default());
+        pick(&mut self.cluster, &self.shapes[shape], When::Now(span)).is_some()
     }
 
     /// What a job of this shape gets now, or why it gets nothing.
@@ -244,12 +260,13 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn shape(&mut self, job: &'a Arc<Job>) -> usize {
+    fn shape(&mut self, job: &'a Arc<Job>, banned: CardTypes) -> usize {
         let mut key = ShapeKey::of(&job.spec);
         if !self.has_private_nodes {
             key.uid = 0;
         }
         key.realm = self.realms.realm(&job.queue);
+        key.banned = banned;
         // Most jobs ask for what the one before asked for.
         if let Some(last) = self.shapes.last().filter(|last| last.key == key) {
             return last.number;

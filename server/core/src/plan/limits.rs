@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use capstan_types::{LimitScope, Limited, QueueName, RunLimit, Timestamp};
+use capstan_types::{LimitScope, Limited, QueueName, RunLimit, Timestamp, is_model};
 
-use crate::model::limit::{LimitRule, Per, claimed_ms, rules};
-use crate::{Job, JobSpec, NodeShare, Run, ShareCard, SharePolicy, State, is_card_type};
+use super::card_types::{CardTypes, limited_types};
+use crate::model::limit::{LimitRule, Per, cards, claimed_ms, rules};
+use crate::{Job, JobSpec, NodeShare, Run, ShareCard, SharePolicy, State};
 
 /// What runs or starts in this plan, counted where a limit looks at it.
 pub(super) struct RunLimits<'a> {
@@ -20,6 +21,8 @@ pub(super) struct RunLimits<'a> {
     by_queue: BTreeMap<&'a QueueName, usize>,
     users: Names,
     groups: Names,
+    /// The types of cards that are limited.
+    types: Vec<Box<str>>,
     /// The owner and queue asked for last: jobs of one owner come together.
     last: Option<(Arc<JobSpec>, QueueName, Seat)>,
     /// The answer given last.
@@ -70,6 +73,7 @@ impl<'a> RunLimits<'a> {
             by_queue: BTreeMap::new(),
             users: Names::default(),
             groups: Names::default(),
+            types: limited_types(state.settings().map(AsRef::as_ref)),
             last: None,
             reached: None,
         };
@@ -115,16 +119,46 @@ impl<'a> RunLimits<'a> {
         self.counted.len() - 1
     }
 
-    /// Takes a job into account that starts now.
-    pub(super) fn count(&mut self, job: &Job) {
+    /// Takes a job into account that starts now, on these shares.
+    pub(super) fn count(&mut self, job: &Job, shares: &[NodeShare]) {
         let Some(seat) = self.seat(job) else {
             return;
         };
         for number in &self.queues[seat.queue] {
             let counted = &mut self.counted[*number];
-            let wanted = counted.rule.wanted(&job.spec);
-            counted.add(seat, wanted);
+            let amount = match &counted.rule.of {
+                Limited::CardsOf(kind) => cards_of(self.state, shares, kind),
+                Limited::Jobs | Limited::Cards | Limited::Cores | Limited::CardHours { .. } => {
+                    counted.rule.wanted(&job.spec)
+                }
+            };
+            counted.add(seat, amount);
         }
+    }
+
+    /// Types of cards that a limit keeps from `job`, whatever it asked for, and the first such limit.
+    pub(super) fn banned(&mut self, job: &Job) -> Option<(CardTypes, Arc<RunLimit>)> {
+        if self.types.is_empty() {
+            return None;
+        }
+        let wanted = cards(&job.spec).saturating_mul(1000);
+        let seat = self.seat(job).filter(|_| wanted > 0)?;
+        let mut banned = CardTypes::default();
+        let mut first = None;
+        for number in &self.queues[seat.queue] {
+            let counted = &self.counted[*number];
+            let Limited::CardsOf(kind) = &counted.rule.of else {
+                continue;
+            };
+            let subject = seat.of(counted.rule.per);
+            let used = counted.used.get(subject).copied().unwrap_or(0);
+            if used.saturating_add(wanted) > counted.rule.most {
+                banned = banned.with(&self.types, kind);
+                first.get_or_insert((*number, subject, used, wanted));
+            }
+        }
+        let asked = first?;
+        Some((banned, self.answer(asked, &job.spec)))
     }
 
     /// The first limit that keeps `job` from starting now.
@@ -264,7 +298,7 @@ fn cards_of(state: &State, shares: &[NodeShare], kind: &str) -> u64 {
         let node = state.node(&share.node);
         let is_of_kind = |card: &&ShareCard| {
             let mut own = node.iter().flat_map(|node| &node.inventory.cards);
-            own.any(|own| own.uuid == card.uuid && is_card_type(kind, &own.model))
+            own.any(|own| own.uuid == card.uuid && is_model(&own.model, kind))
         };
         share
             .cards
@@ -277,6 +311,6 @@ fn cards_of(state: &State, shares: &[NodeShare], kind: &str) -> u64 {
 }
 
 /// How much of a card is lent.
-const fn thousandths(_card: &ShareCard) -> u64 {
-    1000
+fn thousandths(card: &ShareCard) -> u64 {
+    u64::from(card.share)
 }

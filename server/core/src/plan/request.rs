@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use capstan_types::{Arrangement, Chunk, ChunkTarget};
 
+use super::card_types::CardTypes;
 use super::realm::Realm;
 use crate::apply::arrangement;
 use crate::{JobSpec, Node, NodeShare};
@@ -22,6 +23,8 @@ pub(super) struct ShapeKey<'a> {
     pub(super) uid: u32,
     /// Which of the nodes that are queues' own it may use.
     pub(super) realm: Realm,
+    /// Types of cards that it may not have now.
+    pub(super) banned: CardTypes,
 }
 
 impl<'a> ShapeKey<'a> {
@@ -35,6 +38,7 @@ impl<'a> ShapeKey<'a> {
             is_exclusive: spec.is_exclusive(),
             uid: spec.owner.uid,
             realm: Realm::ANYWHERE,
+            banned: CardTypes::default(),
         }
     }
 }

@@ -5,7 +5,12 @@ use capstan_core::{JobSpec, QueueRefusal, Rejection, Submission};
 
 use crate::harness::{World, array, inventory, submission};
 use crate::managing::order;
-use crate::text::check;
+use crate::text;
+
+/// A text cluster whose jobs stand in line as they came.
+fn check(text: &str) {
+    text::check(&format!("qmgr set server policy = easy\n{text}"));
+}
 
 fn manage(world: &mut World, line: &str) {
     world.must(&order("root", line));
@@ -15,7 +20,7 @@ fn manage(world: &mut World, line: &str) {
 /// One node `a` with so many cards and 64 slots, and these lines for `qmgr`.
 fn world(cards: u32, lines: &[&str]) -> World {
     let mut world = World::with_nodes(&[("a", 64, cards)]);
-    for line in lines {
+    for line in ["set server policy = easy"].iter().chain(lines) {
         manage(&mut world, line);
     }
     world
@@ -341,4 +346,37 @@ fn a_job_moved_to_a_narrower_queue_is_refused_by_it() {
         })
     ));
     world.must(&order("root"));
+}
+
+#[test]
+fn cards_of_a_type_are_limited_and_others_may_still_be_had() {
+    check(
+        "nodes  a: 4 gpu model RTX-4090 rtx4090   b: 4 gpu model A100-SXM4-80GB
+         qmgr   set server max_user_cards_of = rtx4090=2
+         run    j1 on a: 2 gpu
+         queue  j2: 1 gpu   j3: 4 gpu by bob   j4: 1 gpu   j5: nodes=1:gpus=1:rtx4090
+         =>     j2 on b/0 gpu 0
+                j4 on b/1 gpu 1
+                j3 waits: wants 4 cards on 1 node; b has 3 free
+                j5 waits: max_user_cards_of = rtx4090=2 of the server: alice has 2 rtx4090 cards, the job wants 1 rtx4090 card",
+    );
+    check(
+        "nodes  a: 4 gpu model RTX-4090   b: 1 gpu model A100-SXM4-80GB
+         qmgr   set queue batch max_cards_of = 4090=3
+         run    j1 on a: 2 gpu
+         queue  j2: 2 gpu   j3: 1 gpu   j4: 1 gpu
+         =>     j3 on b/0 gpu 0
+                j4 on a/1 gpu 2
+                j2 waits: max_cards_of = 4090=3 of queue batch: all have 2 4090 cards, the job wants 2 4090 cards",
+    );
+}
+
+#[test]
+fn cards_of_a_type_that_no_job_may_have_so_many_of_are_refused() {
+    let mut world = world(8, &["set server max_cards_of = h200=2"]);
+    assert_eq!(
+        refused(&mut world, submission("nodes=1:gpus=4:H200")),
+        "the job asks for 4 h200 cards, more than max_cards_of = h200=2 of the server ever lets run: ask \
+         for at most 2 h200 cards"
+    );
 }

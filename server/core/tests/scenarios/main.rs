@@ -19,6 +19,7 @@ mod limits;
 mod managing;
 mod nodes;
 mod orders;
+mod own_nodes;
 mod placing;
 mod reaching;
 mod submitting;
