@@ -124,6 +124,21 @@ pub(crate) const COMMANDS: &[Command] = &[
         options: crate::qterm::OPTIONS,
     },
     Command {
+        name: "pbs_rsub",
+        summary: "Reserve nodes or cards for a time",
+        options: crate::reserve::SUBMIT_OPTIONS,
+    },
+    Command {
+        name: "pbs_rstat",
+        summary: "List reservations",
+        options: crate::reserve::LIST_OPTIONS,
+    },
+    Command {
+        name: "pbs_rdel",
+        summary: "Take reservations back",
+        options: &[],
+    },
+    Command {
         name: "qsig",
         summary: "Send a signal to running jobs",
         options: crate::qsig::OPTIONS,

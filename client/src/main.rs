@@ -35,6 +35,7 @@ mod qsig;
 mod qstat;
 mod qsub;
 mod qterm;
+mod reserve;
 mod sim;
 mod startdocker;
 mod torque_cfg;
@@ -128,6 +129,9 @@ fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
             "migrate" => migrate::run(call, screen).await,
             "sim" => sim::run(call, screen),
             "qterm" => qterm::run(call, screen).await,
+            "pbs_rsub" => reserve::submit(call, screen).await,
+            "pbs_rstat" => reserve::list(call, screen).await,
+            "pbs_rdel" => reserve::cancel(call, screen).await,
             "qenable" | "qdisable" | "qstart" | "qstop" => qenable::run(call, screen).await,
             "qsig" => qsig::run(call, screen).await,
             "qmsg" => qmsg::run(call, screen).await,

@@ -16,6 +16,7 @@ mod telemetry;
 #[cfg(test)]
 mod testing;
 mod view;
+mod zone;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -144,6 +145,9 @@ impl Server {
         let telemetry = Arc::new(Telemetry::default());
         let engine_ended = CancellationToken::new();
         let (core, differences) = settings.in_force(state.settings().map(AsRef::as_ref));
+        let mut core = Arc::unwrap_or_clone(core);
+        core.zone = zone::of_this_host(clock::wall());
+        let core = Arc::new(core);
         for settings::Difference { key, value, remedy } in differences {
             tracing::warn!(
                 key,

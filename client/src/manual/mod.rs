@@ -3,6 +3,7 @@
 mod administrators;
 mod pages;
 mod qsub;
+mod reservations;
 mod users;
 
 use std::fmt::Write as _;

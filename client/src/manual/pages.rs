@@ -1,6 +1,6 @@
 //! What the manual says beside the options, which it takes from the tables that the commands themselves read.
 
-use super::{administrators, users};
+use super::{administrators, reservations, users};
 
 /// The words of one command's page.
 pub(crate) struct Page {
@@ -147,7 +147,10 @@ pub(super) const DIALECT: Term = (
 
 /// Every page.
 pub(crate) fn pages() -> impl Iterator<Item = &'static Page> {
-    users::PAGES.iter().chain(administrators::PAGES)
+    users::PAGES
+        .iter()
+        .chain(administrators::PAGES)
+        .chain(reservations::PAGES)
 }
 
 /// The page of this command.

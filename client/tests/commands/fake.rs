@@ -34,6 +34,8 @@ pub(crate) struct World {
     pub examination: ExamineReply,
     /// Such questions.
     pub examined: Vec<SubmitRequest>,
+    /// All reservations.
+    pub reservations: Vec<ReservationRow>,
     /// Every other request, in short.
     pub heard: Vec<String>,
 }
@@ -237,6 +239,34 @@ impl Scheduler for Fake {
     async fn release_job(&self, request: Request<HoldJobRequest>) -> Answer<Done> {
         let HoldJobRequest { job_id, kinds } = request.into_inner();
         self.judge(&job_id, format!("release {job_id} {kinds}"))?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn reserve(&self, request: Request<ReserveRequest>) -> Answer<ReserveReply> {
+        let request = request.into_inner();
+        self.judge("reserve", format!("{request:?}"))?;
+        Ok(Response::new(ReserveReply {
+            reservation_id: "R12.hn1".to_owned(),
+            occurrences: 1,
+        }))
+    }
+
+    async fn stat_reservations(
+        &self,
+        request: Request<StatReservationsRequest>,
+    ) -> Answer<StatReservationsReply> {
+        let StatReservationsRequest { reservation } = request.into_inner();
+        self.judge(&reservation, format!("stat reservation {reservation}"))?;
+        let reservations = self.world().reservations.clone();
+        Ok(Response::new(StatReservationsReply { reservations }))
+    }
+
+    async fn cancel_reservation(
+        &self,
+        request: Request<CancelReservationRequest>,
+    ) -> Answer<Done> {
+        let CancelReservationRequest { reservation } = request.into_inner();
+        self.judge(&reservation, format!("cancel {reservation}"))?;
         Ok(Response::new(Done {}))
     }
 

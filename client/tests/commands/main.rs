@@ -7,6 +7,7 @@ mod asking;
 mod control;
 mod fake;
 mod qmgr;
+mod reserving;
 mod submitting;
 mod viewing;
 

@@ -245,7 +245,7 @@ impl<'a> World<'a> {
                 self.by_seq.insert(id.seq, at);
                 self.waiting.insert(at);
             }
-            Ok(Reply::Done | Reply::SomeUnchanged) => {}
+            Ok(Reply::Done | Reply::SomeUnchanged | Reply::Reserved(_)) => {}
             Err(why) => {
                 self.run.refused += 1;
                 let label = &self.jobs[at].label;

@@ -9,6 +9,7 @@ mod listing;
 mod managing;
 mod orders;
 mod refusal;
+mod reserving;
 mod selecting;
 mod signals;
 mod submission;
@@ -397,6 +398,35 @@ impl scheduler_server::Scheduler for SchedulerService {
     ) -> Result<Response<wire::Done>, Status> {
         let person = self.0.caller(&request).await?;
         managing::manage(&self.0, &person, request.into_inner()).await
+    }
+
+    async fn reserve(
+        &self,
+        request: Request<wire::ReserveRequest>,
+    ) -> Result<Response<wire::ReserveReply>, Status> {
+        let person = self.0.caller(&request).await?;
+        reserving::reserve(&self.0, &person, request.into_inner()).await
+    }
+
+    async fn stat_reservations(
+        &self,
+        request: Request<wire::StatReservationsRequest>,
+    ) -> Result<Response<wire::StatReservationsReply>, Status> {
+        self.0.caller(&request).await?;
+        let wire::StatReservationsRequest { reservation } = request.into_inner();
+        let reply = self.seen(|scene| {
+            let wanted = (!reservation.is_empty()).then(|| reserving::id(&reservation));
+            view::reservations::reservations(scene, wanted.transpose()?)
+        })?;
+        Ok(Response::new(reply))
+    }
+
+    async fn cancel_reservation(
+        &self,
+        request: Request<wire::CancelReservationRequest>,
+    ) -> Result<Response<wire::Done>, Status> {
+        let person = self.0.caller(&request).await?;
+        reserving::cancel(&self.0, &person, request.into_inner()).await
     }
 
     async fn shutdown(

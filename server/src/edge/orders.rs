@@ -290,7 +290,9 @@ fn unknown() -> Refusal {
 
 async fn decide(door: &Arc<Door>, person: &Person, event: Event) -> Answer {
     match door.engine.ask(event).await {
-        Ok(Reply::Done | Reply::Submitted(_)) => Ok(Response::new(wire::Done {})),
+        Ok(Reply::Done | Reply::Submitted(_) | Reply::Reserved(_)) => {
+            Ok(Response::new(wire::Done {}))
+        }
         Ok(Reply::SomeUnchanged) => Err(edge_status(Refusal::new(Pbse::Ivalreq, SOME_UNCHANGED))),
         Err(refused) => {
             let server = door.latest.get().settings().server.clone();

@@ -119,6 +119,7 @@ fn rejected(rejection: &Rejection, caller: &Caller) -> (Code, Pbse, String) {
         R::StaleAttempt(_) => (Code::Aborted, Pbse::Badstate, rejection.to_string()),
         R::NotHeld(_) => (Code::FailedPrecondition, Pbse::StateSlotLimit, none()),
         R::Order(problem) => super::orders::words(problem, None),
+        R::Reserve(problem) => super::reserving::words(problem),
         R::Illegal(_) => (Code::Internal, Pbse::Internal, rejection.to_string()),
     }
 }

@@ -66,7 +66,9 @@ fn is_plan_wanted_after(event: &Event) -> bool {
         | Event::NodeDetached { .. }
         | Event::NodeChanged { .. }
         | Event::CardsUnclean { .. }
-        | Event::Tick => true,
+        | Event::Tick
+        | Event::Reserve(_)
+        | Event::CancelReservation(_) => true,
         Event::Reported { report, .. } => match report.phase {
             ReportedPhase::Starting | ReportedPhase::Running { .. } | ReportedPhase::Using(_) => {
                 false
@@ -107,6 +109,8 @@ pub(super) const fn name(event: &Event) -> &'static str {
         Event::Placed(_) => "placed",
         Event::Planned(_) => "planned",
         Event::Tick => "tick",
+        Event::Reserve(_) => "reserve",
+        Event::CancelReservation(_) => "cancel_reservation",
     }
 }
 

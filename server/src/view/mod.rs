@@ -7,6 +7,7 @@ pub(crate) mod criteria;
 pub(crate) mod nodes;
 pub(crate) mod paths;
 pub(crate) mod queues;
+pub(crate) mod reservations;
 pub(crate) mod rows;
 pub(crate) mod selection;
 pub(crate) mod server;

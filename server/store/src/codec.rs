@@ -358,10 +358,12 @@ pub(crate) fn value((change, place): &Placed) -> Result<Option<Vec<u8>>, StoreEr
         Change::PutSettings(settings) => encode(&**settings, &mut bytes)?,
         Change::SetNextSeq(next) | Change::SetNextAttempt(next) => encode(next, &mut bytes)?,
         Change::PutSpending(spending) => encode(&**spending, &mut bytes)?,
+        Change::PutRunTimes(key, times) => encode(&(key, times), &mut bytes)?,
         Change::PutReservation(made) => encode(&**made, &mut bytes)?,
         Change::RemoveJob(_)
         | Change::RemoveNode(_)
         | Change::RemoveSpending(_)
+        | Change::RemoveRunTimes(_)
         | Change::RemoveReservation(_) => return Ok(None),
     }
     Ok(Some(bytes))
