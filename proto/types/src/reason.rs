@@ -141,6 +141,8 @@ pub enum Reason {
         /// The longest walltime with which the job would end before, seconds.
         fits_secs: u64,
     },
+    /// It waits in a routing queue of which no destination takes it now.
+    NoDestination(QueueName),
 }
 
 impl Reason {
@@ -168,6 +170,7 @@ impl Reason {
             Self::DependsOn(_) => "Not Running: Job waits for another job",
             Self::ArraySlotLimit(_) => "Not Running: Array slot limit has been reached",
             Self::RunLimit(limit) => limit.headline(),
+            Self::NoDestination(_) => "Not Running: No destination of the routing queue takes it",
             Self::Window { .. } => "Not Running: Job would conflict with a reservation",
             Self::ReservationBegins { .. } => "Not Running: Reservation has not begun",
             Self::ReservationEnds { .. } => "Not Running: Job would run beyond its reservation",
@@ -189,6 +192,7 @@ impl Reason {
             | Self::DependsOn(_)
             | Self::ArraySlotLimit(_) => None,
             Self::BehindJob(_)
+            | Self::NoDestination(_)
             | Self::Window { .. }
             | Self::ReservationBegins { .. }
             | Self::ReservationEnds { .. }
@@ -260,6 +264,7 @@ impl Reason {
                 write!(f, "{} may run at once", Many(*limit, "member"))
             }
             Self::RunLimit(limit) => write!(f, "{limit}"),
+            Self::NoDestination(queue) => write!(f, "queue {queue} tries again from time to time"),
             Self::Window {
                 reservation,
                 name,

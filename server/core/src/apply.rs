@@ -19,6 +19,7 @@ mod node;
 mod order;
 mod placed;
 mod report;
+mod rerouting;
 mod rerun;
 mod reserve;
 mod routing;
@@ -38,6 +39,7 @@ pub use dependencies::shown as depend_shown;
 use draft::Draft;
 pub use limits::QueueRefusal;
 pub use manage::ManageProblem;
+pub use rerouting::next_routing;
 
 /// What an event did.
 #[derive(Clone, Debug, Default, PartialEq)]

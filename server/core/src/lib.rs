@@ -11,7 +11,7 @@ mod plan;
 pub mod query;
 mod rejection;
 
-pub use apply::{ManageProblem, Outcome, QueueRefusal, Reply, apply, depend_shown};
+pub use apply::{ManageProblem, Outcome, QueueRefusal, Reply, apply, depend_shown, next_routing};
 pub use change::{Change, Payload};
 pub use effect::{Account, Deletion, Effect};
 pub use event::{

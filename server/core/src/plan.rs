@@ -131,6 +131,7 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
         desk.serve(waiting, &mut plan);
     }
     plan.promises = desk.promises();
+    plan.look_again = plan.look_again.into_iter().chain(desk.look_again()).min();
     plan.reasons.sort_unstable_by_key(|(job, _)| *job);
     plan
 }

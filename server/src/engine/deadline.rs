@@ -1,7 +1,7 @@
 //! When time alone makes something due: a completed job ages out, a job's time comes, a reservation begins or ends, a
 //! silent node is judged.
 
-use capstan_core::{JobState, Link, State};
+use capstan_core::{JobState, Link, State, next_routing};
 use capstan_types::Timestamp;
 
 /// The earliest time after `after` at which something is due; `None` when nothing will be without another event.
@@ -36,9 +36,12 @@ pub(super) fn next_due(state: &State, after: Timestamp) -> Option<Timestamp> {
         Link::Up(_) | Link::Never | Link::New => None,
     });
     let time_comes = state.pending().filter_map(|job| job.not_before);
-    let reserved = state.reservations().flat_map(|made| made.spans.iter().take(2));
+    let reserved = state
+        .reservations()
+        .flat_map(|made| made.spans.iter().take(2));
     let reserved = reserved.flat_map(|span| [span.from, span.until]);
-    let others = judged.chain(time_comes).chain(reserved);
+    let routed = next_routing(state, after);
+    let others = judged.chain(time_comes).chain(reserved).chain(routed);
     let others = others.filter(|due| *due > after);
     ages_out.into_iter().chain(others).min()
 }

@@ -106,6 +106,7 @@ impl<'a> Scene<'a> {
             | Reason::CardsNotClean { .. }
             | Reason::BehindJob(_)
             | Reason::QueueStopped(_)
+            | Reason::NoDestination(_)
             | Reason::RunLimit(_)
             | Reason::Window { .. }
             | Reason::ReservationBegins { .. }

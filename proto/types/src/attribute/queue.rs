@@ -58,14 +58,10 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     AttributeDefinition::new("route_destinations", List, Operator),
     AttributeDefinition::new("alt_router", Boolean, Operator)
         .without_effect("Torque does not read it either"),
-    AttributeDefinition::new("route_held_jobs", Boolean, Operator)
-        .without_effect("jobs are routed when they are submitted, held or not"),
-    AttributeDefinition::new("route_waiting_jobs", Boolean, Operator)
-        .without_effect("jobs are routed when they are submitted, waiting or not"),
-    AttributeDefinition::new("route_retry_time", Integer, Operator)
-        .without_effect("jobs are routed when they are submitted"),
-    AttributeDefinition::new("route_lifetime", Integer, Operator)
-        .without_effect("jobs are routed when they are submitted"),
+    AttributeDefinition::new("route_held_jobs", Boolean, Operator),
+    AttributeDefinition::new("route_waiting_jobs", Boolean, Operator),
+    AttributeDefinition::new("route_retry_time", Integer, Operator),
+    AttributeDefinition::new("route_lifetime", Integer, Operator),
     AttributeDefinition::new("enabled", Boolean, Operator),
     AttributeDefinition::new("started", Boolean, Operator),
     AttributeDefinition::new("features_required", Text, Operator),

@@ -102,6 +102,38 @@ pub enum QueueRefusal {
     OverLimit(Box<RunLimit>),
 }
 
+impl QueueRefusal {
+    /// Whether it may be otherwise in a while, without anybody changing the job: a routing queue tries again then.
+    #[must_use]
+    pub const fn passes(&self) -> bool {
+        match self {
+            Self::Disabled
+            | Self::Full
+            | Self::UserFull
+            | Self::UserFullOnServer
+            | Self::GroupFull
+            | Self::GroupFullOnServer
+            | Self::ServerFull => true,
+            Self::Interactive
+            | Self::Batch
+            | Self::Rerunable
+            | Self::NonRerunable
+            | Self::FaultTolerant
+            | Self::FaultIntolerant
+            | Self::JobArray
+            | Self::GroupAcl
+            | Self::UserAcl
+            | Self::BothAcls
+            | Self::HostAcl(_)
+            | Self::RoutedOnly
+            | Self::UnderMinimum(_)
+            | Self::OverMaximum { .. }
+            | Self::OverNodes
+            | Self::OverLimit(_) => false,
+        }
+    }
+}
+
 /// A job that wants to enter a queue. Its resources are those of `spec`, without what a queue gave it by default.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate<'a> {

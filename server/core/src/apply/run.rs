@@ -28,6 +28,9 @@ pub(super) fn run(draft: &mut Draft, order: &RunOrder) -> Result<(), Rejection> 
             job.queue.clone(),
         )));
     }
+    if queue.is_some_and(|queue| queue.is_routing()) {
+        return Err(Rejection::Order(OrderProblem::WrongState(order.job)));
+    }
     match job.id.part {
         JobPart::Array => run_array(draft, &job, order),
         JobPart::Whole | JobPart::Member(_) => run_one(draft, &job, order),

@@ -1,4 +1,4 @@
-//! What time alone does: ended jobs age out, reservations are over, and nodes that stay away too long are lost.
+//! What time alone does: ended jobs age out, routing queues try their jobs again, reservations are over, and nodes that stay away too long are lost.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use capstan_types::{JobId, JobPart, NodeName, Timestamp};
 
 use super::attempt;
 use super::draft::Draft;
+use super::rerouting;
 use super::reserve;
 use crate::{Job, JobState, Link, Rejection, Settings};
 
@@ -15,6 +16,7 @@ pub(super) fn tick(draft: &mut Draft) -> Result<(), Rejection> {
     };
     judge_lost_nodes(draft, &settings)?;
     reserve::pass(draft)?;
+    rerouting::retry(draft, &settings)?;
     age_out(draft, &settings);
     Ok(())
 }

@@ -154,6 +154,17 @@ impl Spending {
         within.fold(0, |sum, spell| sum.saturating_add(spell.card_ms))
     }
 
+    /// When the next part of its card time leaves the window.
+    #[must_use]
+    pub(crate) fn next_forgotten(&self, policy: &SharePolicy, now: Timestamp) -> Option<Timestamp> {
+        let spells = self.spells.values().flatten();
+        let leaves = spells.map(|spell| {
+            let within = policy.spell_ms().saturating_add(policy.window_ms);
+            Timestamp(spell.from.0.saturating_add(within))
+        });
+        leaves.filter(|leaves| *leaves > now).min()
+    }
+
     /// Whether nothing of it counts any more.
     #[must_use]
     pub(crate) fn is_forgotten(&self, policy: &SharePolicy, now: Timestamp) -> bool {

@@ -114,6 +114,11 @@ impl<'a> Desk<'a> {
         plan.reasons.extend(reason.map(|reason| (job.id, reason)));
     }
 
+    /// When the plan would be another one though nothing has happened.
+    pub(super) const fn look_again(&self) -> Option<Timestamp> {
+        self.limits.look_again()
+    }
+
     /// What is promised to those who wait.
     pub(super) fn promises(&self) -> Vec<Promise> {
         let bookings = self.bookings.iter();

@@ -27,6 +27,9 @@ pub(super) struct RunLimits<'a> {
     last: Option<(Arc<JobSpec>, QueueName, Seat)>,
     /// The answer given last.
     reached: Option<Answer>,
+    /// When card-hours that keep a job from starting are the first to be forgotten.
+    look_again: Option<Timestamp>,
+    now: Timestamp,
 }
 
 /// One limit, and how much of it is used, by number of the user or group.
@@ -76,6 +79,8 @@ impl<'a> RunLimits<'a> {
             types: limited_types(state.settings().map(AsRef::as_ref)),
             last: None,
             reached: None,
+            look_again: None,
+            now,
         };
         limits.read_rules();
         if !limits.counted.is_empty() {
@@ -176,12 +181,24 @@ impl<'a> RunLimits<'a> {
         None
     }
 
+    /// When a job that waits for a limit might start though nothing has happened.
+    pub(super) const fn look_again(&self) -> Option<Timestamp> {
+        self.look_again
+    }
+
     /// Many jobs have one answer.
     fn answer(&mut self, asked: (usize, usize, u64, u64), spec: &JobSpec) -> Arc<RunLimit> {
         if let Some(last) = self.reached.as_ref().filter(|last| last.asked == asked) {
             return last.limit.clone();
         }
         let (number, _, used, wanted) = asked;
+        if let (Limited::CardHours { .. }, None) = (&self.counted[number].rule.of, self.look_again)
+        {
+            let policy = SharePolicy::of(self.state.settings().map(AsRef::as_ref));
+            let spendings = self.state.spendings();
+            let next = spendings.filter_map(|spending| spending.next_forgotten(&policy, self.now));
+            self.look_again = next.min();
+        }
         let limit = Arc::new(self.counted[number].rule.reached(spec, used, wanted));
         let answer = limit.clone();
         self.reached = Some(Answer { asked, limit });

@@ -200,6 +200,9 @@ fn stands_aside(job: &Job, settings: Option<&Settings>, now: Timestamp) -> Resul
     }
     // A queue that is gone from the settings starts nothing, and its jobs say so.
     match settings.and_then(|settings| settings.queues.get(&job.queue)) {
+        Some(queue) if queue.is_started() && queue.is_routing() => {
+            Err(Reason::NoDestination(job.queue.clone()))
+        }
         Some(queue) if queue.is_started() => Ok(queue.priority()),
         Some(_) | None => Err(Reason::QueueStopped(job.queue.clone())),
     }

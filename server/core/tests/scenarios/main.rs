@@ -22,5 +22,6 @@ mod orders;
 mod own_nodes;
 mod placing;
 mod reaching;
+mod routing;
 mod submitting;
 mod text;
