@@ -112,6 +112,20 @@ pub(super) const PARTS: &[Part] = &[
         ],
     },
     Part {
+        title: "EXAMINING A SCRIPT",
+        text: &[
+            "--explain and --dry-run submit nothing. Each option of the script and of the command line is looked at by \
+             itself, so that all errors are told, with file, line, column and a caret under the spot; what has no effect \
+             (given twice, behind the first command, nearly a directive) and what is probably a mistake is told as a \
+             warning. Then the server is asked: by the code that would take the job and start it, on a copy of what it \
+             knows.",
+            "--explain says first whether the job would start now, on which nodes, or why it would wait; --dry-run prints \
+             the job as qstat -f would show it, with all defaults. Both end with the status that qsub would end with; \
+             warnings change nothing. With --json all of it is one object.",
+        ],
+        terms: &[],
+    },
+    Part {
         title: "SUBMIT FILTER",
         text: &[
             "A site may have a program that every script goes through (SUBMITFILTER of torque.cfg, else \

@@ -43,6 +43,12 @@ pub(crate) fn apply(draft: &mut Draft, text: &str, reading: &Reading<'_>) -> Res
     Ok(())
 }
 
+/// The names in the argument of one `-W`.
+pub(super) fn names(text: &str) -> Vec<String> {
+    let pairs = pairs(text.trim_start()).into_iter();
+    pairs.map(|(name, _)| name).collect()
+}
+
 /// The attributes in one argument, without its quotes. Text without a name or a value is the extension string `x`; a
 /// stage list goes on to the end, whatever its words look like.
 fn pairs(text: &str) -> Vec<(String, String)> {

@@ -4,6 +4,7 @@ mod additional;
 pub(crate) mod checks;
 pub(crate) mod date;
 mod draft;
+mod examine;
 mod filter;
 mod lists;
 mod options;
@@ -50,6 +51,9 @@ const PREFIX: &str = "#PBS";
 /// Everything that keeps the job from being accepted, in Torque's words and with its exit status.
 pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
     let parsed = call.parse(OPTIONS);
+    if let Some(asked) = examine::Asked::of(&parsed) {
+        return examine::run(call, asked, screen).await;
+    }
     let site = torque_cfg::load(&call.env);
     let submission = Submission::load(&parsed, call, &site)?;
     let spoken = dialect::from_environment(&call.env);

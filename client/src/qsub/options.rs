@@ -94,6 +94,21 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::flag('X', "Forward X11; checked, without effect"),
     Opt::flag('x', "Run the script inside the interactive job"),
     Opt::flag('z', "Do not print the id"),
+    Opt::value(
+        '-',
+        "explain",
+        "Submit nothing; say what is wrong with the script, and whether and where it would start",
+    ),
+    Opt::value(
+        '-',
+        "dry-run",
+        "Submit nothing; print the job that would be submitted, and the same",
+    ),
+    Opt::value(
+        '-',
+        "json",
+        "Print what --explain and --dry-run say as JSON",
+    ),
     Opt::value('-', "version|about", "Say which version this is"),
 ];
 

@@ -169,7 +169,7 @@ fn without_carriage_returns(bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// In directives `nodes = 1:ppn=1` is one argument, though blanks separate it: a lone `=` joins its neighbours.
-fn with_glued_equals(arguments: Vec<String>) -> Vec<String> {
+pub(super) fn with_glued_equals(arguments: Vec<String>) -> Vec<String> {
     let mut glued: Vec<String> = Vec::with_capacity(arguments.len());
     let mut is_open = false;
     for argument in arguments {

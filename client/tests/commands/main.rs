@@ -5,6 +5,7 @@
 
 mod asking;
 mod control;
+mod examining;
 mod fake;
 mod qmgr;
 mod reserving;

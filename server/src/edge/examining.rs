@@ -2,14 +2,14 @@
 //! submissions and plans, on a copy of the latest snapshot's state, so that nothing is stored, no number is used and the
 //! engine hears nothing of it. How many of these plans are made at once, and by whom, is bounded here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use capstan_core::{Event, Job, Plan, Reply, State, Submission};
 use capstan_proto::wire::examine_reply::Outlook;
 use capstan_proto::{Refusal, wire};
-use capstan_types::{JobId, Pbse, Timestamp};
+use capstan_types::{JobId, Pbse};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tonic::Status;
 
@@ -157,7 +157,7 @@ fn judge(
     let plan = capstan_core::plan(&state, now);
     let seen = Snapshot {
         state: state.clone(),
-        reasons: plan.reasons.clone().into(),
+        plan: Arc::new(plan.clone()),
         statistics: snapshot.statistics,
     };
     let scene = Scene {
@@ -169,7 +169,7 @@ fn judge(
     Ok(wire::ExamineReply {
         job: job.map(|job| attributes(scene, job, Some(&variables))),
         defaults: job.map(|job| defaults(&seen, job)).unwrap_or_default(),
-        outlook: Some(outlook(&state, &plan, id, now)),
+        outlook: Some(outlook(&state, &plan, id)),
     })
 }
 
@@ -196,7 +196,7 @@ fn defaults(snapshot: &Snapshot, job: &Job) -> Vec<wire::DefaultResource> {
 }
 
 /// What would become of job `id` of `state`, by this plan of it: the one place that explains a job to its submitter.
-fn outlook(state: &State, plan: &Plan, id: JobId, _now: Timestamp) -> Outlook {
+fn outlook(state: &State, plan: &Plan, id: JobId) -> Outlook {
     let own = || plan.placements.iter().filter(|one| one.job.seq == id.seq);
     if own().next().is_some() {
         let array = state.job(id).and_then(|job| job.array.as_ref());
@@ -221,10 +221,23 @@ fn outlook(state: &State, plan: &Plan, id: JobId, _now: Timestamp) -> Outlook {
         }
         None => String::new(),
     };
+    let promise = plan.promises.iter().find(|one| one.job.seq == id.seq);
     Outlook::Waits(wire::Wait {
         reason,
-        ..wire::Wait::default()
+        place_in_line: place_in_line(plan, id),
+        expected_start_secs: promise.map(|one| one.start.secs()),
+        // Its nodes are reserved: only what is worth more can still come before it.
+        confidence: promise.map_or("", |_| "firm").to_owned(),
+        changes: Vec::new(),
     })
+}
+
+/// Of those that wait, how many are considered before job `id`, and itself.
+fn place_in_line(plan: &Plan, id: JobId) -> Option<u64> {
+    let starts: BTreeSet<u64> = plan.placements.iter().map(|one| one.job.seq).collect();
+    let mut waiting = plan.line.iter().filter(|job| !starts.contains(&job.seq));
+    let before = waiting.position(|job| *job == id)?;
+    Some(before as u64 + 1)
 }
 
 fn part(state: &State, job: JobId, share: &capstan_core::NodeShare) -> wire::start::Part {
