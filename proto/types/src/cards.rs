@@ -16,7 +16,9 @@ use crate::{ErrorClass, ParseError, Size};
 
 /// What each card of a request must be, and how much of it is wanted. Its model is among the properties of the request,
 /// because a property of the node may stand in its place.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(default)]
 pub struct CardWish {
     /// `gpumem>=`: least memory of a card, bytes; 0 when it does not say.
@@ -111,6 +113,18 @@ impl CardWish {
             _ => return None,
         };
         Some(read)
+    }
+
+    /// What is both this and another; shared when either is.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            memory_least_bytes: self.memory_least_bytes.max(other.memory_least_bytes),
+            memory_bytes: self.memory_bytes.max(other.memory_bytes),
+            cuda: self.cuda.max(other.cuda),
+            compute: self.compute.max(other.compute),
+            is_shared: self.is_shared || other.is_shared,
+        }
     }
 
     /// Fills in what it does not say from another.

@@ -127,7 +127,7 @@ impl Select {
             gpus: part.ngpus,
             properties: part.properties.clone(),
             memory_bytes: part.memory.map_or(0, Size::bytes),
-            cards: part.cards.clone(),
+            cards: part.cards,
             ..Chunk::one()
         };
         let chunks = self.parts.iter().flat_map(|part| {

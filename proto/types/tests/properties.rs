@@ -129,7 +129,7 @@ proptest! {
             // A chunk of one host may have a name, or a model of cards, which this grammar has no place for.
             if let Ok(read) = NodeSpec::parse(&printed) {
                 let cards = |request: &NodeSpec| {
-                    request.chunks.iter().map(|chunk| chunk.cards.clone()).collect::<Vec<_>>()
+                    request.chunks.iter().map(|chunk| chunk.cards).collect::<Vec<_>>()
                 };
                 prop_assert_eq!(cards(&read), cards(&request), "{}", printed);
             }

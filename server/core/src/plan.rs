@@ -5,19 +5,26 @@
 //! only where that delays no reservation. Who waits long enough goes to the front, so that everybody starts in the end.
 
 mod card_types;
+mod chunks;
 mod cluster;
 mod desk;
 mod estimate;
 mod explain;
 mod feasible;
 mod fit;
+mod kinds;
+mod lending;
 mod limits;
+mod lots;
 mod order;
 mod realm;
 mod request;
 mod reserve;
 mod score;
 mod setting_aside;
+mod shape;
+mod slices;
+mod stock;
 mod timeline;
 mod windows;
 

@@ -133,7 +133,7 @@ fn loose_wishes(nodes: &mut NodeSpec, resources: &ResourceList) {
     let has_cards = nodes.card_count() > 0;
     let chunks = nodes.chunks.iter_mut();
     for chunk in chunks.filter(|chunk| chunk.gpus > 0 || !has_cards) {
-        chunk.cards = chunk.cards.clone().or(&wish);
+        chunk.cards = chunk.cards.or(&wish);
         chunk.properties.extend(model.map(Into::into));
     }
 }

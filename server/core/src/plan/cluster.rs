@@ -3,20 +3,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use capstan_types::{CardWish, NodeName, Timestamp};
+use capstan_types::{NodeName, Timestamp};
 
 use super::card_types::{CardTypes, limited_types};
+use super::kinds::Kinds;
+use super::lending::SharedCard;
+use super::lots::Lots;
 use super::order::walltime_secs;
 use super::realm::{Owners, Realms};
 use super::request::{Each, ShapeKey, may_run};
+use super::slices::Slice;
 use super::timeline::{Claim, Span, Timeline};
-use crate::{Job, Node, NodeShare, Scheduler, ShareCard, State};
+use crate::{Job, Node, NodeShare, Scheduler, State};
 
 /// What should have come back already, or is not clean yet, is taken to come back after so long.
-const OVERDUE_SECS: u64 = 60;
+pub(super) const OVERDUE_SECS: u64 = 60;
 
 pub(super) struct Cluster<'a> {
-    state: &'a State,
+    pub(super) state: &'a State,
     /// In name order.
     pub(super) seats: Vec<Seat<'a>>,
     pub(super) classes: Vec<Class<'a>>,
@@ -24,18 +28,26 @@ pub(super) struct Cluster<'a> {
     pub(super) in_order: bool,
     /// Marks nodes chosen in one try; counts tries.
     pub(super) round: u32,
-    now: Timestamp,
+    /// Whether each card keeps its slice of cores and memory.
+    pub(super) has_slices: bool,
+    pub(super) now: Timestamp,
     /// Whether the nodes know when what is lent comes back: nobody asks before something does not fit.
-    has_timelines: bool,
+    pub(super) has_timelines: bool,
     /// What this plan lent, until when.
-    lent: Vec<(usize, Timestamp, Each)>,
+    pub(super) lent: Vec<(usize, Timestamp, Each)>,
 }
 
 /// One node.
 pub(super) struct Seat<'a> {
     pub(super) node: &'a Node,
     pub(super) class: usize,
+    /// All that it has.
+    pub(super) whole: Each,
     pub(super) free: Each,
+    /// What each of its cards keeps.
+    pub(super) slice: Option<Slice>,
+    /// Cards that are lent to jobs that said shared.
+    pub(super) shared: Vec<SharedCard>,
     /// Cards that are lent to nobody and may not be lent.
     pub(super) unclean: u32,
     /// What of it will be free when.
@@ -43,17 +55,17 @@ pub(super) struct Seat<'a> {
     pub(super) round: u32,
     /// A job on it has it for itself.
     is_closed: bool,
-    lots: Option<Lots>,
+    pub(super) lots: Option<Lots>,
 }
 
-/// What exactly is free on a node; made when something of it is lent in this plan.
-struct Lots {
-    taken: Vec<bool>,
-    /// Free cards, last index first.
-    cards: Vec<ShareCard>,
+impl Seat<'_> {
+    /// Whether nothing of it is lent. Every share has a slot.
+    pub(super) fn is_idle(&self) -> bool {
+        self.free.slots == self.whole.slots
+    }
 }
 
-/// Nodes with equal properties and sizes.
+/// Nodes with equal properties, sizes and cards.
 pub(super) struct Class<'a> {
     pub(super) properties: &'a [Box<str>],
     pub(super) only_uid: Option<u32>,
@@ -63,6 +75,10 @@ pub(super) struct Class<'a> {
     types: CardTypes,
     pub(super) slots: u32,
     pub(super) cards: u32,
+    /// What its cards are.
+    pub(super) kinds: Kinds<'a>,
+    /// The most memory that a node of it has.
+    pub(super) memory_bytes: u64,
     /// Places of the nodes that are up and not offline.
     pub(super) usable: Vec<usize>,
     /// How many nodes there are, down and offline ones included.
@@ -90,6 +106,7 @@ impl<'a> Cluster<'a> {
                 .settings()
                 .is_some_and(|settings| settings.scheduler == Scheduler::Fifo),
             round: 0,
+            has_slices: keeps_slices(state),
             now,
             has_timelines: false,
             lent: Vec::new(),
@@ -107,11 +124,12 @@ impl<'a> Cluster<'a> {
                     shares.push(share);
                 }
             }
-            let kinds = (realms.owners(node), CardTypes::of(&types, node));
-            let key = (class_key(node), kinds);
+            let owners = realms.owners(node);
+            let key = (class_key(node), Kinds::of(node), owners);
             let classes = &mut cluster.classes;
-            let class = *index.entry(key).or_insert_with(|| {
-                classes.push(Class::new(node, kinds));
+            let class = *index.entry(key).or_insert_with_key(|(_, kinds, _)| {
+                let limited = CardTypes::of(&types, node);
+                classes.push(Class::new(node, kinds.clone(), (owners, limited)));
                 classes.len() - 1
             });
             let shares = match taken.contains(&node.name) {
@@ -126,22 +144,34 @@ impl<'a> Cluster<'a> {
     /// `shares` are what is lent of the node; `None` when one job has it for itself.
     fn seat(&mut self, node: &'a Node, class: usize, shares: Option<&[&NodeShare]>) {
         let place = self.seats.len();
-        let (free, unclean) = match shares {
-            Some(shares) => what_is_free(node, shares),
-            None => (Each::default(), 0),
+        let mut whole = Each {
+            kinds: self.classes[class].kinds.counts(),
+            ..Each::unmixed(node)
         };
+        let slice = Slice::of(whole).filter(|_| self.has_slices);
+        if let Some(slice) = slice {
+            (whole.spare_slots, whole.spare_memory) = slice.spare(whole);
+        }
         self.seats.push(Seat {
             node,
             class,
-            free,
-            unclean,
+            whole,
+            free: Each::default(),
+            slice,
+            shared: Vec::new(),
+            unclean: 0,
             timeline: Timeline::default(),
             round: 0,
             is_closed: shares.is_none(),
             lots: None,
         });
+        if let Some(shares) = shares {
+            self.take_stock(place, shares);
+        }
+        let free = self.seats[place].free;
         let class = &mut self.classes[class];
         class.known += 1;
+        class.memory_bytes = class.memory_bytes.max(whole.memory_bytes);
         if node.is_usable() {
             class.usable.push(place);
             class.insert(free, place);
@@ -204,31 +234,17 @@ impl<'a> Cluster<'a> {
         self.seats[place].round == self.round
     }
 
-    /// Lends `each` of an open node on which it fits: lowest slots and cards first. It comes back at `until`.
-    pub(super) fn lend(&mut self, place: usize, each: Each, until: Timestamp) -> NodeShare {
-        let seat = &mut self.seats[place];
-        match self.has_timelines {
-            true => seat.timeline.returns(until, each),
-            false => self.lent.push((place, until, each)),
-        }
-        let class = &mut self.classes[seat.class];
-        class.remove(seat.free, place);
-        seat.free = seat.free.minus(each);
-        class.insert(seat.free, place);
-        let state = self.state;
-        let node = seat.node;
-        let lots = seat.lots.get_or_insert_with(|| Lots::of(node, state));
-        NodeShare {
-            node: node.name.clone(),
-            slots: lots.take_slots(each.slots),
-            cards: lots.take_cards(each.cards),
-            memory_bytes: each.memory_bytes,
-        }
-    }
-
     /// Promises something of a node.
     pub(super) fn claim(&mut self, place: usize, claim: Claim) {
         self.seats[place].timeline.claim(claim);
+    }
+
+    fn back_of(&self, place: usize, share: &NodeShare) -> Each {
+        let seat = &self.seats[place];
+        match seat.is_closed {
+            true => seat.whole,
+            false => self.held(place, share),
+        }
     }
 
     /// Has the nodes know when what is lent comes back.
@@ -244,11 +260,10 @@ impl<'a> Cluster<'a> {
         let returns: Vec<(usize, Timestamp, Each)> = running
             .filter_map(|(share, at)| {
                 let place = self.find(share.node.as_str())?;
-                let is_closed = self.seats[place].is_closed;
-                let whole = is_closed.then(|| Each::whole(self.seats[place].node));
-                Some((place, at, whole.unwrap_or_else(|| Each::of(share))))
+                Some((place, at, self.back_of(place, share)))
             })
             .chain(lent)
+            .chain(self.shared_cards())
             .collect();
         for (place, at, each) in returns {
             known[place] = known[place].and(each);
@@ -256,7 +271,7 @@ impl<'a> Cluster<'a> {
         }
         for (seat, known) in self.seats.iter_mut().zip(known) {
             // Cards that are not clean, what attempts hold that should not run any more.
-            let hidden = Each::whole(seat.node).minus(seat.free).minus(known);
+            let hidden = seat.whole.minus(seat.free).minus(known);
             if hidden != Each::default() {
                 seat.timeline.returns_unsorted(soon, hidden);
             }
@@ -265,17 +280,27 @@ impl<'a> Cluster<'a> {
     }
 }
 
+/// Whether CPU work leaves each card its slice: as our own scheduler does unless it is told not to.
+fn keeps_slices(state: &State) -> bool {
+    state.settings().is_some_and(|settings| {
+        let is_wanted = settings.attributes.boolean("card_slices");
+        is_wanted.unwrap_or(true) && settings.scheduler != Scheduler::Fifo
+    })
+}
+
 /// When what a job holds comes back: at the end of its walltime, or soon when that is over.
-fn returns(job: &Job, soon: Timestamp) -> impl Iterator<Item = (&NodeShare, Timestamp)> {
-    let end = job.state.run().map_or(soon, |run| {
+pub(super) fn end(job: &Job, soon: Timestamp) -> Timestamp {
+    job.state.run().map_or(soon, |run| {
         let began = run.started.map_or(run.placed, |(at, _)| at);
         began.plus_secs(walltime_secs(job)).max(soon)
-    });
-    let shares = job
-        .state
-        .run()
-        .into_iter()
-        .flat_map(|run| run.shares.iter());
+    })
+}
+
+/// What a job holds, and when it comes back.
+fn returns(job: &Job, soon: Timestamp) -> impl Iterator<Item = (&NodeShare, Timestamp)> {
+    let end = end(job, soon);
+    let run = job.state.run().into_iter();
+    let shares = run.flat_map(|run| run.shares.iter());
     shares.map(move |share| (share, end))
 }
 
@@ -293,50 +318,16 @@ fn taken_whole(state: &State) -> BTreeSet<NodeName> {
         .collect()
 }
 
-type ClassKey<'a> = (&'a [Box<str>], u16, usize, Option<u32>);
+type ClassKey<'a> = (&'a [Box<str>], u16, Option<u32>);
 
 fn class_key(node: &Node) -> ClassKey<'_> {
     let inventory = &node.inventory;
-    (
-        &node.properties,
-        node.slots,
-        inventory.cards.len(),
-        inventory.only_uid,
-    )
-}
-
-/// What is free on `node`, and how many cards are neither lent nor clean.
-fn what_is_free(node: &Node, shares: &[&NodeShare]) -> (Each, u32) {
-    let whole = Each::whole(node);
-    if !node.strays.is_empty() {
-        // Nobody knows what they still use.
-        return (Each::default(), whole.cards);
-    }
-    let mut taken = Each::default();
-    for share in shares {
-        taken.slots += share.slots.len() as u32;
-        taken.memory_bytes = taken.memory_bytes.saturating_add(share.memory_bytes);
-    }
-    let is_lent = |card: &capstan_types::CardId| {
-        let mut cards = shares.iter().flat_map(|share| &share.cards);
-        cards.any(|lent| lent.uuid == *card)
-    };
-    let mut unclean = 0;
-    let has_any = shares.iter().any(|share| !share.cards.is_empty()) || !node.unclean.is_empty();
-    for card in node.inventory.cards.iter().filter(|_| has_any) {
-        if is_lent(&card.uuid) {
-            taken.cards += 1;
-        } else if node.unclean.contains(&card.uuid) {
-            unclean += 1;
-        }
-    }
-    taken.cards += unclean;
-    (whole.minus(taken), unclean)
+    (&node.properties, node.slots, inventory.only_uid)
 }
 
 impl<'a> Class<'a> {
-    fn new(node: &'a Node, (owners, types): (Owners, CardTypes)) -> Self {
-        let whole = Each::whole(node);
+    fn new(node: &'a Node, kinds: Kinds<'a>, (owners, types): (Owners, CardTypes)) -> Self {
+        let whole = Each::unmixed(node);
         Self {
             properties: &node.properties,
             only_uid: node.inventory.only_uid,
@@ -344,6 +335,8 @@ impl<'a> Class<'a> {
             types,
             slots: whole.slots,
             cards: whole.cards,
+            kinds,
+            memory_bytes: 0,
             usable: Vec::new(),
             known: 0,
             by_cards: BTreeSet::new(),
@@ -359,61 +352,11 @@ impl<'a> Class<'a> {
             && (each.cards == 0 || key.banned.are_apart(self.types))
     }
 
-    fn insert(&mut self, free: Each, place: usize) {
+    pub(super) fn insert(&mut self, free: Each, place: usize) {
         self.by_cards.insert((free.cards, free.slots, place));
     }
 
-    fn remove(&mut self, free: Each, place: usize) {
+    pub(super) fn remove(&mut self, free: Each, place: usize) {
         self.by_cards.remove(&(free.cards, free.slots, place));
-    }
-}
-
-impl Lots {
-    fn of(node: &Node, state: &State) -> Self {
-        let mut taken = vec![false; usize::from(node.slots)];
-        let mut lent = BTreeSet::new();
-        let name: &NodeName = &node.name;
-        for (_, share) in state.held_on(name) {
-            for slot in &share.slots {
-                if let Some(slot) = taken.get_mut(usize::from(*slot)) {
-                    *slot = true;
-                }
-            }
-            lent.extend(share.cards.iter().map(|card| &card.uuid));
-        }
-        let cards = node.inventory.cards.iter().rev();
-        let free =
-            cards.filter(|card| !lent.contains(&card.uuid) && !node.unclean.contains(&card.uuid));
-        let cards = free.map(|card| ShareCard {
-            uuid: card.uuid.clone(),
-            index: card.index,
-            share: CardWish::WHOLE,
-        });
-        Self {
-            taken,
-            cards: cards.collect(),
-        }
-    }
-
-    fn take_slots(&mut self, count: u32) -> Vec<u16> {
-        let free = self
-            .taken
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, taken)| !**taken);
-        let first = free.take(count as usize);
-        first
-            .map(|(slot, taken)| {
-                *taken = true;
-                slot as u16
-            })
-            .collect()
-    }
-
-    fn take_cards(&mut self, count: u32) -> Vec<ShareCard> {
-        let rest = self.cards.len().saturating_sub(count as usize);
-        let mut cards = self.cards.split_off(rest);
-        cards.reverse();
-        cards
     }
 }

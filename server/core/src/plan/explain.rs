@@ -3,8 +3,9 @@
 
 use capstan_types::{JobId, NodeName, Reason};
 
-use super::cluster::{Cluster, Seat};
-use super::fit::{Shape, chunks_wanted_and_free};
+use super::chunks::chunks_wanted_and_free;
+use super::cluster::{Class, Cluster, Seat};
+use super::fit::Shape;
 use super::request::{Each, Part, Request, Target};
 
 /// `claimant` has reserved nodes that the shape could use: what it is when nothing is lacking.
@@ -26,7 +27,7 @@ fn explain_parts(
     parts: &[Part<'_>],
 ) -> Reason {
     let lacking = shape.turns.iter().find_map(|at| match parts[*at].target {
-        Target::Node(place) => lacks_named(cluster, &parts[*at], place),
+        Target::Node(place) => lacks_named(cluster, (shape, *at), &parts[*at], place),
         Target::Any | Target::Property(_) => lacks(cluster, shape, &parts[*at], *at),
     });
     // Each part alone would do, all together would not.
@@ -37,17 +38,25 @@ fn explain_parts(
                 .iter()
                 .map(|part| part.count)
                 .fold(0, u32::saturating_add);
-            let fits = |seat: &&Seat<'_>| {
+            let fits = |(place, seat): &(usize, &Seat<'_>)| {
+                let takes = |(at, part): (usize, &Part<'_>)| {
+                    part.each.fits_in(shape.seen(cluster, at, *place))
+                };
                 seat.node.is_usable()
-                    && (!shape.key.is_exclusive || seat.free.slots == u32::from(seat.node.slots))
-                    && parts.iter().any(|part| part.each.fits_in(seat.free))
+                    && (!shape.key.is_exclusive || seat.is_idle())
+                    && parts.iter().enumerate().any(takes)
             };
-            let free = cluster.seats.iter().filter(fits).count() as u32;
+            let free = cluster.seats.iter().enumerate().filter(fits).count() as u32;
             Reason::NotEnoughNodes { wanted, free }
         })
 }
 
-fn lacks_named(cluster: &Cluster<'_>, part: &Part<'_>, place: usize) -> Option<Reason> {
+fn lacks_named(
+    cluster: &Cluster<'_>,
+    (shape, at): (&Shape<'_>, usize),
+    part: &Part<'_>,
+    place: usize,
+) -> Option<Reason> {
     let seat = &cluster.seats[place];
     let name = || seat.node.name.clone();
     if !seat.node.is_up() {
@@ -56,14 +65,13 @@ fn lacks_named(cluster: &Cluster<'_>, part: &Part<'_>, place: usize) -> Option<R
     if seat.node.is_offline {
         return Some(Reason::NodeOffline(name()));
     }
-    let missing = part
-        .properties
-        .iter()
-        .find(|property| !seat.node.has_property(property));
-    if let Some(property) = missing {
-        return Some(Reason::NoNodeLike(property.clone()));
+    let class = &cluster.classes[seat.class];
+    if part.suiting(class.properties, &class.kinds).is_none() {
+        let missing = part.missing(std::iter::once((class.properties, &class.kinds)));
+        return Some(Reason::NoNodeLike(missing));
     }
-    shortage(std::iter::once(seat), part)
+    let seen = |place: usize| shape.seen(cluster, at, place);
+    shortage(std::iter::once((seat, seen(place))), part)
 }
 
 fn lacks(cluster: &Cluster<'_>, shape: &Shape<'_>, part: &Part<'_>, at: usize) -> Option<Reason> {
@@ -74,12 +82,13 @@ fn lacks(cluster: &Cluster<'_>, shape: &Shape<'_>, part: &Part<'_>, at: usize) -
     };
     let known: u32 = classes().map(|class| class.known).sum();
     if known < part.count {
-        return Some(lacks_for_good(cluster, part));
+        return Some(lacks_for_good(cluster, (shape, at), part));
     }
-    let is_enough = |seat: &&Seat<'_>| part.each.memory_bytes <= seat.node.inventory.memory_bytes;
-    let usable =
-        || classes().flat_map(|class| class.usable.iter().map(|place| &cluster.seats[*place]));
-    let seats = || usable().filter(is_enough);
+    let is_enough =
+        |place: &usize| part.each.memory_bytes <= cluster.seats[*place].whole.memory_bytes;
+    let usable = || classes().flat_map(|class| class.usable.iter().copied());
+    let seen = |place: usize| (&cluster.seats[place], shape.seen(cluster, at, place));
+    let seats = || usable().filter(is_enough).map(seen);
     let up = seats().count() as u32;
     if up < part.count {
         let wanted = part.count;
@@ -89,52 +98,49 @@ fn lacks(cluster: &Cluster<'_>, shape: &Shape<'_>, part: &Part<'_>, at: usize) -
 }
 
 /// The cluster had the right nodes when the job was taken, and has them no more.
-fn lacks_for_good(cluster: &Cluster<'_>, part: &Part<'_>) -> Reason {
-    let has = |wanted: &str| {
-        cluster
-            .seats
-            .iter()
-            .any(|seat| seat.node.has_property(wanted))
-    };
-    let property = match part.target {
-        Target::Property(name) => Some(name),
-        Target::Any | Target::Node(_) => None,
-    };
-    let mut wanted = property
-        .into_iter()
-        .chain(part.properties.iter().map(AsRef::as_ref));
-    if let Some(missing) = wanted.find(|wanted| !has(wanted)) {
-        return Reason::NoNodeLike(missing.into());
+fn lacks_for_good(
+    cluster: &Cluster<'_>,
+    (shape, at): (&Shape<'_>, usize),
+    part: &Part<'_>,
+) -> Reason {
+    let classes = || cluster.classes.iter();
+    let is_meant = |class: &Class<'_>| part.suiting(class.properties, &class.kinds).is_some();
+    if !classes().any(is_meant) {
+        let all = classes().map(|class| (class.properties, &class.kinds));
+        return Reason::NoNodeLike(part.missing(all));
     }
     let meant = cluster.seats.iter().enumerate();
-    let meant = meant
-        .filter(|(place, seat)| seat.node.is_usable() && part.means(*place, &seat.node.properties));
-    shortage(meant.map(|(_, seat)| seat), part).unwrap_or(Reason::NotEnoughNodes {
+    let meant = meant.filter(|(place, seat)| {
+        let class = &cluster.classes[seat.class];
+        seat.node.is_usable() && part.means(*place, class.properties, &class.kinds)
+    });
+    let seen = meant.map(|(place, seat)| (seat, shape.seen(cluster, at, place)));
+    shortage(seen, part).unwrap_or(Reason::NotEnoughNodes {
         wanted: part.count,
         free: 0,
     })
 }
 
-/// What too few of these nodes have enough of, whether they are kept or not.
+/// What too few of these nodes have enough of, of what is free of them for the request.
 fn shortage<'s, 'n: 's>(
-    seats: impl Iterator<Item = &'s Seat<'n>>,
+    seats: impl Iterator<Item = (&'s Seat<'n>, Each)>,
     part: &Part<'_>,
 ) -> Option<Reason> {
-    let seats: Vec<&Seat<'_>> = seats.collect();
+    let seats: Vec<(&Seat<'_>, Each)> = seats.collect();
     let each = part.each;
     let (wanted, nodes) = (each.cards, part.count);
-    let enough = |has: &dyn Fn(&Seat<'_>) -> bool| {
-        seats.iter().filter(|seat| has(seat)).count() >= nodes as usize
+    let enough = |has: &dyn Fn(&Each) -> bool| {
+        seats.iter().filter(|(_, free)| has(free)).count() >= nodes as usize
     };
-    let most = |amount: &dyn Fn(&Seat<'_>) -> u64| {
-        let best = seats.iter().rev().max_by_key(|seat| amount(seat));
-        best.map_or((0, None), |seat| {
-            (amount(seat), Some(seat.node.name.clone()))
+    let most = |amount: &dyn Fn(&Each) -> u64| {
+        let best = seats.iter().rev().max_by_key(|(_, free)| amount(free));
+        best.map_or((0, None), |(seat, free)| {
+            (amount(free), Some(seat.node.name.clone()))
         })
     };
-    if !enough(&|seat| each.cards <= seat.free.cards) {
+    if !enough(&|free| each.cards <= free.cards) {
         return Some(cards_shortage(&seats, each, nodes).unwrap_or_else(|| {
-            let (free, on) = most(&|seat| u64::from(seat.free.cards));
+            let (free, on) = most(&|free| u64::from(free.cards));
             let free_most = free as u32;
             Reason::NotEnoughCards {
                 wanted,
@@ -144,8 +150,8 @@ fn shortage<'s, 'n: 's>(
             }
         }));
     }
-    if !enough(&|seat| each.slots <= seat.free.slots) {
-        let (free, on) = most(&|seat| u64::from(seat.free.slots));
+    if !enough(&|free| each.slots <= free.slots) {
+        let (free, on) = most(&|free| u64::from(free.slots));
         return Some(Reason::NotEnoughSlots {
             wanted: each.slots,
             nodes,
@@ -153,8 +159,8 @@ fn shortage<'s, 'n: 's>(
             on,
         });
     }
-    if !enough(&|seat| each.memory_bytes <= seat.free.memory_bytes) {
-        let (free_most_bytes, on) = most(&|seat| seat.free.memory_bytes);
+    if !enough(&|free| each.memory_bytes <= free.memory_bytes) {
+        let (free_most_bytes, on) = most(&|free| free.memory_bytes);
         return Some(Reason::NotEnoughMemory {
             wanted_bytes: each.memory_bytes,
             nodes,
@@ -162,7 +168,7 @@ fn shortage<'s, 'n: 's>(
             on,
         });
     }
-    let free = seats.iter().filter(|seat| each.fits_in(seat.free)).count() as u32;
+    let free = seats.iter().filter(|(_, free)| each.fits_in(*free)).count() as u32;
     (free < nodes).then_some(Reason::NotEnoughNodes {
         wanted: nodes,
         free,
@@ -170,13 +176,13 @@ fn shortage<'s, 'n: 's>(
 }
 
 /// Whether there would be cards enough, were they clean.
-fn cards_shortage(seats: &[&Seat<'_>], each: Each, nodes: u32) -> Option<Reason> {
-    let would_do = |seat: &&&Seat<'_>| each.cards <= seat.free.cards + seat.unclean;
+fn cards_shortage(seats: &[(&Seat<'_>, Each)], each: Each, nodes: u32) -> Option<Reason> {
+    let would_do = |(seat, free): &&(&Seat<'_>, Each)| each.cards <= free.cards + seat.unclean;
     let waiting = seats.iter().filter(would_do);
     if waiting.clone().count() < nodes as usize {
         return None;
     }
-    let worst = waiting.rev().max_by_key(|seat| seat.unclean)?;
+    let (worst, _) = waiting.rev().max_by_key(|(seat, _)| seat.unclean)?;
     let on: NodeName = worst.node.name.clone();
     let cards = worst.unclean;
     Some(Reason::CardsNotClean { on, cards })

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use capstan_types::QueueName;
+use capstan_types::{CardWish, QueueName};
 
 use super::fit::turns;
+use super::kinds::Kinds;
 use super::realm::{Realm, Realms};
 use super::request::{Each, Part, Request, ShapeKey, Target, may_run};
 use crate::{JobSpec, Node, State};
@@ -33,6 +34,7 @@ pub(crate) fn feasible(
     };
     let request = Request::of(&key, find);
     let known = Known {
+        kinds: nodes.iter().map(|node| Kinds::of(node)).collect(),
         nodes,
         uid: key.uid,
         realm: key.realm,
@@ -81,12 +83,28 @@ fn is_simple_and_suits(state: &State, key: &ShapeKey<'_>, realms: &Realms<'_>) -
         node.has_joined()
             && may_run(node.inventory.only_uid, key.uid)
             && key.realm.has(realms.owners(node))
-            && part.means(*place, &node.properties)
-            && part.each.fits_in(unmetered(Each::whole(node)))
+            && gives(part, *place, node)
     };
     let wanted = part.count as usize;
     part.target == Target::Any
         && state.nodes().enumerate().filter(suits).take(wanted).count() == wanted
+}
+
+/// Whether a node is what a part means, and large enough when idle.
+fn gives(part: &Part<'_>, place: usize, node: &Node) -> bool {
+    let whole = unmetered(Each::unmixed(node));
+    // Nearly all requests name no cards, and then the kinds need not be looked at.
+    if !part.each.fits_in(whole) {
+        return false;
+    }
+    let kinds = Kinds::of(node);
+    part.means(place, &node.properties, &kinds) && part.each.cards <= suitable(part, node, &kinds)
+}
+
+/// How many cards a node has that are what a part wants.
+fn suitable(part: &Part<'_>, node: &Node, kinds: &Kinds<'_>) -> u32 {
+    let mask = part.suiting(&node.properties, kinds);
+    mask.map_or(0, |mask| kinds.count(mask))
 }
 
 /// Memory is no reason to refuse: more of it may come, and Torque never looked.
@@ -100,6 +118,8 @@ fn unmetered(whole: Each) -> Each {
 /// All nodes in name order.
 struct Known<'a> {
     nodes: Vec<&'a Arc<Node>>,
+    /// Of the cards of each.
+    kinds: Vec<Kinds<'a>>,
     /// Of the user who asks.
     uid: u32,
     /// Of the queue.
@@ -134,10 +154,9 @@ impl Known<'_> {
 
     fn has_chunks(&self, parts: &[Part<'_>]) -> Result<(), String> {
         for part in parts {
-            let offers = self.meant(part).map(|place| {
-                let whole = unmetered(Each::whole(self.nodes[place]));
-                u64::from(part.each.how_often_in(whole))
-            });
+            let offers = self.meant(part);
+            let offers =
+                offers.map(|place| u64::from(part.each.how_often_in(self.whole(part, place))));
             let all: u64 = offers.sum();
             if all < u64::from(part.count) {
                 let wanted = many(u64::from(part.count), "chunk");
@@ -151,44 +170,48 @@ impl Known<'_> {
         let places = 0..self.nodes.len();
         places.filter(move |place| {
             let node = self.nodes[*place];
-            self.can_run(node) && part.means(*place, &node.properties)
+            self.can_run(node) && part.means(*place, &node.properties, &self.kinds[*place])
         })
     }
 
     fn suiting(&self, part: &Part<'_>) -> impl Iterator<Item = usize> {
         let each = part.each;
         self.meant(part)
-            .filter(move |place| each.fits_in(unmetered(Each::whole(self.nodes[*place]))))
+            .filter(move |place| each.fits_in(self.whole(part, *place)))
+    }
+
+    /// All of a node that a part could use: its cards are those of the right kinds.
+    fn whole(&self, part: &Part<'_>, place: usize) -> Each {
+        let node = self.nodes[place];
+        let whole = unmetered(Each::unmixed(node));
+        match part.each.cards {
+            0 => whole,
+            _ => Each {
+                cards: suitable(part, node, &self.kinds[place]),
+                ..whole
+            },
+        }
     }
 
     /// `left` nodes would do, and more are asked for.
     fn why_not(&self, part: &Part<'_>, left: usize) -> String {
-        let has = |wanted: &str| self.nodes.iter().any(|node| node.has_property(wanted));
         let Part {
             count,
             each,
             target,
-            properties,
+            ..
         } = part;
         let on = match target {
             Target::Node(place) => self.nodes[*place].name.to_string(),
             Target::Any | Target::Property(_) => "one node".to_owned(),
         };
-        match target {
-            Target::Property(name) if !has(name) => {
-                return format!("no node is named or has the property {name}");
-            }
-            Target::Node(place) if !self.can_run(self.nodes[*place]) => {
-                return format!("{on} runs jobs of another user only");
-            }
-            Target::Any | Target::Node(_) | Target::Property(_) => {}
+        if let Target::Node(place) = target
+            && !self.can_run(self.nodes[*place])
+        {
+            return format!("{on} runs jobs of another user only");
         }
-        if let Some(missing) = properties.iter().find(|property| !has(property)) {
-            return format!("no node has the property {missing}");
-        }
-        if self.meant(part).next().is_none() {
-            let wanted: Vec<&str> = properties.iter().map(AsRef::as_ref).collect();
-            return format!("{on} with all of {} does not exist", wanted.join(", "));
+        if let Some(unlike) = self.unlike(part, &on) {
+            return unlike;
         }
         if let Some(lacking) = self.lacking(part, &on) {
             return lacking;
@@ -206,6 +229,40 @@ impl Known<'_> {
         )
     }
 
+    /// What no node is that a part wants.
+    fn unlike(&self, part: &Part<'_>, on: &str) -> Option<String> {
+        let is_like = |word: &str| {
+            let any = CardWish::ANY;
+            let mut nodes = self.nodes.iter().zip(&self.kinds);
+            nodes.any(|(node, kinds)| {
+                let word = std::iter::once(word);
+                kinds.suiting(&any, word, &node.properties).is_some()
+            })
+        };
+        if let Target::Property(name) = part.target
+            && !is_like(name)
+        {
+            return Some(format!("no node is named or has the property {name}"));
+        }
+        let mut words = part.properties.iter();
+        if let Some(missing) = words.find(|word| !is_like(word)) {
+            return Some(format!("no node has the property {missing}"));
+        }
+        if self.meant(part).next().is_some() {
+            return None;
+        }
+        let wanted: Vec<&str> = part.properties.iter().map(AsRef::as_ref).collect();
+        let cards = part.wish.to_string();
+        Some(match (wanted.is_empty(), cards.trim_start_matches(':')) {
+            (_, "") => format!("{on} with all of {} does not exist", wanted.join(", ")),
+            (true, cards) => format!("no node has cards with {cards}"),
+            (false, cards) => {
+                let wanted = wanted.join(", ");
+                format!("no node has cards with {cards} and all of {wanted}")
+            }
+        })
+    }
+
     /// What even the largest of the nodes that are meant has too little of.
     fn lacking(&self, part: &Part<'_>, on: &str) -> Option<String> {
         [Measure::Cards, Measure::Slots]
@@ -213,7 +270,7 @@ impl Known<'_> {
             .find_map(|measure| {
                 let sized = self
                     .meant(part)
-                    .map(|place| (measure.of(Each::whole(self.nodes[place])), place));
+                    .map(|place| (measure.of(self.whole(part, place)), place));
                 // The first of those that have most.
                 let most = sized.min_by_key(|(has, place)| (std::cmp::Reverse(*has), *place));
                 let (has, place) = most.filter(|(has, _)| measure.of(part.each) > *has)?;

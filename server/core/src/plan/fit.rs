@@ -2,54 +2,14 @@
 //! packed and whole nodes stay free for those that need them; or in the order of declaration, where the site wants what
 //! Torque's scheduler does. All nodes of a request or none.
 
+use super::chunks::{chunks_wanted_and_free, pick_free};
 use super::cluster::{Cluster, When};
-use super::desk::Known;
-use super::request::{Each, Part, Request, ShapeKey, Target};
+use super::lending::CardOrder;
+use super::request::{Each, Part, Request, Target};
+use super::shape::Ask;
+pub(super) use super::shape::Shape;
 use super::timeline::Span;
 use crate::{NodeShare, OrderProblem, Rejection};
-
-/// A request and what this plan knows of it.
-pub(super) struct Shape<'a> {
-    pub(super) number: usize,
-    pub(super) key: ShapeKey<'a>,
-    pub(super) request: Request<'a>,
-    pub(super) known: Known,
-    /// Per part: classes whose nodes would do when idle; of chunks that may share nodes, for one of them.
-    pub(super) classes: Vec<Vec<usize>>,
-    /// Parts in the order in which they choose: those with the least choice first.
-    pub(super) turns: Vec<usize>,
-}
-
-impl<'a> Shape<'a> {
-    pub(super) fn new(key: ShapeKey<'a>, number: usize, cluster: &Cluster<'a>) -> Self {
-        let request = Request::of(&key, |name| cluster.find(name));
-        let suits = |part: &Part<'_>| {
-            let found = cluster.classes.iter().enumerate().filter(|(_, class)| {
-                let is_meant = matches!(part.target, Target::Node(_))
-                    || part.means(usize::MAX, class.properties);
-                is_meant && class.is_enough(part.each, &key)
-            });
-            found.map(|(at, _)| at).collect::<Vec<_>>()
-        };
-        let parts = request.parts();
-        let classes: Vec<_> = parts.iter().map(suits).collect();
-        let choice = |part: usize| {
-            classes[part]
-                .iter()
-                .map(|class| cluster.classes[*class].known)
-                .sum()
-        };
-        let turns = turns(parts, choice);
-        Self {
-            number,
-            key,
-            request,
-            known: Known::default(),
-            classes,
-            turns,
-        }
-    }
-}
 
 /// The order in which parts choose their nodes: named nodes, then the fewest suitable nodes, then the most wanted.
 /// Choosing in this order finds nodes wherever suitable sets are nested, which they are but in contrived requests.
@@ -76,32 +36,13 @@ pub(super) fn fit(
     let picks = pick(cluster, shape, When::Now(span))?;
     let shares: Vec<NodeShare> = picks
         .iter()
-        .map(|pick| cluster.lend(pick.place, pick.each, span.until))
+        .map(|pick| cluster.lend(pick.place, pick.each, &pick.orders, span.until))
         .collect();
     if shape.key.is_exclusive {
         let places = picks.iter().map(|pick| pick.place);
         places.for_each(|place| cluster.close(place, span.until));
     }
     Some(shares)
-}
-
-/// Of chunks that may share nodes: how many are wanted, and how many nodes that are up could take now, kept or not.
-pub(super) fn chunks_wanted_and_free(
-    cluster: &Cluster<'_>,
-    shape: &Shape<'_>,
-    parts: &[Part<'_>],
-) -> (u32, u32) {
-    let mut wanted: u32 = 0;
-    let mut free: u32 = 0;
-    for (at, part) in parts.iter().enumerate() {
-        wanted = wanted.saturating_add(part.count);
-        let usable = shape.classes[at]
-            .iter()
-            .flat_map(|class| &cluster.classes[*class].usable);
-        let offers = usable.map(|place| part.each.how_often_in(cluster.seats[*place].free));
-        free = free.saturating_add(offers.fold(0, u32::saturating_add));
-    }
-    (wanted, free)
 }
 
 /// How much is wanted and how much is there, of a request that does not fit now.
@@ -117,10 +58,12 @@ pub(super) fn shortage(cluster: &Cluster<'_>, shape: &Shape<'_>) -> Rejection {
     let wanted = counts.fold(0, u32::saturating_add);
     let seats = cluster.seats.iter().enumerate();
     let could_take = seats.filter(|(place, seat)| {
-        let properties = cluster.classes[seat.class].properties;
-        let suits =
-            |part: &Part<'_>| part.means(*place, properties) && part.each.fits_in(seat.free);
-        seat.node.is_usable() && parts.iter().any(suits)
+        let class = &cluster.classes[seat.class];
+        let suits = |(at, part): (usize, &Part<'_>)| {
+            part.means(*place, class.properties, &class.kinds)
+                && part.each.fits_in(shape.seen(cluster, at, *place))
+        };
+        seat.node.is_usable() && parts.iter().enumerate().any(suits)
     });
     let free = u32::try_from(could_take.count()).unwrap_or(u32::MAX);
     Rejection::Order(OrderProblem::NothingFree { wanted, free })
@@ -128,9 +71,11 @@ pub(super) fn shortage(cluster: &Cluster<'_>, shape: &Shape<'_>) -> Rejection {
 
 /// A node that a request would get.
 pub(super) struct Pick {
-    part: usize,
+    pub(super) part: usize,
     pub(super) place: usize,
     pub(super) each: Each,
+    /// Its cards.
+    pub(super) orders: Vec<CardOrder>,
 }
 
 /// The nodes that the request would get then, in the order of its parts; nothing when it would not fit.
@@ -146,7 +91,7 @@ pub(super) fn pick(
 }
 
 /// A request, and when it is to fit.
-type Wanted<'s, 'a> = (&'s Shape<'a>, When<'s>);
+pub(super) type Wanted<'s, 'a> = (&'s Shape<'a>, When<'s>);
 
 fn pick_parts(
     cluster: &mut Cluster<'_>,
@@ -157,14 +102,15 @@ fn pick_parts(
     let mut picks = Vec::with_capacity(parts.len());
     for &at in &shape.turns {
         let part = &parts[at];
+        let ask = shape.ask(at);
         let places = match part.target {
             Target::Node(place) => {
-                let found = named(cluster, part, place, (shape, when));
+                let found = named(cluster, (part, ask), place, (shape, when));
                 found.into_iter().collect()
             }
             Target::Any | Target::Property(_) => {
                 let classes = &shape.classes[at];
-                best(cluster, classes, (part.each, part.count), (shape, when))
+                best(cluster, classes, (ask, part.count), (shape, when))
             }
         };
         if places.len() < part.count as usize {
@@ -172,11 +118,12 @@ fn pick_parts(
         }
         for place in places {
             cluster.choose(place);
-            let each = part.each;
+            let each = takes(cluster, place, ask, (shape, when))?;
             picks.push(Pick {
                 part: at,
                 place,
                 each,
+                orders: vec![ask.order(cluster.seats[place].class)],
             });
         }
     }
@@ -186,48 +133,55 @@ fn pick_parts(
 
 fn named(
     cluster: &Cluster<'_>,
-    part: &Part<'_>,
+    (part, ask): (&Part<'_>, Ask<'_>),
     place: usize,
     (shape, when): Wanted<'_, '_>,
 ) -> Option<usize> {
     let seat = &cluster.seats[place];
     let class = &cluster.classes[seat.class];
-    let is_right = part.means(place, class.properties) && class.is_enough(part.each, &shape.key);
-    let is_free = !cluster.is_chosen(place) && takes(cluster, place, part.each, (shape, when));
+    let is_meant = part.means(place, class.properties, &class.kinds);
+    let is_right = is_meant && class.is_enough(part.each, &shape.key);
+    let takes = || takes(cluster, place, ask, (shape, when)).is_some();
+    let is_free = !cluster.is_chosen(place) && takes();
     (is_right && is_free).then_some(place)
 }
 
-/// Whether the node could give `each` then, and itself as a whole to a job that wants nodes for itself.
+/// What the node would give then for what is asked, and itself as a whole to a job that wants nodes for itself; `None`
+/// when it cannot.
 pub(super) fn takes(
     cluster: &Cluster<'_>,
     place: usize,
-    each: Each,
+    ask: Ask<'_>,
     (shape, when): Wanted<'_, '_>,
-) -> bool {
-    cluster.is_open(place, when) && {
-        let room = cluster.room(place, when);
-        each.fits_in(room) && may_have(cluster, place, shape, room)
+) -> Option<Each> {
+    if !cluster.is_open(place, when) {
+        return None;
     }
+    let room = cluster.room(place, when);
+    let order = ask.order(cluster.seats[place].class);
+    let asked = (ask.each, &order, ask.is_exempt);
+    let each = cluster.offer(place, asked, room, when)?;
+    may_have(cluster, place, shape, room).then_some(each)
 }
 
 /// Whether a job that wants nodes for itself could have this one: every share has a slot.
-fn may_have(cluster: &Cluster<'_>, place: usize, shape: &Shape<'_>, room: Each) -> bool {
+pub(super) fn may_have(cluster: &Cluster<'_>, place: usize, shape: &Shape<'_>, room: Each) -> bool {
     !shape.key.is_exclusive || room.slots == u32::from(cluster.seats[place].node.slots)
 }
 
 /// The `count` open nodes that the site's scheduler would take for `each`, in the order in which they are lent. Fewer
 /// when there are not so many.
-fn best(
+pub(super) fn best(
     cluster: &Cluster<'_>,
     classes: &[usize],
-    (each, count): (Each, u32),
+    (ask, count): (Ask<'_>, u32),
     (shape, when): Wanted<'_, '_>,
 ) -> Vec<usize> {
     if !cluster.in_order {
-        return tightest(cluster, classes, (each, count), (shape, when));
+        return tightest(cluster, classes, (ask, count), (shape, when));
     }
     let mut found = declared(cluster, classes, |place| {
-        !cluster.is_chosen(place) && takes(cluster, place, each, (shape, when))
+        !cluster.is_chosen(place) && takes(cluster, place, ask, (shape, when)).is_some()
     });
     found.truncate(count as usize);
     // Torque puts each node that it finds before those it has.
@@ -236,7 +190,11 @@ fn best(
 }
 
 /// Usable nodes of these classes that are `right`, in the order in which they were declared.
-fn declared(cluster: &Cluster<'_>, classes: &[usize], right: impl Fn(usize) -> bool) -> Vec<usize> {
+pub(super) fn declared(
+    cluster: &Cluster<'_>,
+    classes: &[usize],
+    right: impl Fn(usize) -> bool,
+) -> Vec<usize> {
     let usable = classes
         .iter()
         .flat_map(|class| &cluster.classes[*class].usable);
@@ -245,143 +203,73 @@ fn declared(cluster: &Cluster<'_>, classes: &[usize], right: impl Fn(usize) -> b
     found
 }
 
-/// The `count` open nodes on which `each` leaves least: cards first, then slots, then by name. Fewer when there are
-/// not so many.
+/// How good a node is for a request, the best first: a node without cards for one that wants none; one where the request
+/// leaves least, cards first, then slots; one that is in use already; one that holds the image; then by name.
+type Rank = (bool, u32, u32, bool, bool, usize);
+
+/// The `count` best open nodes for what is asked. Fewer when there are not so many.
 fn tightest(
     cluster: &Cluster<'_>,
     classes: &[usize],
-    (each, count): (Each, u32),
+    (ask, count): (Ask<'_>, u32),
     (shape, when): Wanted<'_, '_>,
 ) -> Vec<usize> {
-    let mut found = Vec::new();
-    let fits =
-        |place: usize| !cluster.is_chosen(place) && takes(cluster, place, each, (shape, when));
+    let mut found: Vec<Rank> = Vec::new();
+    let fits = |place: usize| {
+        !cluster.is_chosen(place) && takes(cluster, place, ask, (shape, when)).is_some()
+    };
+    let joins = ask.wish.is_shared && ask.each.cards > 0;
     for class in classes.iter().map(|class| &cluster.classes[*class]) {
+        let wastes_cards = ask.each.cards == 0 && class.cards > 0;
+        let rank = |cards: u32, slots: u32, place: usize| {
+            let is_idle = cluster.seats[place].is_idle();
+            let lacks_image = shape.lacks_image(place);
+            (wastes_cards, cards, slots, is_idle, lacks_image, place)
+        };
         match when {
-            When::Now(_) => {
-                let by_cards = (each.cards..=class.cards).flat_map(|cards| {
-                    let range = (cards, each.slots, 0)..=(cards, u32::MAX, usize::MAX);
+            When::Now(_) if !joins => {
+                let by_cards = (ask.each.cards..=class.cards).flat_map(|cards| {
+                    let range = (cards, ask.each.slots, 0)..=(cards, u32::MAX, usize::MAX);
                     class.by_cards.range(range)
                 });
-                let fitting = by_cards.filter(|(_, _, place)| fits(*place));
-                found.extend(fitting.take(count as usize));
+                let mut taken = 0;
+                let mut last = (0, 0);
+                for (cards, slots, place) in by_cards {
+                    // Those that are as good as the last one may hold the image that the last one lacks.
+                    let may_be_better = !shape.holders.is_empty() && last == (*cards, *slots);
+                    if taken >= count && !may_be_better {
+                        break;
+                    }
+                    if fits(*place) {
+                        found.push(rank(*cards, *slots, *place));
+                        taken += 1;
+                        last = (*cards, *slots);
+                    }
+                }
+            }
+            When::Now(_) => {
+                // Where cards are shared already first: fewest cards have to be taken anew there.
+                let fitting = class
+                    .usable
+                    .iter()
+                    .filter(|place| !cluster.is_chosen(**place));
+                found.extend(fitting.filter_map(|place| {
+                    let each = takes(cluster, *place, ask, (shape, when))?;
+                    let free = cluster.seats[*place].free;
+                    let anew = each.cards.saturating_mul(class.cards.saturating_add(1));
+                    Some(rank(anew.saturating_add(free.cards), free.slots, *place))
+                }));
             }
             When::Later(rooms) => {
                 let fitting = class.usable.iter().filter(|place| fits(**place));
                 found.extend(fitting.map(|place| {
                     let room = rooms[*place];
-                    (room.cards, room.slots, *place)
+                    rank(room.cards, room.slots, *place)
                 }));
             }
         }
     }
     found.sort_unstable();
     found.truncate(count as usize);
-    found.into_iter().map(|(_, _, place)| place).collect()
-}
-
-/// All chunks on one node if any has so much, else on as few nodes as will do.
-fn pick_free(
-    cluster: &mut Cluster<'_>,
-    (shape, when): Wanted<'_, '_>,
-    parts: &[Part<'_>],
-) -> Option<Vec<Pick>> {
-    cluster.begin();
-    if let Some(pick) = pick_together(cluster, (shape, when), parts) {
-        return Some(vec![pick]);
-    }
-    let mut picks: Vec<Pick> = Vec::new();
-    for &at in &shape.turns {
-        let part = &parts[at];
-        let mut missing = part.count;
-        for (offer, place) in offers(cluster, (shape, when), (part, at), &picks) {
-            let each = part.each.times(offer.min(missing));
-            match picks.iter_mut().find(|pick| pick.place == place) {
-                Some(pick) => pick.each = pick.each.and(each),
-                None => picks.push(Pick {
-                    part: at,
-                    place,
-                    each,
-                }),
-            }
-            missing = missing.saturating_sub(offer);
-            if missing == 0 {
-                break;
-            }
-        }
-        if missing > 0 {
-            return None;
-        }
-    }
-    Some(picks)
-}
-
-fn pick_together(
-    cluster: &Cluster<'_>,
-    (shape, when): Wanted<'_, '_>,
-    parts: &[Part<'_>],
-) -> Option<Pick> {
-    let all = parts.iter().map(|part| part.each.times(part.count));
-    let each = all.fold(Each::default(), Each::and);
-    let (first, others) = shape.classes.split_first()?;
-    let in_all = |class: &&usize| others.iter().all(|classes| classes.contains(class));
-    let classes: Vec<usize> = first.iter().filter(in_all).copied().collect();
-    let named = parts.iter().find_map(|part| match part.target {
-        Target::Node(place) => Some(place),
-        Target::Any | Target::Property(_) => None,
-    });
-    let place = match named {
-        Some(place) => {
-            let class = &cluster.classes[cluster.seats[place].class];
-            let means_all = parts.iter().all(|part| part.means(place, class.properties));
-            let is_free = takes(cluster, place, each, (shape, when));
-            (means_all && is_free).then_some(place)
-        }
-        None => best(cluster, &classes, (each, 1), (shape, when))
-            .first()
-            .copied(),
-    }?;
-    Some(Pick {
-        part: 0,
-        place,
-        each,
-    })
-}
-
-/// How many chunks of a part which open nodes could take beside what is picked already, in the order in which to ask
-/// them.
-fn offers(
-    cluster: &Cluster<'_>,
-    (shape, when): Wanted<'_, '_>,
-    (part, at): (&Part<'_>, usize),
-    picks: &[Pick],
-) -> Vec<(u32, usize)> {
-    let offer = |place: usize| {
-        let room = cluster.room(place, when);
-        let picked = picks.iter().find(|pick| pick.place == place);
-        let free = picked.map_or(room, |pick| room.minus(pick.each));
-        match cluster.is_open(place, when) && may_have(cluster, place, shape, room) {
-            true => part.each.how_often_in(free),
-            false => 0,
-        }
-    };
-    let is_meant = |place: usize| match part.target {
-        Target::Node(wanted) => wanted == place,
-        Target::Any | Target::Property(_) => true,
-    };
-    let places = declared(cluster, &shape.classes[at], |place| {
-        is_meant(place) && offer(place) > 0
-    });
-    let mut offers: Vec<(u32, usize)> = places
-        .into_iter()
-        .map(|place| (offer(place), place))
-        .collect();
-    if !cluster.in_order {
-        offers.sort_by_key(|(offer, place)| {
-            let is_new = picks.iter().all(|pick| pick.place != *place);
-            let cards = cluster.room(*place, when).cards;
-            (is_new, std::cmp::Reverse(*offer), cards, *place)
-        });
-    }
-    offers
+    found.into_iter().map(|(.., place)| place).collect()
 }

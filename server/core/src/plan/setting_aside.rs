@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use capstan_types::{NodeName, Span, Timestamp};
 
+use super::chunks::chunks_wanted_and_free;
 use super::cluster::{Cluster, When};
-use super::fit::{Shape, chunks_wanted_and_free, pick};
+use super::fit::{Shape, pick};
 use super::order::walltime_secs;
 use super::request::{Each, Request, ShapeKey};
 use super::windows::set_aside;
@@ -102,9 +103,9 @@ fn count(cluster: &Cluster<'_>, shape: &Shape<'_>, rooms: &[Each]) -> (u32, u32)
     };
     let wanted = parts.iter().map(|part| part.count);
     let could_give = cluster.seats.iter().enumerate().filter(|(place, seat)| {
-        let properties = cluster.classes[seat.class].properties;
+        let class = &cluster.classes[seat.class];
         let suits = |part: &super::request::Part<'_>| {
-            part.means(*place, properties) && part.each.fits_in(rooms[*place])
+            part.means(*place, class.properties, &class.kinds) && part.each.fits_in(rooms[*place])
         };
         seat.node.is_usable() && parts.iter().any(suits)
     });

@@ -57,6 +57,20 @@ impl Timeline {
         self.ends.insert(place, (at, each));
     }
 
+    /// Says that of what was to come back at `then`, so much comes back later.
+    pub(super) fn postpone(&mut self, then: Timestamp, later: Timestamp, each: Each) {
+        let mut at_then = self.ends.iter_mut().filter(|(at, _)| *at == then);
+        if let Some((_, back)) = at_then.find(|(_, back)| each.fits_in(*back)) {
+            *back = back.minus(each);
+            self.returns(later, each);
+        }
+    }
+
+    /// Whether anything is promised in `span`.
+    pub(super) fn meets_claims(&self, span: Span) -> bool {
+        self.claims.iter().any(|claim| span.meets(claim))
+    }
+
     /// Says that so much comes back then; to be put in order by [`Self::sort`].
     pub(super) fn returns_unsorted(&mut self, at: Timestamp, each: Each) {
         self.ends.push((at, each));
@@ -123,6 +137,9 @@ mod tests {
             slots: 0,
             cards,
             memory_bytes: 0,
+            kinds: [0; 4],
+            spare_slots: 0,
+            spare_memory: 0,
         }
     }
 

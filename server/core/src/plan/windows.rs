@@ -219,6 +219,7 @@ pub(super) fn set_aside(node: &Node, share: &ReservedShare) -> Each {
             slots: share.slots,
             cards: share.cards,
             memory_bytes: share.memory_bytes,
+            ..Each::default()
         },
     }
 }
