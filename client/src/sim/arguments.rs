@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use capstan_sim::{Order, Policy, Slice};
+use capstan_sim::{Order, PolicyName, Slice};
 
 use crate::getopt::Opt;
 
@@ -50,10 +50,10 @@ pub(super) const OPTIONS: &[Opt] = &[
 pub(super) struct Arguments {
     pub(super) slices: Vec<Slice>,
     pub(super) nodes: Nodes,
-    pub(super) policy: Option<Policy>,
+    pub(super) policy: Option<PolicyName>,
     pub(super) settings: Vec<Order>,
     pub(super) dumps: Vec<PathBuf>,
-    pub(super) against: Option<Policy>,
+    pub(super) against: Option<PolicyName>,
     pub(super) changes: Vec<Order>,
     pub(super) is_json: bool,
     pub(super) plot: Option<PathBuf>,
@@ -163,9 +163,9 @@ fn is_named(known: &Opt, option: &str) -> bool {
     name.is_some() && name == option.strip_prefix("--")
 }
 
-fn policy(option: &str, value: &str) -> Result<Policy, String> {
-    Policy::named(value).ok_or_else(|| {
-        let names = Policy::ALL.map(Policy::name).join(", ");
+fn policy(option: &str, value: &str) -> Result<PolicyName, String> {
+    PolicyName::parse(value).ok_or_else(|| {
+        let names = PolicyName::ALL.map(PolicyName::word).join(", ");
         format!("{option}: there is no policy '{value}', there is {names}")
     })
 }

@@ -9,7 +9,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use capstan_sim::{
-    Cluster, Comparison, JobRun, Order, Policy, Progress, Run, SimError, Site, Summary, Trace,
+    Cluster, Comparison, JobRun, Order, PolicyName, Progress, Run, SimError, Site, Summary, Trace,
     compare, comparison_text, load, plot, replay, summarise, summary_text,
 };
 
@@ -108,7 +108,7 @@ fn site(arguments: &Arguments, cluster: Cluster) -> Result<Site, Failure> {
         site.dump.extend(orders);
     }
     if site.policy.is_none() && site.dump.is_empty() {
-        site.policy = Some(Policy::Default);
+        site.policy = Some(PolicyName::Default);
     }
     site.orders.clone_from(&arguments.settings);
     Ok(site)

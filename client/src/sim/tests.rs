@@ -114,7 +114,7 @@ fn what_cannot_be_simulated_is_said_with_what_to_do() {
     check(
         &["--policy", "best", path(&good)],
         2,
-        "no policy 'best', there is fifo, easy, default, fair",
+        "no policy 'best', there is default, fair, easy, fifo",
     );
     check(&[path(&good), "--set"], 2, "--set wants a value");
     check(&[path(&good), "--set", "x"], 2, "'x' is no NAME=VALUE");

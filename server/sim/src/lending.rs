@@ -75,10 +75,15 @@ impl Lending {
         self.free_in_all
     }
 
+    /// Whether there are so many nodes with so many free on each.
+    pub(crate) fn has(&self, nodes: u32, each: u32) -> bool {
+        let wide = self.nodes_by_free.iter().skip(each as usize);
+        wide.map(|nodes| u64::from(*nodes)).sum::<u64>() >= u64::from(nodes)
+    }
+
     /// Whether so many nodes with so many free on each are not there although the free cards of all nodes together would do.
     pub(crate) fn is_scattered(&self, nodes: u32, each: u32) -> bool {
         let would_do = self.free_in_all >= u64::from(nodes) * u64::from(each);
-        let wide = self.nodes_by_free.iter().skip(each as usize);
-        would_do && wide.map(|nodes| u64::from(*nodes)).sum::<u64>() < u64::from(nodes)
+        would_do && !self.has(nodes, each)
     }
 }

@@ -18,14 +18,14 @@ mod swf;
 mod table;
 mod trace;
 
-pub use capstan_core::{Directive, ManageCommand};
+pub use capstan_core::{Directive, ManageCommand, PolicyName};
 pub use cluster::{CardsOfOneModel, Cluster, NodeDescription};
 pub use compare::{Comparison, Shift, compare};
 pub use error::SimError;
 pub use input::{Slice, load};
 pub use plot::plot;
 pub use replay::{JobRun, Progress, Run, Sample, replay};
-pub use site::{Order, Policy, Site};
+pub use site::{Order, Site};
 pub use summary::{Party, Summary, summarise};
 pub use table::{comparison_text, summary_text};
 pub use trace::{Ask, Trace, TraceJob};

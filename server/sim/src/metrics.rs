@@ -12,15 +12,23 @@ pub(crate) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// The value below which a share of `sorted` lies, interpolated between neighbours; 0 of nothing.
+/// The value of `sorted` that a share of the others lies below, one of them, not between two; 0 of nothing.
 pub(crate) fn percentile(sorted: &[f64], share: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else {
         return 0.0;
     };
-    let place = share * last as f64;
-    let below = place.floor() as usize;
-    let (low, high) = (sorted[below.min(last)], sorted[(below + 1).min(last)]);
-    low + (high - low) * (place - below as f64)
+    let place = (share * sorted.len() as f64) as usize;
+    sorted[place.min(last)]
+}
+
+/// The middle value, or the mean of the two in the middle; 0 of nothing.
+pub(crate) fn median(sorted: &[f64]) -> f64 {
+    let half = sorted.len() / 2;
+    match sorted.get(half) {
+        Some(upper) if sorted.len().is_multiple_of(2) => (sorted[half - 1] + upper) / 2.0,
+        Some(middle) => *middle,
+        None => 0.0,
+    }
 }
 
 /// max(1, (wait + run) / max(run, tau)).
@@ -39,16 +47,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_lie_between_neighbours() {
+    fn percentiles_are_values_of_the_list() {
         let values = [0.0, 10.0, 20.0, 30.0];
-        for (share, expected) in [(0.0, 0.0), (0.5, 15.0), (0.99, 29.7), (1.0, 30.0)] {
-            assert!(
-                (percentile(&values, share) - expected).abs() < 1e-9,
-                "{share}"
-            );
+        for (share, expected) in [
+            (0.0, 0.0),
+            (0.5, 20.0),
+            (0.74, 20.0),
+            (0.75, 30.0),
+            (1.0, 30.0),
+        ] {
+            assert_eq!(percentile(&values, share), expected, "{share}");
         }
         assert_eq!(percentile(&[], 0.5), 0.0);
-        assert_eq!(percentile(&[7.0], 0.99), 7.0);
+        assert_eq!(
+            (median(&values), median(&values[..3]), median(&[])),
+            (15.0, 10.0, 0.0)
+        );
     }
 
     #[test]

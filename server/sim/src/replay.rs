@@ -15,7 +15,7 @@ use capstan_types::{AttemptId, JobId, NodeName, Timestamp};
 
 use crate::lending::Lending;
 use crate::rate::{Rate, cpu_s};
-use crate::{SimError, Site, Trace, TraceJob};
+use crate::{Ask, SimError, Site, Trace, TraceJob};
 use job::{Entrance, submission};
 
 /// Ended jobs that may stay in the state until they are swept out.
@@ -124,6 +124,13 @@ struct World<'a> {
     going: BTreeMap<AttemptId, Going>,
     by_seq: BTreeMap<u64, usize>,
     waiting: BTreeSet<usize>,
+    /// Nodes and cards on each that every job asks for, by its place in the trace; and how many wait for what.
+    shapes: Vec<(u32, u32)>,
+    waiting_by_shape: BTreeMap<(u32, u32), usize>,
+    /// Whether the shapes say all that matters: nodes are as described, and requests are for cards alone.
+    is_exact: bool,
+    /// The first in line, when it was last asked.
+    head: Option<usize>,
     lending: Lending,
     capacity: u64,
     ended: usize,
@@ -148,9 +155,15 @@ impl<'a> World<'a> {
         let state = site.state(start)?;
         let last = trace.jobs.last().map_or(0, |job| job.submit_secs);
         let lending = Lending::new(&site.cluster);
+        let entrance = Entrance::new(&site.cluster, state.settings());
+        let mut asks = trace.jobs.iter().map(|job| &job.ask);
         Ok(Self {
             jobs: &trace.jobs,
-            entrance: Entrance::new(&site.cluster, state.settings()),
+            shapes: trace.jobs.iter().map(|job| entrance.gang(job)).collect(),
+            waiting_by_shape: BTreeMap::new(),
+            is_exact: site.dump.is_empty() && asks.all(|ask| matches!(ask, Ask::Slots(_))),
+            head: None,
+            entrance,
             state,
             now: start,
             last_submit: Timestamp(0).plus_secs(last),
@@ -243,7 +256,7 @@ impl<'a> World<'a> {
         match self.try_apply(&event, now) {
             Ok(Reply::Submitted(id)) => {
                 self.by_seq.insert(id.seq, at);
-                self.waiting.insert(at);
+                self.wait(at);
             }
             Ok(Reply::Done | Reply::SomeUnchanged | Reply::Reserved(_)) => {}
             Err(why) => {
@@ -251,6 +264,24 @@ impl<'a> World<'a> {
                 let label = &self.jobs[at].label;
                 let first = &mut self.run.first_refusal;
                 first.get_or_insert_with(|| format!("job {label}: {why}"));
+            }
+        }
+    }
+
+    fn wait(&mut self, at: usize) {
+        if self.waiting.insert(at) {
+            *self.waiting_by_shape.entry(self.shapes[at]).or_insert(0) += 1;
+        }
+    }
+
+    fn wait_no_more(&mut self, at: usize) {
+        if !self.waiting.remove(&at) {
+            return;
+        }
+        if let Some(count) = self.waiting_by_shape.get_mut(&self.shapes[at]) {
+            *count -= 1;
+            if *count == 0 {
+                self.waiting_by_shape.remove(&self.shapes[at]);
             }
         }
     }
@@ -303,7 +334,7 @@ impl<'a> World<'a> {
         if is_back {
             run.requeues += 1;
             run.start = None;
-            self.waiting.insert(at);
+            self.wait(at);
             return;
         }
         run.end = Some(now);
@@ -313,10 +344,35 @@ impl<'a> World<'a> {
     }
 
     fn plan(&mut self, now: Timestamp) {
+        self.next_look = self.next_look.filter(|look| *look > now);
+        if self.may_place() {
+            self.plan_until_nothing_new(now);
+        }
+        let head = self.head.filter(|head| self.waiting.contains(head));
+        let head = head.or_else(|| self.waiting.first().copied());
+        self.is_head_blocked = head.is_some_and(|head| {
+            let (nodes, each) = self.shapes[head];
+            self.lending.is_scattered(nodes, each)
+        });
+        self.run.samples.push(Sample {
+            at: now,
+            used: self.capacity - self.lending.free_in_all(),
+            waiting: self.waiting.len(),
+        });
+    }
+
+    /// Whether a plan could start anything at all. While no job that waits fits what is free, there is no need to ask.
+    fn may_place(&self) -> bool {
+        let mut shapes = self.waiting_by_shape.keys();
+        !self.is_exact || shapes.any(|(nodes, each)| self.lending.has(*nodes, *each))
+    }
+
+    fn plan_until_nothing_new(&mut self, now: Timestamp) {
         for _ in 0..PLANS_PER_INSTANT_MAX {
             let state = &self.state;
             let plan = self.run.plans.timed(|| plan(state, now));
-            self.next_look = next_look(&plan, now);
+            self.next_look = plan.look_again.filter(|look| *look > now);
+            self.head = self.head_of(&plan);
             let wished = plan.placements.len();
             if wished == 0 {
                 break;
@@ -331,20 +387,13 @@ impl<'a> World<'a> {
                 break;
             }
         }
-        self.is_head_blocked = self.head().is_some_and(|head| {
-            let (nodes, each) = self.entrance.gang(&self.jobs[head]);
-            self.lending.is_scattered(nodes, each)
-        });
-        self.run.samples.push(Sample {
-            at: now,
-            used: self.capacity - self.lending.free_in_all(),
-            waiting: self.waiting.len(),
-        });
     }
 
-    /// The first in line: who came first of those that wait.
-    fn head(&self) -> Option<usize> {
-        self.waiting.first().copied()
+    /// The first in line of those that go on waiting.
+    fn head_of(&self, plan: &Plan) -> Option<usize> {
+        let starts = |id: &JobId| plan.placements.iter().any(|placement| placement.job == *id);
+        let first = plan.line.iter().find(|id| !starts(id))?;
+        self.by_seq.get(&first.seq).copied()
     }
 
     fn report(&mut self, node: NodeName, attempt: AttemptId, phase: ReportedPhase, now: Timestamp) {
@@ -402,7 +451,7 @@ impl<'a> World<'a> {
             return Vec::new();
         };
         let attempt = run.attempt;
-        self.waiting.remove(&at);
+        self.wait_no_more(at);
         let of_trace = &self.jobs[at];
         let mine = &mut self.run.jobs[at];
         mine.start = Some(now);
@@ -439,10 +488,4 @@ const STOPPED: i32 = 271;
 
 fn submit_time(job: &TraceJob) -> Timestamp {
     Timestamp(0).plus_secs(job.submit_secs)
-}
-
-/// When the plan itself says that it may come out differently by then, later than now.
-fn next_look(plan: &Plan, now: Timestamp) -> Option<Timestamp> {
-    let _ = (plan, now);
-    None
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::metrics::{bounded_slowdown, mean, percentile, rounded};
+use crate::metrics::{bounded_slowdown, mean, median, percentile, rounded};
 use crate::{Cluster, JobRun, Run, Trace, TraceJob};
 
 /// From this share of jobs on, by size, a job is large; and it has at least [`LARGE_LEAST`] cards.
@@ -143,7 +143,7 @@ pub fn summarise(trace: &Trace, cluster: &Cluster, run: &Run) -> Summary {
         cards,
         jobs: done.len(),
         mean_wait_s: rounded(mean(&waits), 3),
-        median_wait_s: rounded(percentile(&waits, 0.5), 3),
+        median_wait_s: rounded(median(&waits), 3),
         p95_wait_s: rounded(percentile(&waits, 0.95), 3),
         p99_wait_s: rounded(percentile(&waits, 0.99), 3),
         max_wait_s: rounded(waits.last().copied().unwrap_or(0.0), 3),
