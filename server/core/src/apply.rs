@@ -10,6 +10,7 @@ mod delete;
 mod dependants;
 mod dependencies;
 mod draft;
+mod forecast;
 mod history;
 mod hold;
 mod limits;
@@ -18,6 +19,7 @@ mod moving;
 mod node;
 mod order;
 mod placed;
+mod preempt;
 mod report;
 mod rerouting;
 mod rerun;
@@ -100,7 +102,10 @@ fn decide(draft: &mut Draft, event: &Event) -> Result<(), Rejection> {
         Event::CardsUnclean { node, cards } => node::unclean(draft, node, cards)?,
         Event::Reported { node, report } => report::reported(draft, node, report)?,
         Event::Placed(placements) => placed::placed(draft, placements)?,
-        Event::Planned(order) => placed::placed(draft, &order.placements)?,
+        Event::Planned(order) => {
+            placed::planned(draft, order)?;
+            preempt::preempt(draft, &order.preemptions)?;
+        }
         Event::Tick => tick::tick(draft)?,
         Event::Reserve(order) => reserve::reserve(draft, order)?,
         Event::CancelReservation(order) => reserve::cancel(draft, order)?,

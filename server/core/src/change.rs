@@ -5,7 +5,7 @@ use std::sync::Arc;
 use capstan_types::{Env, JobId, NodeName, ReservationId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Job, Node, Payer, Reservation, RunTimes, RunTimesKey, Settings, Spending};
+use crate::{Forecasts, Job, Node, Payer, Reservation, RunTimes, RunTimesKey, Settings, Spending};
 
 /// One change of the stored state. Changes are absolute: putting twice is putting once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub enum Change {
     PutReservation(Arc<Reservation>),
     /// Forget a reservation.
     RemoveReservation(ReservationId),
+    /// Keep how good forecasts have been.
+    PutForecasts(Arc<Forecasts>),
 }
 
 /// The heavy part of a submission: on disk only, read when an attempt starts or `qstat -f` asks.

@@ -8,7 +8,7 @@ use capstan_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Holds, Inventory, JobSpec, Payload, Placement, Settings, Tie, Usage};
+use crate::{Holds, Inventory, JobSpec, Payload, Placement, Preemption, Settings, Tie, Usage, Wait};
 
 /// Something that happened or is asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,6 +91,12 @@ pub struct PlanOrder {
     pub at: Timestamp,
     /// Jobs to start, in the order decided.
     pub placements: Vec<Placement>,
+    /// Jobs to stop, those that are stopped for one job behind one another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preemptions: Vec<Preemption>,
+    /// What those have waited for that waited, in the same order: it cannot be made again from the journal alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<(JobId, Vec<Wait>)>,
 }
 
 /// Who asks, by the kernel's word.

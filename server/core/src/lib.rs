@@ -20,5 +20,8 @@ pub use event::{
     ReserveOrder, ReserveWish, RunOrder, Submission, SuspendOrder, SwapOrder,
 };
 pub use model::*;
-pub use plan::{Placement, Plan, plan};
+pub use plan::{
+    Amount, Awaited, Blocker, Confidence, ExpectedStart, Explanation, Factor, Holder, Lack,
+    NearNode, Placement, Plan, Preemption, LinePlace, Suggestion, explain, plan, waited,
+};
 pub use rejection::{OrderProblem, Rejection, ReserveProblem};

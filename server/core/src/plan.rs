@@ -12,11 +12,13 @@ mod estimate;
 mod explain;
 mod feasible;
 mod fit;
+mod inside;
 mod kinds;
 mod lending;
 mod limits;
 mod lots;
 mod order;
+mod preempt;
 mod realm;
 mod request;
 mod reserve;
@@ -26,13 +28,19 @@ mod shape;
 mod slices;
 mod stock;
 mod timeline;
+mod why;
 mod windows;
 
-use capstan_types::{ChunkTarget, JobId, NodeName, NodeSpec, Reason, Timestamp};
+use capstan_types::{AttemptId, ChunkTarget, JobId, NodeName, NodeSpec, Reason, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{JobSpec, NodeShare, OrderProblem, Policy, Rejection, State};
+use crate::{JobSpec, NodeShare, OrderProblem, Policy, PreemptionRight, Rejection, State};
 pub(crate) use feasible::{can_run_user, feasible};
+pub(crate) use score::log2;
+pub use why::{
+    Amount, Awaited, Blocker, Confidence, ExpectedStart, Explanation, Factor, Holder, Lack,
+    NearNode, LinePlace, Suggestion, explain, waited,
+};
 pub(crate) use realm::OWNING_QUEUES_MAX;
 pub(crate) use setting_aside::{expected_end, set_nodes_aside};
 
@@ -85,8 +93,28 @@ pub struct Plan {
     pub line: Vec<JobId>,
     /// Nodes reserved for jobs that do not fit now, in the order in which they were.
     pub promises: Vec<Promise>,
-    /// When the plan would be another one though nothing has happened: a job has waited too long then.
+    /// Running jobs to stop so that others fit, one waiting job after the other.
+    pub preemptions: Vec<Preemption>,
+    /// When the plan would be another one though nothing has happened: a job has waited too long then, or has run long
+    /// enough to be stopped.
     pub look_again: Option<Timestamp>,
+}
+
+/// A running job to stop so that a waiting one fits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preemption {
+    /// The job to stop.
+    pub job: JobId,
+    /// Its attempt.
+    pub attempt: AttemptId,
+    /// The job that is to fit (of an array: the member).
+    pub for_job: JobId,
+    /// Why it may.
+    pub right: PreemptionRight,
+    /// Back to its queue, and not ended.
+    pub requeue: bool,
+    /// Between SIGTERM and SIGKILL, seconds.
+    pub grace_secs: u32,
 }
 
 /// Nodes reserved for a job that does not fit now. Whoever starts before does not make it wait longer.
@@ -138,7 +166,11 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
         desk.serve(waiting, &mut plan);
     }
     plan.promises = desk.promises();
-    plan.look_again = plan.look_again.into_iter().chain(desk.look_again()).min();
+    let look_again = plan.look_again.into_iter().chain(desk.preemptor.look_again());
+    let look_again = look_again.chain(desk.windows.next_change());
+    let look_again = look_again.chain(desk.look_again());
+    plan.look_again = look_again.min();
+    plan.preemptions = desk.preemptor.take_chosen();
     plan.reasons.sort_unstable_by_key(|(job, _)| *job);
     plan
 }

@@ -42,7 +42,14 @@ pub(super) fn exited(
     }
     match &job.state {
         JobState::Exiting(run, order) if order.requeue => {
-            let comment = format!("requeued by {}", order.by);
+            let comment = match order.for_job {
+                // That it was stopped is not its own fault, however often.
+                Some(_) => {
+                    let job = commented(job, &format!("{}; requeued", order.by));
+                    return back(draft, job, run.attempt);
+                }
+                None => format!("requeued by {}", order.by),
+            };
             requeue(draft, job, run.attempt, comment)
         }
         JobState::Starting(run) | JobState::Running(run)
@@ -191,6 +198,10 @@ pub(super) fn requeue(
         let count = job.run_count;
         job.comment = Some(format!("held after {count} attempts; {comment}").into());
     }
+    back(draft, job, attempt)
+}
+
+fn back(draft: &mut Draft, mut job: Job, attempt: AttemptId) -> Result<(), Rejection> {
     job.eligible = job.holds.is_empty().then_some(draft.now);
     let job = draft.advance(job, JobEvent::Requeued(attempt))?;
     draft.account(&job, Account::Rerun);

@@ -76,6 +76,7 @@ fn delete_one(draft: &mut Draft, job: &Arc<Job>, order: &DeleteOrder) -> Result<
                     .unwrap_or_else(|| attempt::grace_secs(draft, job)),
                 requeue: false,
                 by: requestor(order),
+                for_job: None,
             };
             let (grace_secs, attempt) = (stop.grace_secs, run.attempt);
             let node = run.shares.first().map(|share| share.node.clone());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use capstan_types::{AttemptId, JobId, JobPart, NodeName, ReservationId, Timestamp};
 
-use super::{Outcome, Reply, array, history, spending};
+use super::{Outcome, Reply, array, forecast, history, spending};
 use crate::{
     Account, Change, Effect, Ended, Holds, Job, JobEvent, JobState, Node, Payer, Payload,
     Rejection, Reservation, Run, RunTimesKey, Settings, State,
@@ -24,6 +24,7 @@ pub(super) struct Draft {
     payers: BTreeSet<Payer>,
     run_times: BTreeSet<RunTimesKey>,
     reservations: BTreeSet<ReservationId>,
+    forecasts: Option<Change>,
     payload: Option<(JobId, Arc<Payload>)>,
     settings: Option<Arc<Settings>>,
     next_seq: Option<u64>,
@@ -58,6 +59,7 @@ impl Draft {
             payers: BTreeSet::new(),
             run_times: BTreeSet::new(),
             reservations: BTreeSet::new(),
+            forecasts: None,
             payload: None,
             settings: None,
             next_seq: None,
@@ -105,6 +107,7 @@ impl Draft {
                 None => Change::RemoveReservation(id),
             });
         }
+        changes.extend(self.forecasts);
         let outcome = Outcome {
             changes,
             effects: self.effects,
@@ -183,6 +186,7 @@ impl Draft {
         }
         let id = job.id;
         let before = self.state.job(id).cloned();
+        job.forecast = forecast::told(self, before.as_deref(), &job);
         let after = Arc::new(job);
         if let Some((before, run)) = given_up(before.as_deref(), &after) {
             spending::charge(self, before, run);
@@ -219,6 +223,12 @@ impl Draft {
     pub(super) fn put_spending(&mut self, change: Change, payer: Payer) {
         self.state.absorb(&change);
         self.payers.insert(payer);
+    }
+
+    /// Keeps what was learnt of forecasts; `change` is a [`Change::PutForecasts`].
+    pub(super) fn put_forecasts(&mut self, change: Change) {
+        self.state.absorb(&change);
+        self.forecasts = Some(change);
     }
 
     pub(super) fn put_run_times(&mut self, change: Change, key: RunTimesKey) {

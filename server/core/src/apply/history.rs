@@ -1,7 +1,7 @@
 //! What the end of a job teaches about the next one like it: how long it ran.
 
 use super::draft::Draft;
-use crate::{Change, Ended, Job, RunTimes};
+use crate::{Change, Ended, Job, RunTime, RunTimes};
 
 /// Remembers how long the last attempt of `job` ran, if it ever started.
 pub(super) fn remember(draft: &mut Draft, job: &Job, ended: &Ended) {
@@ -9,7 +9,9 @@ pub(super) fn remember(draft: &mut Draft, job: &Job, ended: &Ended) {
     let Some((started, _)) = started else {
         return;
     };
+    let walltime = job.spec.resources.seconds("walltime");
     let secs = ended.at.secs_since(started);
+    let run_time = RunTime::new(secs, walltime.map(|walltime| walltime.0));
     for key in job.run_times_keys() {
         let before = draft.state.run_times(&key);
         if before.is_none() {
@@ -17,7 +19,7 @@ pub(super) fn remember(draft: &mut Draft, job: &Job, ended: &Ended) {
                 draft.put_run_times(Change::RemoveRunTimes(old.clone()), old);
             }
         }
-        let times = RunTimes::after(before, secs, ended.at);
+        let times = RunTimes::after(before, run_time, ended.at);
         draft.put_run_times(Change::PutRunTimes(key.clone(), times), key);
     }
 }

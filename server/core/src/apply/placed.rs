@@ -6,13 +6,31 @@ use std::sync::Arc;
 use capstan_types::CardWish;
 
 use super::draft::Draft;
-use crate::{Effect, Job, JobEvent, NodeShare, Placement, Rejection, Run, Usage};
+use super::forecast;
+use crate::{Effect, Job, JobEvent, NodeShare, Placement, PlanOrder, Rejection, Run, Usage};
 
 pub(super) fn placed(draft: &mut Draft, placements: &[Placement]) -> Result<(), Rejection> {
     for placement in placements {
         if let Some(job) = still_startable(draft, placement) {
             start(draft, &job, &placement.shares)?;
         }
+    }
+    Ok(())
+}
+
+/// The same of a plan that says what its jobs have waited for.
+pub(super) fn planned(draft: &mut Draft, order: &PlanOrder) -> Result<(), Rejection> {
+    // Both are in one order.
+    let mut waits = order.waits.iter().peekable();
+    for placement in &order.placements {
+        let waited = waits.next_if(|(job, _)| *job == placement.job);
+        let Some(mut job) = still_startable(draft, placement) else {
+            continue;
+        };
+        if let Some((_, waited)) = waited {
+            Arc::make_mut(&mut job).waits.clone_from(waited);
+        }
+        start(draft, &job, &placement.shares)?;
     }
     Ok(())
 }
@@ -33,10 +51,12 @@ pub(super) fn start(
         is_suspended: false,
         is_altered: false,
     };
+    forecast::learn(draft, job);
     let mut job = Job::clone(job);
     job.run_count = job.run_count.saturating_add(1);
     job.eligible = job.eligible.or(job.not_before).or(Some(now));
     job.comment = None;
+    job.first_until = None;
     let job = draft.advance(job, JobEvent::Placed(run))?;
     if let Some(share) = shares.first() {
         let node = share.node.clone();

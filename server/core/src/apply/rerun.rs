@@ -64,6 +64,7 @@ fn stop(draft: &mut Draft, job: &Arc<Job>, run: &Run, by: &Caller) -> Result<(),
         grace_secs: 0,
         requeue: true,
         by: requestor(by),
+        for_job: None,
     };
     let (attempt, grace_secs) = (run.attempt, order.grace_secs);
     let node = run.shares.first().map(|share| share.node.clone());

@@ -340,6 +340,7 @@ fn stop_jobs(draft: &mut Draft, made: &Reservation) -> Result<(), Rejection> {
             grace_secs,
             requeue: job.spec.is_rerunnable,
             by: format!("reservation {}", made.id).into(),
+            for_job: None,
         };
         draft.advance(Job::clone(&job), JobEvent::StopOrdered(stop))?;
         let node = run.shares.first().map(|share| share.node.clone());

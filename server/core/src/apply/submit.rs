@@ -104,6 +104,10 @@ fn accept(
         comment: None,
         array,
         place: None,
+        preempted: None,
+        first_until: None,
+        forecast: None,
+        waits: Vec::new(),
     };
     job.eligible = job.is_eligible(now).then_some(now);
     draft.put_payload(job.id, submission.payload.clone());

@@ -1,11 +1,13 @@
 //! How long jobs ran: the last two of each user, job name and size, from which the next one's run time is estimated.
-//! The mean of the last two jobs of a user is as good as anything that is far more complicated (Tsafrir, Etsion,
-//! Feitelson: Backfilling Using System-Generated Predictions, TPDS 18(6), 2007).
+//! The mean of a user's last two jobs is as good as anything that is far more complicated (Tsafrir, Etsion, Feitelson:
+//! Backfilling Using System-Generated Predictions, TPDS 18(6), 2007). It is the mean of the parts of their walltimes that
+//! they used: so who asks for just what he needs is believed, and one job that is longer than the last is known to be.
 
 use capstan_types::Timestamp;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use super::pending::ENDLESS_SECS;
 use super::{Job, JobSpec, Run};
 
 /// Whose run times.
@@ -19,33 +21,67 @@ pub struct RunTimesKey {
     pub size: u32,
 }
 
-/// How long the last two jobs ran, seconds, and when the last ended.
+/// How long the last two jobs ran, and when the last ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunTimes {
     /// The last one.
-    pub last_secs: u32,
+    pub last: RunTime,
     /// The one before it; as the last one, when there was none.
-    pub before_secs: u32,
+    pub before: RunTime,
     /// When the last one ended.
     pub at: Timestamp,
+}
+
+/// How long a job ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunTime {
+    /// Seconds.
+    pub secs: u32,
+    /// The part of its walltime that it used, in millionths; `None` of a job without one.
+    pub part: Option<u32>,
+}
+
+impl RunTime {
+    const WHOLE: u64 = 1_000_000;
+
+    /// Of a job that ran for `secs` and might have for `walltime_secs`.
+    #[must_use]
+    pub fn new(secs: u64, walltime_secs: Option<u64>) -> Self {
+        let part = walltime_secs
+            .filter(|walltime| *walltime > 0)
+            .map(|walltime| {
+                let part = secs.saturating_mul(Self::WHOLE) / walltime;
+                u32::try_from(part.min(Self::WHOLE)).unwrap_or(u32::MAX)
+            });
+        Self {
+            secs: u32::try_from(secs).unwrap_or(u32::MAX),
+            part,
+        }
+    }
 }
 
 impl RunTimes {
     /// With one more, which ended at `at`.
     #[must_use]
-    pub fn after(previous: Option<Self>, secs: u64, at: Timestamp) -> Self {
-        let last_secs = u32::try_from(secs).unwrap_or(u32::MAX);
-        Self {
-            last_secs,
-            before_secs: previous.map_or(last_secs, |previous| previous.last_secs),
-            at,
-        }
+    pub fn after(previous: Option<Self>, last: RunTime, at: Timestamp) -> Self {
+        let before = previous.map_or(last, |previous| previous.last);
+        Self { last, before, at }
     }
 
-    /// The mean of both, at least a second.
+    /// How long the next one will run that may for `walltime_secs`, seconds, at least one: the mean of the parts that
+    /// both used of it, or how long they ran when either had no walltime.
     #[must_use]
-    pub fn estimate_secs(self) -> u64 {
-        ((u64::from(self.last_secs) + u64::from(self.before_secs)) / 2).max(1)
+    pub fn estimate_secs(self, walltime_secs: u64) -> u64 {
+        let secs = match (self.last.part, self.before.part) {
+            (Some(last), Some(before)) if walltime_secs < ENDLESS_SECS => {
+                let parts = (u64::from(last) + u64::from(before)) / 2;
+                walltime_secs.saturating_mul(parts) / RunTime::WHOLE
+            }
+            (Some(_) | None, Some(_) | None) => {
+                (u64::from(self.last.secs) + u64::from(self.before.secs)) / 2
+            }
+        };
+        secs.clamp(1, walltime_secs.max(1))
     }
 }
 
@@ -189,20 +225,31 @@ mod tests {
     }
 
     #[test]
-    fn the_estimate_is_the_mean_of_the_last_two() {
-        let first = RunTimes::after(None, 100, Timestamp(1));
-        assert_eq!(first.estimate_secs(), 100);
-        let second = RunTimes::after(Some(first), 300, Timestamp(2));
-        assert_eq!(second.estimate_secs(), 200);
-        let third = RunTimes::after(Some(second), 500, Timestamp(3));
-        assert_eq!(third.estimate_secs(), 400);
+    fn the_estimate_is_the_mean_of_the_parts_of_their_walltimes_that_the_last_two_used() {
+        let run = |secs| RunTime::new(secs, Some(1000));
+        let first = RunTimes::after(None, run(100), Timestamp(1));
+        assert_eq!(first.estimate_secs(1000), 100);
+        let second = RunTimes::after(Some(first), run(300), Timestamp(2));
+        assert_eq!(second.estimate_secs(1000), 200);
+        let third = RunTimes::after(Some(second), run(500), Timestamp(3));
+        assert_eq!(third.estimate_secs(1000), 400);
+        assert_eq!(third.estimate_secs(50), 20);
+        assert_eq!(third.estimate_secs(0), 1);
+    }
+
+    #[test]
+    fn without_a_walltime_the_estimate_is_the_mean_of_how_long_the_last_two_ran() {
+        let first = RunTimes::after(None, RunTime::new(100, None), Timestamp(1));
+        let second = RunTimes::after(Some(first), RunTime::new(300, Some(1000)), Timestamp(2));
+        assert_eq!(second.estimate_secs(10_000), 200);
+        assert_eq!(second.estimate_secs(150), 150);
     }
 
     #[test]
     fn the_name_that_ended_longest_ago_is_crowded_out() {
         let mut history = History::default();
         for number in 0..NAMES_MAX as u64 {
-            let times = RunTimes::after(None, 1, Timestamp(1000 - number));
+            let times = RunTimes::after(None, RunTime::new(1, None), Timestamp(1000 - number));
             history.put(&key(&format!("n{number}"), 1), Some(times));
         }
         let oldest = format!("n{}", NAMES_MAX - 1);

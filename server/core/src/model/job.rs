@@ -8,7 +8,7 @@ use capstan_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{NodeShare, Owner, Ties};
+use super::{Forecast, NodeShare, Owner, Ties, Wait};
 
 /// A submitted job. Cheap to clone but for its few own fields: the specification is shared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +49,18 @@ pub struct Job {
     /// Its place in line (age, id), when `qorder` gave it another's; else its own.
     #[serde(default)]
     pub place: Option<(Timestamp, JobId)>,
+    /// When it was last told to stop to make room for another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preempted: Option<Timestamp>,
+    /// Until then it goes before all others while it waits: jobs were stopped for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_until: Option<Timestamp>,
+    /// What it was told of its start; `None` while it may not start anyway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<Forecast>,
+    /// What it waited for before its last start, and how long: each class once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<Wait>,
 }
 
 /// What was asked for when the job was submitted.
@@ -169,6 +181,9 @@ pub struct StopOrder {
     pub requeue: bool,
     /// Who or what ordered it, for comment and accounting: "alice@hn1".
     pub by: Box<str>,
+    /// The waiting job for which it makes room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_job: Option<JobId>,
 }
 
 /// How a job ended.
@@ -417,6 +432,12 @@ impl Job {
             holds,
             run_count: 0,
             array: None,
+            preempted: None,
+            first_until: None,
+            forecast: self.forecast.map(|told| Forecast {
+                is_of_array: true,
+                ..told
+            }),
             ..self.clone()
         }
     }

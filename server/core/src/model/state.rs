@@ -4,14 +4,12 @@
 
 use std::sync::Arc;
 
-use capstan_types::{
-    AttemptId, JobId, JobPart, NodeName, QueueName, ReservationId, Timestamp,
-};
+use capstan_types::{AttemptId, JobId, JobPart, NodeName, QueueName, ReservationId, Timestamp};
 use imbl::{OrdMap, OrdSet};
 
 use super::{
-    History, Job, JobState, Node, NodeShare, Payer, Reservation, RunTimes, RunTimesKey, Settings, Spending,
-    UserHistory,
+    Forecasts, History, Job, JobState, Load, Node, NodeShare, Payer, Pending, Reservation,
+    RunTimes, RunTimesKey, Settings, Spending, UserHistory,
 };
 use crate::Change;
 
@@ -23,8 +21,8 @@ pub struct State {
     nodes: OrdMap<NodeName, Arc<Node>>,
     next_seq: u64,
     next_attempt: u64,
-    pending: OrdMap<JobId, Arc<Job>>,
-    attempts: OrdMap<AttemptId, JobId>,
+    pending: OrdMap<JobId, Pending>,
+    attempts: OrdMap<AttemptId, Arc<Job>>,
     /// (node, attempt) → share: what is held where.
     held: OrdMap<(NodeName, AttemptId), NodeShare>,
     ended: OrdSet<(Timestamp, JobId)>,
@@ -36,6 +34,10 @@ pub struct State {
     spendings: OrdMap<Payer, Arc<Spending>>,
     history: History,
     reservations: OrdMap<ReservationId, Arc<Reservation>>,
+    /// How good forecasts have been.
+    pub(super) forecasts: Arc<Forecasts>,
+    /// How much waits and runs.
+    pub(super) load: Load,
 }
 
 impl State {
@@ -116,19 +118,28 @@ impl State {
 
     /// Jobs in state Pending, held ones included, in id order.
     pub fn pending(&self) -> impl Iterator<Item = &Arc<Job>> {
+        self.pending.values().map(|pending| &pending.job)
+    }
+
+    /// One of them with what every plan asks of it.
+    pub(crate) fn waiting_job(&self, id: JobId) -> Option<&Pending> {
+        self.pending.get(&id)
+    }
+
+    /// The same with what every plan asks of them.
+    pub(crate) fn waiting(&self) -> impl ExactSizeIterator<Item = &Pending> {
         self.pending.values()
     }
 
     /// The job whose current attempt this is.
     #[must_use]
     pub fn job_of(&self, attempt: AttemptId) -> Option<&Arc<Job>> {
-        self.jobs.get(self.attempts.get(&attempt)?)
+        self.attempts.get(&attempt)
     }
 
     /// Attempts that hold something now, with their jobs, in attempt order.
     pub fn running(&self) -> impl Iterator<Item = (AttemptId, &Arc<Job>)> {
-        let found = self.attempts.iter();
-        found.filter_map(|(attempt, job)| Some((*attempt, self.jobs.get(job)?)))
+        self.attempts.iter().map(|(attempt, job)| (*attempt, job))
     }
 
     /// What is held on `node`, by attempt.
@@ -270,10 +281,12 @@ impl State {
             Change::RemoveJob(id) => self.remove_job(*id),
             Change::PutPayload(..) => {}
             Change::PutNode(node) => {
-                self.nodes.insert(node.name.clone(), node.clone());
+                let old = self.nodes.insert(node.name.clone(), node.clone());
+                self.load.count_node(old.as_deref(), Some(node));
             }
             Change::RemoveNode(name) => {
-                self.nodes.remove(name);
+                let old = self.nodes.remove(name);
+                self.load.count_node(old.as_deref(), None);
             }
             Change::PutSettings(settings) => self.settings = Some(settings.clone()),
             Change::SetNextSeq(next) => self.next_seq = *next,
@@ -293,6 +306,7 @@ impl State {
             Change::RemoveReservation(id) => {
                 self.reservations.remove(id);
             }
+            Change::PutForecasts(forecasts) => self.forecasts = forecasts.clone(),
         }
     }
 
@@ -310,6 +324,8 @@ impl State {
         let history = history.map(|(key, times)| Change::PutRunTimes(key, times));
         let reservations = self.reservations.values().cloned();
         let reservations = reservations.map(Change::PutReservation);
+        let is_told = *self.forecasts != Forecasts::default();
+        let forecasts = is_told.then(|| Change::PutForecasts(self.forecasts.clone()));
         counters
             .into_iter()
             .chain(settings)
@@ -318,15 +334,19 @@ impl State {
             .chain(spendings)
             .chain(history)
             .chain(reservations)
+            .chain(forecasts)
     }
 
     fn put_job(&mut self, job: Arc<Job>) {
         let old = self.jobs.insert(job.id, job.clone());
         self.count(old.as_deref(), Some(&job));
+        self.load.count_job(old.as_deref(), Some(&job));
         match old {
             Some(old) if is_indexed_alike(&old, &job) => {
                 if let JobState::Pending = job.state {
-                    self.pending.insert(job.id, job);
+                    self.pending.insert(job.id, Pending::of(job));
+                } else if let Some(run) = job.state.run() {
+                    self.attempts.insert(run.attempt, job.clone());
                 }
             }
             Some(old) => {
@@ -340,6 +360,7 @@ impl State {
     fn remove_job(&mut self, id: JobId) {
         if let Some(old) = self.jobs.remove(&id) {
             self.count(Some(&old), None);
+            self.load.count_job(Some(&old), None);
             self.unindex(&old);
         }
     }
@@ -383,10 +404,10 @@ impl State {
         }
         match &job.state {
             JobState::Pending => {
-                self.pending.insert(job.id, job);
+                self.pending.insert(job.id, Pending::of(job));
             }
             JobState::Starting(run) | JobState::Running(run) | JobState::Exiting(run, _) => {
-                self.attempts.insert(run.attempt, job.id);
+                self.attempts.insert(run.attempt, job.clone());
                 for share in run.shares.iter() {
                     self.held
                         .insert((share.node.clone(), run.attempt), share.clone());

@@ -9,12 +9,12 @@ use super::card_types::{CardTypes, limited_types};
 use super::kinds::Kinds;
 use super::lending::SharedCard;
 use super::lots::Lots;
-use super::order::walltime_secs;
 use super::realm::{Owners, Realms};
 use super::request::{Each, ShapeKey, may_run};
 use super::slices::Slice;
 use super::timeline::{Claim, Span, Timeline};
-use crate::{Job, Node, NodeShare, Scheduler, State};
+use crate::model::walltime_secs;
+use crate::{Job, JobState, Node, NodeShare, Scheduler, State};
 
 /// What should have come back already, or is not clean yet, is taken to come back after so long.
 pub(super) const OVERDUE_SECS: u64 = 60;
@@ -239,12 +239,27 @@ impl<'a> Cluster<'a> {
         self.seats[place].timeline.claim(claim);
     }
 
+    /// What comes back of which nodes when `job` has ended.
+    pub(super) fn comes_back(&self, job: &Job) -> Vec<(usize, Each)> {
+        let shares = job.state.run().map(|run| run.shares.iter());
+        let found = shares.into_iter().flatten().filter_map(|share| {
+            let place = self.find(share.node.as_str())?;
+            Some((place, self.back_of(place, share)))
+        });
+        found.collect()
+    }
+
     fn back_of(&self, place: usize, share: &NodeShare) -> Each {
         let seat = &self.seats[place];
         match seat.is_closed {
             true => seat.whole,
             false => self.held(place, share),
         }
+    }
+
+    /// Has something come back earlier than was known.
+    pub(super) fn hasten(&mut self, place: usize, each: Each, times: (Timestamp, Timestamp)) {
+        self.seats[place].timeline.hasten(each, times);
     }
 
     /// Has the nodes know when what is lent comes back.
@@ -288,12 +303,21 @@ fn keeps_slices(state: &State) -> bool {
     })
 }
 
-/// When what a job holds comes back: at the end of its walltime, or soon when that is over.
+/// When what a job holds comes back: at the end of its walltime, or of its grace once it was told to stop; soon when that
+/// is over.
 pub(super) fn end(job: &Job, soon: Timestamp) -> Timestamp {
-    job.state.run().map_or(soon, |run| {
-        let began = run.started.map_or(run.placed, |(at, _)| at);
-        began.plus_secs(walltime_secs(job)).max(soon)
-    })
+    let Some(run) = job.state.run() else {
+        return soon;
+    };
+    let began = run.started.map_or(run.placed, |(at, _)| at);
+    let end = began.plus_secs(walltime_secs(job));
+    let end = match &job.state {
+        JobState::Exiting(_, order) => end.min(order.at.plus_secs(order.grace_secs.into())),
+        JobState::Pending | JobState::Starting(_) | JobState::Running(_) | JobState::Ended(_) => {
+            end
+        }
+    };
+    end.max(soon)
 }
 
 /// What a job holds, and when it comes back.

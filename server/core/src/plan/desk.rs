@@ -1,5 +1,7 @@
 //! The desk that serves the line: one job after the other, each gets its nodes, or a reason and perhaps a reservation.
 
+mod asking;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,14 +11,20 @@ use super::card_types::CardTypes;
 use super::cluster::{Cluster, When};
 use super::explain::explain;
 use super::fit::{Shape, fit, pick};
+use super::inside::{claim_windows, fit_inside, in_the_way, until};
 use super::limits::RunLimits;
 use super::order::Waiting;
+use super::preempt::{Preemptor, Way};
 use super::realm::Realms;
 use super::request::ShapeKey;
 use super::reserve::{Booking, places, reserve};
 use super::timeline::Span;
+use super::windows::Windows;
 use super::{Placement, Plan, Promise, Promised};
+use crate::model::ENDLESS_SECS;
 use crate::{Job, NodeShare, Policy, State};
+
+pub(super) use asking::Near;
 
 pub(super) struct Desk<'a> {
     cluster: Cluster<'a>,
@@ -38,6 +46,10 @@ pub(super) struct Desk<'a> {
     /// Which nodes are queues' own.
     realms: Realms<'a>,
     limits: RunLimits<'a>,
+    pub(super) windows: Windows<'a>,
+    pub(super) preemptor: Preemptor<'a>,
+    /// How many of the bookings are of jobs for which others are stopped: they take nobody's turn.
+    bookings_beside: usize,
 }
 
 /// What is known of a shape in this plan. Free room only shrinks while a plan is made and claims are only added, so
@@ -62,7 +74,9 @@ impl Known {
 
 impl<'a> Desk<'a> {
     pub(super) fn new(state: &'a State, policy: &Policy, now: Timestamp) -> Self {
-        let cluster = Cluster::new(state, now);
+        let mut cluster = Cluster::new(state, now);
+        let windows = Windows::of(state, now);
+        claim_windows(&mut cluster, &windows);
         let reserves_until = match policy.reserves_for_starving_only {
             false => Some(Timestamp(u64::MAX)),
             true => {
@@ -87,6 +101,9 @@ impl<'a> Desk<'a> {
             strict: strict.map(|(name, _)| name).collect(),
             realms: Realms::of(state.settings().map(AsRef::as_ref)),
             limits: RunLimits::of(state, now),
+            windows,
+            preemptor: Preemptor::new(state, now),
+            bookings_beside: 0,
             has_private_nodes,
         }
     }
@@ -94,7 +111,7 @@ impl<'a> Desk<'a> {
     /// Places the job, or the members of the array that are its turn, or says why not.
     pub(super) fn serve(&mut self, waiting: Waiting<'a>, plan: &mut Plan) {
         let job = waiting.job;
-        let shape = self.shape(job, CardTypes::default());
+        let shape = self.shape(waiting, CardTypes::default());
         let reason = match &job.array {
             None => self
                 .serve_one(waiting, job.id, shape, plan)
@@ -168,6 +185,10 @@ impl<'a> Desk<'a> {
         plan: &mut Plan,
     ) -> Result<(), Turned> {
         let job = waiting.job;
+        let asked_secs = Some(waiting.walltime_secs).filter(|secs| *secs < ENDLESS_SECS);
+        if let Some(reason) = self.windows.gate(&job.queue, asked_secs) {
+            return Err(Turned::finally(reason));
+        }
         if let Some(first) = self
             .barrier
             .or_else(|| self.barriers.get(&job.queue).copied())
@@ -177,18 +198,23 @@ impl<'a> Desk<'a> {
         if let Some(limit) = self.limits.reached(job) {
             return Err(Turned::finally(Reason::RunLimit(limit)));
         }
+        if let Some(window) = self.windows.own(&job.queue) {
+            return self.serve_inside(waiting, id, (shape, window), plan);
+        }
         let span = self.cluster.span(waiting.walltime_secs);
+        let span = span.of_guest(self.shapes[shape].key.guest);
         let banned = self.limits.banned(job);
-        let allowed = banned.as_ref().map(|(types, _)| self.shape(job, *types));
+        let allowed = banned.as_ref().map(|(types, _)| self.shape(waiting, *types));
         match self.place(allowed.unwrap_or(shape), waiting.walltime_secs, span) {
             Ok(shares) => {
                 self.limits.count(job, &shares);
+                self.preemptor.count(job);
                 plan.placements.push(Placement { job: id, shares });
                 Ok(())
             }
             Err(reason) => {
                 let shape = allowed.unwrap_or(shape);
-                Err(match banned.filter(|_| self.would_fit(job, span)) {
+                Err(match banned.filter(|_| self.would_fit(waiting, span)) {
                     // Only the limit is in its way, and nothing is reserved for that.
                     Some((_, limit)) => Turned::finally(Reason::RunLimit(limit)),
                     None => self.turn_away(waiting, id, shape, reason),
@@ -197,9 +223,30 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// A job of a reservation gets what others of it leave, whatever is reserved or promised otherwise.
+    fn serve_inside(
+        &mut self,
+        waiting: Waiting<'a>,
+        id: JobId,
+        (shape, window): (usize, usize),
+        plan: &mut Plan,
+    ) -> Result<(), Turned> {
+        let end = self.cluster.span(waiting.walltime_secs).until;
+        let end = until(&self.windows, waiting.job, end);
+        let (cluster, shape) = (&mut self.cluster, &self.shapes[shape]);
+        let shares = fit_inside(cluster, &self.windows, (shape, window), end);
+        let Some(shares) = shares else {
+            let full = self.windows.reservation(window).id;
+            return Err(Turned::finally(Reason::ReservationFull(full)));
+        };
+        self.limits.count(waiting.job, &shares);
+        plan.placements.push(Placement { job: id, shares });
+        Ok(())
+    }
+
     /// Whether the job would start but for limits on types of cards.
-    fn would_fit(&mut self, job: &'a Arc<Job>, span: Span) -> bool {
-        let shape = self.shape(job, CardTypes::default());
+    fn would_fit(&mut self, waiting: Waiting<'a>, span: Span) -> bool {
+        let shape = self.shape(waiting, CardTypes::default());
         pick(&mut self.cluster, &self.shapes[shape], When::Now(span)).is_some()
     }
 
@@ -216,6 +263,10 @@ impl<'a> Desk<'a> {
         }
         if let Some(shares) = fit(cluster, shape, span) {
             return Ok(shares);
+        }
+        if let Some(reason) = in_the_way(cluster, &self.windows, shape, span) {
+            shape.known.fails_from = Some((walltime_secs, reason.clone()));
+            return Err(reason);
         }
         let reason = match claimant(&self.bookings, cluster, shape, span) {
             // It may be the claims: whether it fits without them is what `explain` looks at.
@@ -242,12 +293,23 @@ impl<'a> Desk<'a> {
         let may_wait = self.reserves_until.is_some_and(|time| job.queued <= time);
         let depth = usize::try_from(self.policy.backfill_depth).unwrap_or(usize::MAX);
         let is_strict = self.strict.contains(&&job.queue);
-        let is_turn = self.bookings.len() < depth.max(1) || is_strict;
-        let is_hopeless = self.shapes[shape].known.is_hopeless;
-        if !may_wait || !is_turn || is_hopeless {
+        let is_turn = self.bookings.len() - self.bookings_beside < depth.max(1) || is_strict;
+        if self.shapes[shape].known.is_hopeless {
             return Turned::finally(reason);
         }
         let (cluster, shape) = (&mut self.cluster, &mut self.shapes[shape]);
+        let reason = match self.preemptor.make_way((cluster, shape), waiting, id) {
+            Way::None if !may_wait || !is_turn => return Turned::finally(reason),
+            Way::None => reason,
+            Way::Kept => {
+                self.bookings_beside += 1;
+                reason
+            }
+            Way::Cleared(reason) => {
+                self.bookings_beside += 1;
+                reason
+            }
+        };
         let Some(booking) = reserve(cluster, shape, id, waiting.walltime_secs) else {
             shape.known.is_hopeless = true;
             return Turned::finally(reason);
@@ -265,13 +327,15 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn shape(&mut self, job: &'a Arc<Job>, banned: CardTypes) -> usize {
-        let mut key = ShapeKey::of(&job.spec);
+    fn shape(&mut self, waiting: Waiting<'a>, banned: CardTypes) -> usize {
+        let job = waiting.job;
+        let mut key = ShapeKey::with(&job.spec, waiting.is_exclusive);
         if !self.has_private_nodes {
             key.uid = 0;
         }
         key.realm = self.realms.realm(&job.queue);
         key.banned = banned;
+        key.guest = self.windows.guest(&job.queue);
         // Most jobs ask for what the one before asked for.
         if let Some(last) = self.shapes.last().filter(|last| last.key == key) {
             return last.number;

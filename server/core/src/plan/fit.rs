@@ -3,7 +3,7 @@
 //! Torque's scheduler does. All nodes of a request or none.
 
 use super::chunks::{chunks_wanted_and_free, pick_free};
-use super::cluster::{Cluster, When};
+use super::cluster::{Class, Cluster, When};
 use super::lending::CardOrder;
 use super::request::{Each, Part, Request, Target};
 use super::shape::Ask;
@@ -215,61 +215,97 @@ fn tightest(
     (shape, when): Wanted<'_, '_>,
 ) -> Vec<usize> {
     let mut found: Vec<Rank> = Vec::new();
-    let fits = |place: usize| {
-        !cluster.is_chosen(place) && takes(cluster, place, ask, (shape, when)).is_some()
-    };
-    let joins = ask.wish.is_shared && ask.each.cards > 0;
-    for class in classes.iter().map(|class| &cluster.classes[*class]) {
-        let wastes_cards = ask.each.cards == 0 && class.cards > 0;
-        let rank = |cards: u32, slots: u32, place: usize| {
-            let is_idle = cluster.seats[place].is_idle();
-            let lacks_image = shape.lacks_image(place);
-            (wastes_cards, cards, slots, is_idle, lacks_image, place)
-        };
-        match when {
-            When::Now(_) if !joins => {
-                let by_cards = (ask.each.cards..=class.cards).flat_map(|cards| {
-                    let range = (cards, ask.each.slots, 0)..=(cards, u32::MAX, usize::MAX);
-                    class.by_cards.range(range)
-                });
-                let mut taken = 0;
-                let mut last = (0, 0);
-                for (cards, slots, place) in by_cards {
-                    // Those that are as good as the last one may hold the image that the last one lacks.
-                    let may_be_better = !shape.holders.is_empty() && last == (*cards, *slots);
-                    if taken >= count && !may_be_better {
-                        break;
-                    }
-                    if fits(*place) {
-                        found.push(rank(*cards, *slots, *place));
-                        taken += 1;
-                        last = (*cards, *slots);
-                    }
+    let wastes_cards = |class: &usize| ask.each.cards == 0 && cluster.classes[*class].cards > 0;
+    for is_waste in [false, true] {
+        // Nodes with cards are not even looked at while work that wants none finds others.
+        if is_waste && found.len() >= count as usize {
+            break;
+        }
+        for class in classes
+            .iter()
+            .filter(|class| wastes_cards(class) == is_waste)
+        {
+            let class = &cluster.classes[*class];
+            match when {
+                When::Now(_) if ask.wish.is_shared && ask.each.cards > 0 => {
+                    found.extend(sharing(cluster, class, ask, (shape, when)));
                 }
-            }
-            When::Now(_) => {
-                // Where cards are shared already first: fewest cards have to be taken anew there.
-                let fitting = class
-                    .usable
-                    .iter()
-                    .filter(|place| !cluster.is_chosen(**place));
-                found.extend(fitting.filter_map(|place| {
-                    let each = takes(cluster, *place, ask, (shape, when))?;
-                    let free = cluster.seats[*place].free;
-                    let anew = each.cards.saturating_mul(class.cards.saturating_add(1));
-                    Some(rank(anew.saturating_add(free.cards), free.slots, *place))
-                }));
-            }
-            When::Later(rooms) => {
-                let fitting = class.usable.iter().filter(|place| fits(**place));
-                found.extend(fitting.map(|place| {
-                    let room = rooms[*place];
-                    rank(room.cards, room.slots, *place)
-                }));
+                When::Now(_) => {
+                    found.extend(tightest_now(cluster, class, (ask, count), (shape, when)));
+                }
+                When::Later(rooms) => {
+                    let fitting = class.usable.iter().filter(|place| {
+                        !cluster.is_chosen(**place)
+                            && takes(cluster, **place, ask, (shape, when)).is_some()
+                    });
+                    found.extend(fitting.map(|place| {
+                        let room = rooms[*place];
+                        rank(cluster, shape, (is_waste, room.cards, room.slots), *place)
+                    }));
+                }
             }
         }
     }
     found.sort_unstable();
     found.truncate(count as usize);
     found.into_iter().map(|(.., place)| place).collect()
+}
+
+fn rank(
+    cluster: &Cluster<'_>,
+    shape: &Shape<'_>,
+    (wastes_cards, cards, slots): (bool, u32, u32),
+    place: usize,
+) -> Rank {
+    let is_idle = cluster.seats[place].is_idle();
+    let lacks_image = shape.lacks_image(place);
+    (wastes_cards, cards, slots, is_idle, lacks_image, place)
+}
+
+/// The best nodes of a class now, at least `count` if there are so many.
+fn tightest_now(
+    cluster: &Cluster<'_>,
+    class: &Class<'_>,
+    (ask, count): (Ask<'_>, u32),
+    (shape, when): Wanted<'_, '_>,
+) -> Vec<Rank> {
+    let by_cards = (ask.each.cards..=class.cards).flat_map(|cards| {
+        let range = (cards, ask.each.slots, 0)..=(cards, u32::MAX, usize::MAX);
+        class.by_cards.range(range)
+    });
+    let wastes_cards = ask.each.cards == 0 && class.cards > 0;
+    let mut found = Vec::new();
+    let mut last = (0, 0);
+    for (cards, slots, place) in by_cards {
+        // Those that are as good as the last one may hold the image that the last one lacks.
+        let may_be_better = !shape.holders.is_empty() && last == (*cards, *slots);
+        if found.len() >= count as usize && !may_be_better {
+            break;
+        }
+        let fits = || takes(cluster, *place, ask, (shape, when)).is_some();
+        if !cluster.is_chosen(*place) && fits() {
+            found.push(rank(cluster, shape, (wastes_cards, *cards, *slots), *place));
+            last = (*cards, *slots);
+        }
+    }
+    found
+}
+
+/// The nodes of a class for a request that shares its cards with others: where fewest have to be taken anew first.
+fn sharing(
+    cluster: &Cluster<'_>,
+    class: &Class<'_>,
+    ask: Ask<'_>,
+    (shape, when): Wanted<'_, '_>,
+) -> Vec<Rank> {
+    let open = class.usable.iter().copied();
+    let open = open.filter(|place| !cluster.is_chosen(*place));
+    let ranked = open.filter_map(|place| {
+        let each = takes(cluster, place, ask, (shape, when))?;
+        let free = cluster.seats[place].free;
+        let anew = each.cards.saturating_mul(class.cards.saturating_add(1));
+        let cards = anew.saturating_add(free.cards);
+        Some(rank(cluster, shape, (false, cards, free.slots), place))
+    });
+    ranked.collect()
 }

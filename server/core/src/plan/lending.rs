@@ -9,6 +9,7 @@ use super::request::Each;
 use super::slices::with_surplus;
 use super::stock::one_card;
 use super::timeline::Span;
+use super::windows::Guest;
 use crate::{Card, NodeShare, ShareCard};
 
 /// A card that is lent to jobs that said shared.
@@ -94,6 +95,7 @@ impl Cluster<'_> {
             let span = Span {
                 from: self.now,
                 until,
+                guest: Guest::STRANGER,
             };
             for nth in self.joinable(place, order, span) {
                 let seat = &mut self.seats[place];

@@ -186,6 +186,22 @@ impl<'a> RunLimits<'a> {
         self.look_again
     }
 
+    /// All limits that keep `job` from starting now.
+    pub(super) fn all_reached(&mut self, job: &Job) -> Vec<Arc<RunLimit>> {
+        let Some(seat) = self.seat(job) else {
+            return Vec::new();
+        };
+        let over = self.queues[seat.queue].iter().filter_map(|number| {
+            let counted = &self.counted[*number];
+            let used = counted.used.get(seat.of(counted.rule.per)).copied();
+            let used = used.unwrap_or(0);
+            let wanted = counted.rule.wanted(&job.spec);
+            let is_over = wanted > 0 && used.saturating_add(wanted) > counted.rule.most;
+            is_over.then(|| Arc::new(counted.rule.reached(&job.spec, used, wanted)))
+        });
+        over.collect()
+    }
+
     /// Many jobs have one answer.
     fn answer(&mut self, asked: (usize, usize, u64, u64), spec: &JobSpec) -> Arc<RunLimit> {
         if let Some(last) = self.reached.as_ref().filter(|last| last.asked == asked) {

@@ -26,11 +26,15 @@ pub(super) struct Waiting<'a> {
     pub(super) job: &'a Arc<Job>,
     /// For how long it may run, seconds.
     pub(super) walltime_secs: u64,
+    /// Whether nobody else may be on its nodes.
+    pub(super) is_exclusive: bool,
 }
 
 /// The place of a job: lowest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
+    /// Those for whom others are stopped come before all.
+    is_uncalled: bool,
     /// Those who have waited too long come first, …
     is_patient: bool,
     /// … of the others those of the highest score, …
@@ -39,26 +43,17 @@ struct Place {
     came: (Timestamp, JobId),
 }
 
-/// A job without a walltime is taken to need a year: what it holds does not come back within any plan.
-pub(crate) const ENDLESS_SECS: u64 = 366 * 24 * 3600;
-
-/// For how long the job may run, seconds.
-pub(crate) fn walltime_secs(job: &Job) -> u64 {
-    job.spec
-        .resources
-        .seconds("walltime")
-        .map_or(ENDLESS_SECS, |walltime| walltime.0.min(ENDLESS_SECS))
-}
-
 /// Lines up all jobs that may be considered at `now`.
 pub(super) fn line_up<'a>(state: &'a State, policy: &Policy, now: Timestamp) -> Line<'a> {
-    let mut estimates = Estimates::of(state, policy, now);
+    let mut estimates = Estimates::of(state, policy);
     let mut scores = Scores::of(state, policy, now);
     let settings = state.settings().map(AsRef::as_ref);
     let mut next_starving: Option<Timestamp> = None;
     let mut entries = Vec::new();
     let mut aside = Vec::new();
-    for job in state.pending() {
+    let mut queues = Queues::of(settings);
+    for pending in state.waiting() {
+        let job = &pending.job;
         let id = match &job.array {
             None => job.id,
             // An array stands in line as its next member does, behind members that are to run again.
@@ -67,7 +62,7 @@ pub(super) fn line_up<'a>(state: &'a State, policy: &Policy, now: Timestamp) -> 
                 None => continue, // Its members speak for themselves.
             },
         };
-        let queue_priority = match stands_aside(job, settings, now) {
+        let queue_priority = match stands_aside(job, &mut queues, now) {
             Err(reason) => {
                 aside.push((job.id, reason));
                 continue;
@@ -75,14 +70,16 @@ pub(super) fn line_up<'a>(state: &'a State, policy: &Policy, now: Timestamp) -> 
             Ok(priority) => priority,
         };
         let came = job.place.unwrap_or((job.queued, id));
-        let walltime_secs = walltime_secs(job);
+        let walltime_secs = pending.walltime_secs;
         let factors = Factors {
             queue_priority,
             since: came.0,
-            estimate_secs: estimates.of_job(job, walltime_secs),
+            size: pending.size,
+            estimate_secs: estimates.of_job(pending),
         };
         let starves_at = policy.starve_after_secs.map(|secs| came.0.plus_secs(secs));
-        let is_patient = starves_at.is_none_or(|at| at > now);
+        let is_uncalled = job.first_until.is_none_or(|until| until <= now);
+        let is_patient = is_uncalled && starves_at.is_none_or(|at| at > now);
         if let Some(at) = starves_at.filter(|_| is_patient) {
             next_starving = Some(next_starving.map_or(at, |next| next.min(at)));
         }
@@ -94,11 +91,16 @@ pub(super) fn line_up<'a>(state: &'a State, policy: &Policy, now: Timestamp) -> 
         let owed = scores.of_account(account.filter(|_| is_patient));
         entries.push(Entry {
             place: Place {
+                is_uncalled,
                 is_patient,
                 score: Reverse(score.saturating_add(owed)),
                 came,
             },
-            waiting: Waiting { job, walltime_secs },
+            waiting: Waiting {
+                job,
+                walltime_secs,
+                is_exclusive: pending.is_exclusive,
+            },
             estimate_secs: factors.estimate_secs,
             account,
             score,
@@ -184,7 +186,7 @@ fn keep_arrival(jobs: &mut [Waiting<'_>], queue: &QueueName) {
 }
 
 /// The priority of its queue, or why the job is not in line.
-fn stands_aside(job: &Job, settings: Option<&Settings>, now: Timestamp) -> Result<i64, Reason> {
+fn stands_aside<'a>(job: &'a Job, queues: &mut Queues<'a>, now: Timestamp) -> Result<i64, Reason> {
     if !job.holds.is_empty() {
         return Err(Reason::Held(job.effective_holds()));
     }
@@ -199,11 +201,38 @@ fn stands_aside(job: &Job, settings: Option<&Settings>, now: Timestamp) -> Resul
         return Err(Reason::WaitingUntil(time));
     }
     // A queue that is gone from the settings starts nothing, and its jobs say so.
-    match settings.and_then(|settings| settings.queues.get(&job.queue)) {
-        Some(queue) if queue.is_started() && queue.is_routing() => {
-            Err(Reason::NoDestination(job.queue.clone()))
+    let priority = queues.priority(&job.queue);
+    priority.ok_or_else(|| queues.why_not(&job.queue))
+}
+
+/// The priorities of queues whose jobs may start. Most jobs are in the queue of the one before them.
+struct Queues<'a> {
+    settings: Option<&'a Settings>,
+    last: Option<(&'a QueueName, Option<i64>)>,
+}
+
+impl<'a> Queues<'a> {
+    const fn of(settings: Option<&'a Settings>) -> Self {
+        let last = None;
+        Self { settings, last }
+    }
+
+    fn priority(&mut self, name: &'a QueueName) -> Option<i64> {
+        if let Some((_, priority)) = self.last.filter(|(last, _)| *last == name) {
+            return priority;
         }
-        Some(queue) if queue.is_started() => Ok(queue.priority()),
-        Some(_) | None => Err(Reason::QueueStopped(job.queue.clone())),
+        let queue = self.settings.and_then(|all| all.queues.get(name));
+        let started = queue.filter(|queue| queue.is_started() && !queue.is_routing());
+        let priority = started.map(|queue| queue.priority());
+        self.last = Some((name, priority));
+        priority
+    }
+
+    fn why_not(&self, name: &QueueName) -> Reason {
+        let queue = self.settings.and_then(|all| all.queues.get(name));
+        match queue.is_some_and(|queue| queue.is_started()) {
+            true => Reason::NoDestination(name.clone()),
+            false => Reason::QueueStopped(name.clone()),
+        }
     }
 }

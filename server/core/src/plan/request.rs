@@ -7,6 +7,7 @@ use capstan_types::{Arrangement, CardWish, Chunk, ChunkTarget};
 use super::card_types::CardTypes;
 use super::kinds::{Counts, KINDS_MAX, Kinds, Mask, count_of};
 use super::realm::Realm;
+use super::windows::Guest;
 use crate::apply::arrangement;
 use crate::{JobSpec, Node, NodeShare};
 
@@ -24,6 +25,8 @@ pub(super) struct ShapeKey<'a> {
     pub(super) uid: u32,
     /// Which of the nodes that are queues' own it may use.
     pub(super) realm: Realm,
+    /// Which windows are open to it.
+    pub(super) guest: Guest,
     /// Types of cards that it may not have now.
     pub(super) banned: CardTypes,
     /// The image of its container: among nodes that are equally good, those that hold it are preferred.
@@ -46,6 +49,7 @@ impl<'a> ShapeKey<'a> {
             is_exclusive,
             uid: spec.owner.uid,
             realm: Realm::ANYWHERE,
+            guest: Guest::STRANGER,
             banned: CardTypes::default(),
             image: spec.image.as_deref(),
         }
@@ -342,6 +346,18 @@ impl Each {
             kinds: both(self.kinds, other.kinds, u16::min),
             spare_slots: self.spare_slots.min(other.spare_slots),
             spare_memory: self.spare_memory.min(other.spare_memory),
+        }
+    }
+
+    /// The more of each measure.
+    pub(super) fn most(self, other: Self) -> Self {
+        Self {
+            slots: self.slots.max(other.slots),
+            cards: self.cards.max(other.cards),
+            memory_bytes: self.memory_bytes.max(other.memory_bytes),
+            kinds: both(self.kinds, other.kinds, u16::max),
+            spare_slots: self.spare_slots.max(other.spare_slots),
+            spare_memory: self.spare_memory.max(other.spare_memory),
         }
     }
 

@@ -7,6 +7,7 @@ use super::cluster::{Cluster, When};
 use super::fit::{Shape, pick};
 use super::request::{Each, Request, Target};
 use super::timeline::{Claim, Claimant, Span};
+use super::windows::Guests;
 
 /// So many times at which something comes back are tried behind the first at which the job would fit but for claims.
 const TRIES_MAX: usize = 64;
@@ -43,7 +44,7 @@ pub(super) fn reserve(
         }
     }
     for from in times.iter().skip(low).take(TRIES_MAX) {
-        let span = Span::of(*from, walltime_secs);
+        let span = Span::of(*from, walltime_secs).of_guest(shape.key.guest);
         fill(cluster, shape, &mut rooms, |seat, free| {
             seat.room(free, span)
         });
@@ -66,6 +67,7 @@ pub(super) fn reserve(
                     until: span.until,
                     each: *each,
                     by: Claimant::Job(job),
+                    closed_to: Guests::ALL,
                 };
                 cluster.claim(*place, claim);
             }

@@ -32,6 +32,8 @@ pub(super) struct Factors {
     /// Since when it waits.
     pub(super) since: Timestamp,
     pub(super) estimate_secs: u64,
+    /// Cards, of a job without cards slots.
+    pub(super) size: u32,
 }
 
 impl<'a> Scores<'a> {
@@ -83,38 +85,47 @@ impl<'a> Scores<'a> {
 
     /// The score of a job without what its user is owed, in 65536ths of a point.
     pub(super) fn of_job(&self, job: &Job, factors: Factors) -> i64 {
+        let parts = self.parts(job, factors);
+        parts
+            .into_iter()
+            .fold(0, |sum, (_, part)| sum.saturating_add(part))
+    }
+
+    /// What that score is the sum of, by name.
+    pub(super) fn parts(&self, job: &Job, factors: Factors) -> [(&'static str, i64); 5] {
         let weights = &self.weights;
-        let mut score = weights
+        let queue = weights
             .queue
             .saturating_mul(factors.queue_priority)
             .saturating_mul(ONE);
-        let mut add = |weight: i64, factor: i64| {
-            score = score.saturating_add(weight.saturating_mul(factor));
-        };
-        add(
-            weights.priority,
-            i64::from(job.priority) * ONE / PRIORITY_MAX,
-        );
+        let priority = i64::from(job.priority) * ONE / PRIORITY_MAX;
+        let (mut age, mut shortness, mut size) = (0, 0, 0);
         if weights.age != 0 {
             let waited = self.now.secs_since(factors.since);
             let from = Policy::AGE_FROM_SECS;
-            add(weights.age, log2(waited.saturating_add(from)) - log2(from));
+            age = log2(waited.saturating_add(from)) - log2(from);
         }
         if weights.shortness != 0 {
             let short = Policy::SHORT_FROM_SECS;
             let expected = factors.estimate_secs.saturating_add(short);
-            add(weights.shortness, log2(PLAIN_SECS + short) - log2(expected));
+            shortness = log2(PLAIN_SECS + short) - log2(expected);
         }
         if weights.size != 0 {
-            add(weights.size, log2(u64::from(job.spec.size())));
+            size = log2(u64::from(factors.size));
         }
-        score
+        [
+            ("queue", queue),
+            ("priority", weights.priority.saturating_mul(priority)),
+            ("age", weights.age.saturating_mul(age)),
+            ("shortness", weights.shortness.saturating_mul(shortness)),
+            ("size", weights.size.saturating_mul(size)),
+        ]
     }
 }
 
 /// The logarithm to base 2 in 65536ths, by whole steps and a straight line between them made rounder by its error's
 /// parabola; the same on every machine. Of 0 as of 1.
-pub(super) fn log2(number: u64) -> i64 {
+pub(crate) fn log2(number: u64) -> i64 {
     let number = number.max(1);
     let whole = i64::from(number.ilog2());
     // The fraction above the power of two, in 65536ths.

@@ -4,6 +4,7 @@
 use capstan_types::{JobId, Timestamp};
 
 use super::request::Each;
+use super::windows::{Guest, Guests};
 
 /// The future of one node.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +24,8 @@ pub(super) struct Claim {
     pub(super) each: Each,
     /// To whom.
     pub(super) by: Claimant,
+    /// For whom it is taken.
+    pub(super) closed_to: Guests,
 }
 
 /// To whom something is promised.
@@ -30,23 +33,35 @@ pub(super) struct Claim {
 pub(super) enum Claimant {
     /// A waiting job with a reservation.
     Job(JobId),
+    /// Those for whom a window is, by its number.
+    Window(usize),
 }
 
-/// From one time to another, the second not included.
+/// From one time to another, the second not included, for a job that some windows may be open to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) from: Timestamp,
     pub(super) until: Timestamp,
+    pub(super) guest: Guest,
 }
 
 impl Span {
     pub(super) fn of(from: Timestamp, secs: u64) -> Self {
         let until = from.plus_secs(secs);
-        Self { from, until }
+        Self {
+            from,
+            until,
+            guest: Guest::STRANGER,
+        }
+    }
+
+    /// The same for a job to which other windows are open.
+    pub(super) const fn of_guest(self, guest: Guest) -> Self {
+        Self { guest, ..self }
     }
 
     fn meets(self, claim: &Claim) -> bool {
-        claim.from < self.until && self.from < claim.until
+        claim.from < self.until && self.from < claim.until && claim.closed_to.include(self.guest)
     }
 }
 
@@ -80,12 +95,64 @@ impl Timeline {
         self.ends.sort_by_key(|(at, _)| *at);
     }
 
+    /// Says that so much comes back earlier than was said.
+    pub(super) fn hasten(&mut self, each: Each, (from, to): (Timestamp, Timestamp)) {
+        let found = self.ends.iter().position(|end| *end == (from, each));
+        if let Some(at) = found {
+            self.ends.remove(at);
+            self.returns(to, each);
+        }
+    }
+
     pub(super) fn claim(&mut self, claim: Claim) {
         self.claims.push(claim);
     }
 
     pub(super) fn has_claims(&self) -> bool {
         !self.claims.is_empty()
+    }
+
+    /// Says that somebody inside a window uses so much of what it takes, from now to then: to others that is lent, and
+    /// taken again by the window when it comes back.
+    pub(super) fn use_window(
+        &mut self,
+        window: usize,
+        each: Each,
+        (now, then): (Timestamp, Timestamp),
+    ) {
+        let is_it = |claim: &&mut Claim| {
+            claim.by == Claimant::Window(window) && claim.from <= now && now < claim.until
+        };
+        let Some(claim) = self.claims.iter_mut().find(is_it) else {
+            return;
+        };
+        let used = each.least(claim.each);
+        claim.each = claim.each.minus(used);
+        if then < claim.until {
+            let again = Claim {
+                from: then,
+                each: used,
+                ..*claim
+            };
+            self.claims.push(again);
+        }
+    }
+
+    /// What a window takes now and nobody inside it uses.
+    pub(super) fn left_of_window(&self, window: usize, now: Timestamp) -> Each {
+        let own = self.claims.iter().filter(|claim| {
+            claim.by == Claimant::Window(window) && claim.from <= now && now < claim.until
+        });
+        own.fold(Each::default(), |sum, claim| sum.and(claim.each))
+    }
+
+    /// Windows that meet `span` and are closed to its job, and when they begin.
+    pub(super) fn windows_met(&self, span: Span) -> impl Iterator<Item = (Timestamp, usize)> {
+        let met = self.claims.iter().filter(move |claim| span.meets(claim));
+        met.filter_map(|claim| match claim.by {
+            Claimant::Window(window) => Some((claim.from, window)),
+            Claimant::Job(_) => None,
+        })
     }
 
     /// When something comes back.
@@ -106,18 +173,26 @@ impl Timeline {
 
     /// The least that is free in all of `span` when `free` is now. What is free falls only where a claim begins.
     pub(super) fn room(&self, free: Each, span: Span) -> Each {
+        self.room_if(free, span, &[])
+    }
+
+    /// The same if these ends had come already.
+    pub(super) fn room_if(&self, free: Each, span: Span, early: &[(Timestamp, Each)]) -> Each {
         let met = || self.claims.iter().filter(|claim| span.meets(claim));
         let begins = met()
             .map(|claim| claim.from)
             .filter(|from| *from > span.from);
-        let first = self.left_at(free, span.from);
-        begins.fold(first, |least, at| least.least(self.left_at(free, at)))
+        let left_at = |from| self.left_at(free, Span { from, ..span }, early);
+        begins.fold(left_at(span.from), |least, at| least.least(left_at(at)))
     }
 
-    /// What is free then and not promised.
-    fn left_at(&self, free: Each, at: Timestamp) -> Each {
+    /// What is free when `span` begins and not promised.
+    fn left_at(&self, free: Each, span: Span, early: &[(Timestamp, Each)]) -> Each {
+        let at = span.from;
+        let not_yet = early.iter().filter(|(end, _)| *end > at);
+        let free = not_yet.fold(free, |free, (_, each)| free.and(*each));
         let claims = self.claims.iter();
-        let active = claims.filter(|claim| claim.from <= at && at < claim.until);
+        let active = claims.filter(|claim| claim.from <= at && span.meets(claim));
         active.fold(self.free_at(free, at), |left, claim| left.minus(claim.each))
     }
 
@@ -152,6 +227,7 @@ mod tests {
             until: Timestamp(20_000),
             each: cards(7),
             by: Claimant::Job(JobId::whole(1)),
+            closed_to: Guests::ALL,
         });
         timeline
     }

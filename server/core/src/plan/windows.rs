@@ -8,25 +8,52 @@ use std::sync::Arc;
 use capstan_types::{Hours, NodeName, QueueName, Reason, Span, Timestamp, Zone};
 
 use super::request::Each;
-use crate::{Node, Reservation, ReservationKind, ReservedShare, Settings, State};
+use crate::{Job, Reservation, ReservedShare, Settings, State};
 
 /// All windows and gates that count from now on.
 pub(super) struct Windows<'a> {
     now: Timestamp,
-    /// What is reserved, in the order of ids.
-    all: Vec<Window<'a>>,
-    /// Windows with a part of a node: (window, what of the node), by node.
+    /// Reservations that are not over, in the order of ids.
+    all: Vec<&'a Arc<Reservation>>,
+    /// What is set aside of each node, by which of the reservations.
     by_node: BTreeMap<&'a NodeName, Vec<(usize, &'a ReservedShare)>>,
-    /// Which queues are treated alike; queues that are not in it are in group 0.
-    groups: BTreeMap<&'a QueueName, usize>,
+    /// Queues to which any window is open, and which guests their jobs are.
+    guests: BTreeMap<&'a QueueName, Guest>,
+    /// For each window the guests to whom it is closed.
+    closed_to: Vec<Guests>,
     gates: BTreeMap<&'a QueueName, Gate<'a>>,
     zone: Option<&'a Zone>,
 }
 
-/// A reservation that is not over.
-#[derive(Clone, Copy)]
-pub(super) struct Window<'a> {
-    pub(super) reservation: &'a Arc<Reservation>,
+/// Which windows are open to a job: jobs that are the same guest find the same room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Guest(u8);
+
+impl Guest {
+    /// To whom no window is open: most jobs.
+    pub(super) const STRANGER: Self = Self(0);
+    /// To whom all are open: whoever wants to know what windows are in the way.
+    pub(super) const EVERYWHERE: Self = Self(63);
+    /// Further queues to which windows are open are treated as strangers.
+    const NUMBER_MAX: u8 = 62;
+}
+
+/// Some guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Guests(u64);
+
+impl Guests {
+    /// Everybody: what is promised to a waiting job is closed to all others.
+    pub(super) const ALL: Self = Self(u64::MAX);
+
+    /// Whether `guest` is one of them.
+    pub(super) const fn include(self, guest: Guest) -> bool {
+        self.0 & (1 << guest.0) != 0
+    }
+
+    fn without(self, guest: Guest) -> Self {
+        Self(self.0 & !(1 << guest.0))
+    }
 }
 
 /// When jobs of a queue may start.
@@ -38,11 +65,12 @@ enum Gate<'a> {
 }
 
 /// Something taken of a node for a while.
-#[derive(Clone, Copy)]
-pub(super) struct Taken<'a> {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Taken {
     pub(super) span: Span,
     pub(super) each: Each,
-    pub(super) by: &'a Arc<Reservation>,
+    /// The window, by its number.
+    pub(super) window: usize,
 }
 
 impl<'a> Windows<'a> {
@@ -51,14 +79,15 @@ impl<'a> Windows<'a> {
             now,
             all: Vec::new(),
             by_node: BTreeMap::new(),
-            groups: BTreeMap::new(),
+            guests: BTreeMap::new(),
+            closed_to: Vec::new(),
             gates: BTreeMap::new(),
             zone: state.settings().map(|settings| &settings.zone),
         };
         let live = state.reservations();
         for reservation in live.filter(|made| made.next(now).is_some()) {
             let number = windows.all.len();
-            windows.all.push(Window { reservation });
+            windows.all.push(reservation);
             for share in &reservation.shares {
                 let on_node = windows.by_node.entry(&share.node).or_default();
                 on_node.push((number, share));
@@ -66,7 +95,7 @@ impl<'a> Windows<'a> {
         }
         if let Some(settings) = state.settings() {
             windows.open_gates(state, settings);
-            windows.group_queues(settings);
+            windows.let_guests_in(settings);
         }
         windows
     }
@@ -85,24 +114,31 @@ impl<'a> Windows<'a> {
         }
     }
 
-    /// Queues for which the same windows are open are one group: 0 is those for which none is.
-    fn group_queues(&mut self, settings: &'a Settings) {
+    fn let_guests_in(&mut self, settings: &'a Settings) {
+        let everybody = Guests::ALL.without(Guest::EVERYWHERE);
+        self.closed_to = vec![everybody; self.all.len()];
         if self.all.is_empty() {
             return;
         }
-        let mut known: Vec<Vec<usize>> = vec![Vec::new()];
+        let mut known: Vec<(Vec<usize>, Guest)> = Vec::new();
         for queue in settings.queues.keys() {
             let open = self.all.iter().enumerate();
-            let open = open.filter(|(_, window)| !window.reservation.is_closed_to(queue));
+            let open = open.filter(|(_, made)| !made.is_closed_to(queue));
             let open: Vec<usize> = open.map(|(at, _)| at).collect();
-            let group = known.iter().position(|other| *other == open);
-            let group = group.unwrap_or_else(|| {
-                known.push(open);
-                known.len() - 1
-            });
-            if group > 0 {
-                self.groups.insert(queue, group);
+            if open.is_empty() {
+                continue;
             }
+            let found = known.iter().find(|(others, _)| *others == open);
+            let guest = found.map(|(_, guest)| *guest).or_else(|| {
+                let number = u8::try_from(known.len() + 1).ok()?;
+                (number <= Guest::NUMBER_MAX).then_some(Guest(number))
+            });
+            let Some(guest) = guest else { break };
+            for window in &open {
+                self.closed_to[*window] = self.closed_to[*window].without(guest);
+            }
+            self.guests.insert(queue, guest);
+            known.push((open, guest));
         }
     }
 
@@ -111,41 +147,54 @@ impl<'a> Windows<'a> {
         self.all.is_empty()
     }
 
-    /// Which windows are open to jobs of `queue`: queues of one group find the same room. 0 for most.
-    pub(super) fn group(&self, queue: &QueueName) -> usize {
-        match self.groups.is_empty() {
-            true => 0,
-            false => self.groups.get(queue).copied().unwrap_or(0),
+    /// Which windows are open to jobs of `queue`.
+    pub(super) fn guest(&self, queue: &QueueName) -> Guest {
+        match self.guests.is_empty() {
+            true => Guest::STRANGER,
+            false => self.guests.get(queue).copied().unwrap_or_default(),
         }
     }
 
-    /// The reservation whose jobs are in `queue`.
-    pub(super) fn reservation_of(&self, queue: &QueueName) -> Option<&'a Arc<Reservation>> {
+    /// To whom a window is closed.
+    pub(super) fn closed_to(&self, window: usize) -> Guests {
+        self.closed_to[window]
+    }
+
+    /// The reservation of a window.
+    pub(super) fn reservation(&self, window: usize) -> &'a Reservation {
+        self.all[window]
+    }
+
+    /// The window of the reservation whose jobs are in `queue`.
+    pub(super) fn own(&self, queue: &QueueName) -> Option<usize> {
         match self.gates.get(queue)? {
-            Gate::Reservation(own) => Some(own),
+            Gate::Reservation(own) => self.all.iter().position(|made| made.id == own.id),
             Gate::Hours(..) => None,
         }
     }
 
-    /// Why no job of `queue` that may run for `walltime_secs` starts now, wherever it would; `None` when it may.
-    pub(super) fn gate(&self, queue: &QueueName, walltime_secs: u64) -> Option<Reason> {
+    /// Why no job of `queue` that may run for `walltime_secs` starts now, wherever it would; `None` when it may. A job of
+    /// a reservation that says no walltime may run until the end of it.
+    pub(super) fn gate(&self, queue: &QueueName, walltime_secs: Option<u64>) -> Option<Reason> {
         if self.gates.is_empty() {
             return None;
         }
         let now = self.now;
-        let end = now.plus_secs(walltime_secs);
+        let end = walltime_secs.map(|secs| now.plus_secs(secs));
         match self.gates.get(queue)? {
             Gate::Reservation(own) => match own.next(now) {
                 Some(span) if span.from > now => Some(Reason::ReservationBegins {
                     reservation: own.id,
                     starts: span.from,
                 }),
-                Some(span) if end > span.until => Some(Reason::ReservationEnds {
-                    reservation: own.id,
-                    ends: span.until,
-                    again: own.next(span.until).map(|next| next.from),
-                    fits_secs: span.until.secs_since(now),
-                }),
+                Some(span) if end.is_some_and(|end| end > span.until) => {
+                    Some(Reason::ReservationEnds {
+                        reservation: own.id,
+                        ends: span.until,
+                        again: own.next(span.until).map(|next| next.from),
+                        fits_secs: span.until.secs_since(now),
+                    })
+                }
                 Some(_) => None,
                 None => Some(Reason::ReservationFull(own.id)),
             },
@@ -156,35 +205,24 @@ impl<'a> Windows<'a> {
                         queue: queue.clone(),
                         opens: hours.next_opening(zone, now),
                     }),
-                    Some(closes) if *finish && end > closes => Some(Reason::QueueCloses {
-                        queue: queue.clone(),
-                        closes,
-                        fits_secs: closes.secs_since(now),
-                    }),
+                    Some(closes) if *finish && end.is_none_or(|end| end > closes) => {
+                        Some(Reason::QueueCloses {
+                            queue: queue.clone(),
+                            closes,
+                            fits_secs: closes.secs_since(now),
+                        })
+                    }
                     Some(_) => None,
                 }
             }
         }
     }
 
-    /// What is taken of `node` before `until`, as jobs of `group` find it, window by window. What a window of jobs takes
-    /// is all that is set aside, whether its jobs use it or not.
-    pub(super) fn taken(
-        &self,
-        node: &'a Node,
-        group: usize,
-        until: Timestamp,
-    ) -> impl Iterator<Item = Taken<'a>> {
-        let on_node = self.by_node.get(&node.name);
-        let shares = on_node.into_iter().flatten();
-        let closed = shares.filter(move |(at, _)| !self.is_open_to(*at, group));
-        let from = self.now;
-        closed.flat_map(move |(at, share)| {
-            let by = self.all[*at].reservation;
-            let each = set_aside(node, share);
-            by.meeting(Span { from, until })
-                .map(move |span| Taken { span, each, by })
-        })
+    /// When jobs that start now in `queue` are over at the latest: with their reservation.
+    pub(super) fn own_end(&self, queue: &QueueName) -> Option<Timestamp> {
+        let window = self.own(queue)?;
+        let span = self.all[window].current(self.now)?;
+        Some(span.until)
     }
 
     /// Nodes with windows.
@@ -192,56 +230,55 @@ impl<'a> Windows<'a> {
         self.by_node.keys().copied()
     }
 
-    /// What `reservation` has of `node`.
-    pub(super) fn share(&self, reservation: &Reservation, node: &Node) -> Option<Each> {
-        let shares = self.by_node.get(&node.name)?.iter();
-        let own = shares.filter(|(at, _)| self.all[*at].reservation.id == reservation.id);
-        let each = own.map(|(_, share)| set_aside(node, share));
-        each.reduce(Each::and)
+    /// What is set aside of `node` from now until `until`, window by window, in full whether somebody uses it or not.
+    /// `each` says how much a share is.
+    pub(super) fn taken(
+        &self,
+        node: &NodeName,
+        until: Timestamp,
+        each: impl Fn(&ReservedShare) -> Each,
+    ) -> Vec<Taken> {
+        let now = self.now;
+        let span = Span { from: now, until };
+        let shares = self.by_node.get(node).into_iter().flatten();
+        let taken = shares.flat_map(|(window, share)| {
+            let (window, each) = (*window, each(share));
+            let spans = self.all[window].meeting(span);
+            spans.map(move |span| Taken { span, each, window })
+        });
+        taken.collect()
     }
 
-    fn is_open_to(&self, window: usize, group: usize) -> bool {
-        let mut of_group = self.groups.iter().filter(|(_, own)| **own == group);
-        let reservation = self.all[window].reservation;
-        // All queues of a group are treated alike; those of group 0 are strangers to all windows.
-        group > 0
-            && of_group
-                .next()
-                .is_some_and(|(queue, _)| !reservation.is_closed_to(queue))
+    /// What `window` has of `node`, share by share.
+    pub(super) fn shares(
+        &self,
+        window: usize,
+        node: &NodeName,
+    ) -> impl Iterator<Item = &'a ReservedShare> {
+        let shares = self.by_node.get(node).into_iter().flatten();
+        shares
+            .filter(move |(of, _)| *of == window)
+            .map(|(_, share)| *share)
     }
-}
 
-/// What a reservation takes of a node.
-pub(super) fn set_aside(node: &Node, share: &ReservedShare) -> Each {
-    match share.is_whole {
-        true => Each::whole(node),
-        false => Each {
-            slots: share.slots,
-            cards: share.cards,
-            memory_bytes: share.memory_bytes,
-            ..Each::default()
-        },
+    /// The window that is the job's own now, if it is in one.
+    pub(super) fn inside(&self, job: &Job) -> Option<usize> {
+        if self.gates.is_empty() {
+            return None;
+        }
+        let window = self.own(&job.queue)?;
+        self.all[window].current(self.now).map(|_| window)
     }
-}
 
-/// For whom jobs make room: what `Reason::Window` says of a window that keeps a job from starting.
-pub(super) fn reason(taken: &Taken<'_>, now: Timestamp, fits_now: bool) -> Reason {
-    Reason::Window {
-        reservation: taken.by.id,
-        name: taken.by.name.clone(),
-        starts: taken.span.from,
-        fits_secs: if fits_now {
-            taken.span.from.secs_since(now)
-        } else {
-            0
-        },
-    }
-}
-
-/// Whether the window is one in which nobody may run.
-pub(super) fn is_for_nobody(reservation: &Reservation) -> bool {
-    match reservation.kind {
-        ReservationKind::Maintenance => true,
-        ReservationKind::Jobs | ReservationKind::Dedicated(_) => false,
+    /// When the next window begins or ends, or the next queue opens: what is decided may then be decided otherwise.
+    pub(super) fn next_change(&self) -> Option<Timestamp> {
+        let spans = self.all.iter().filter_map(|made| made.next(self.now));
+        let ends = spans.flat_map(|span| [span.from, span.until]);
+        let openings = self.gates.values().filter_map(|gate| match gate {
+            Gate::Reservation(_) => None,
+            Gate::Hours(hours, _) => Some(hours.next_opening(self.zone?, self.now)),
+        });
+        let changes = ends.chain(openings).filter(|at| *at > self.now);
+        changes.filter(|at| *at < Timestamp(u64::MAX)).min()
     }
 }

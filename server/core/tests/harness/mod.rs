@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use capstan_core::{
     AttemptReport, Caller, Card, Change, DeleteOrder, Effect, Event, Hello, HoldOrder, Holds,
-    Inventory, Job, JobSpec, Outcome, Owner, Payload, Plan, PlanOrder, Rejection, Reply,
+    Inventory, Job, JobSpec, JobState, Outcome, Owner, Payload, Plan, PlanOrder, Rejection, Reply,
     ReportedPhase, Settings, State, Submission, Usage, apply, plan,
 };
 use capstan_types::{
@@ -149,12 +149,19 @@ impl World {
         self.must(&Event::Planned(PlanOrder {
             at: self.now,
             placements: made.placements.clone(),
+            preemptions: made.preemptions.clone(),
+            waits: Vec::new(),
         }));
         assert_eq!(
             self.state.running().count(),
             live + made.placements.len(),
             "a fresh plan holds"
         );
+        for told in &made.preemptions {
+            let job = self.job(told.job);
+            let is_told = matches!(&job.state, JobState::Exiting(_, order) if order.for_job == Some(told.for_job));
+            assert!(is_told, "job {} is told to stop", job.id);
+        }
         made
     }
 

@@ -12,6 +12,7 @@ mod harness;
 mod managing;
 mod order;
 mod orders;
+mod preempting;
 mod steps;
 
 use proptest::collection::vec;
@@ -34,11 +35,17 @@ proptest! {
     }
 
     #[test]
-    fn no_job_is_overtaken_on_nodes_that_it_waits_for(steps in vec(step(), 1..40)) {
+    fn no_start_that_is_promised_is_delayed_by_who_overtakes(
+        depth in 0..4_u32,
+        steps in vec(step(), 1..40),
+    ) {
         let mut world = orders::world();
+        order::set_depth(&mut world, depth);
         for step in steps {
             take(&mut world, step);
-            order::check(&world.state, &world.plan(), world.now);
+            let plan = world.plan();
+            order::check(&world.state, &plan, world.now);
+            assert_eq!(world.plan(), plan, "the same state, another plan");
         }
     }
 }

@@ -1,88 +1,124 @@
-//! Strict order, told once more without the plan's own words: the first job in line that does not start keeps as
-//! many nodes as it asks for, of those that could ever serve it, from everyone behind it.
+//! Reservations, told once more without the plan's own words: whatever starts now, everybody who is promised nodes finds
+//! them free at the promised time if all others use up their walltimes. So nobody who overtakes makes him wait longer.
 
-use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use capstan_core::{Job, Node, Plan, State};
-use capstan_types::{Chunk, ChunkTarget, JobId, NodeName, Timestamp};
+use capstan_core::{Event, Job, JobState, Node, NodeShare, Plan, State};
+use capstan_types::{NodeName, Timestamp};
+
+use crate::harness::World;
+
+/// A job that says no walltime may go on for ever; what it holds never comes back.
+const NEVER: Timestamp = Timestamp(u64::MAX);
+/// What should have come back already may come back so much later.
+const OVERDUE_SECS: u64 = 60;
+
+/// What is used of a node from one time to another.
+struct Use {
+    node: NodeName,
+    from: Timestamp,
+    until: Timestamp,
+    slots: u64,
+    cards: u64,
+    memory_bytes: u64,
+}
+
+/// For so many jobs that do not fit nodes are reserved.
+pub(crate) fn set_depth(world: &mut World, depth: u32) {
+    world.settings.set("backfill_depth", &depth.to_string());
+    let settings = world.settings.clone();
+    let nodes: Vec<Arc<Node>> = world.state.nodes().cloned().collect();
+    world.must(&Event::ServerStarted(Arc::new(settings)));
+    for node in nodes.iter().filter(|node| node.is_up()) {
+        let name = node.name.as_str();
+        world.attach(name, node.inventory.clone(), Vec::new());
+    }
+}
 
 pub(crate) fn check(state: &State, plan: &Plan, now: Timestamp) {
-    let line = line(state, now);
-    let is_placed = |id: JobId| plan.placements.iter().any(|placement| placement.job == id);
-    let Some(first) = line.iter().position(|job| !is_placed(job.id)) else {
-        return;
-    };
-    let job = &line[first];
-    let (Some(nodes), None) = (&job.spec.nodes, &job.spec.array) else {
-        return; // Arrays and loose slots have scenarios of their own.
-    };
-    let [chunk] = &nodes.chunks[..] else {
-        return;
-    };
-    let memory = job
-        .spec
-        .memory_bytes
-        .unwrap_or(0)
-        .div_ceil(u64::from(chunk.node_count()));
-    let suiting: Vec<&Arc<Node>> = state
-        .nodes()
-        .filter(|node| suits(node, chunk, memory))
-        .collect();
-    let wanted = chunk.node_count() as usize;
-    if suiting.len() < wanted {
-        return; // Nothing is kept for a job that cannot run on the nodes that are up.
+    let uses = uses(state, plan, now);
+    let mut by_node: BTreeMap<&NodeName, Vec<&Use>> = BTreeMap::new();
+    for one in &uses {
+        by_node.entry(&one.node).or_default().push(one);
     }
-    let behind: BTreeSet<JobId> = line[first + 1..].iter().map(|job| job.id).collect();
-    let is_behind = |id: JobId| behind.contains(&id) || behind.contains(&JobId::array(id.seq));
-    let later = plan
-        .placements
-        .iter()
-        .filter(|placement| is_behind(placement.job));
-    let used: BTreeSet<&NodeName> = later
-        .flat_map(|placement| &placement.shares)
-        .map(|share| &share.node)
-        .collect();
-    let kept = suiting
-        .iter()
-        .filter(|node| !used.contains(&node.name))
-        .count();
-    assert!(
-        kept >= wanted,
-        "{} keeps {kept} of {wanted} nodes: {plan:?}",
-        job.id
-    );
+    for (name, uses) in by_node {
+        let Some(node) = state.node(name) else {
+            continue; // What is held on a node that is gone is nobody's to promise.
+        };
+        // What is used grows only when something begins.
+        for at in uses.iter().map(|one| one.from) {
+            let then = || {
+                uses.iter()
+                    .filter(move |one| one.from <= at && at < one.until)
+            };
+            let slots: u64 = then().map(|one| one.slots).sum();
+            let cards: u64 = then().map(|one| one.cards).sum();
+            let memory: u64 = then().map(|one| one.memory_bytes).sum();
+            let has = (
+                u64::from(node.slots),
+                node.inventory.cards.len() as u64,
+                node.inventory.memory_bytes,
+            );
+            assert!(
+                slots <= has.0 && cards <= has.1 && memory <= has.2,
+                "{name} has {has:?} and gives {slots}, {cards}, {memory} at {at}: {plan:?}"
+            );
+        }
+    }
+    for promise in &plan.promises {
+        assert!(promise.start > now, "{promise:?} could start now");
+        let is_placed = plan.placements.iter().any(|one| one.job == promise.job);
+        assert!(!is_placed, "{} starts and is promised", promise.job);
+    }
 }
 
-/// Those that may start, in order; arrays as one, at the place of their next member.
-fn line(state: &State, now: Timestamp) -> Vec<Arc<Job>> {
-    let pending = state.pending().filter(|job| job.is_eligible(now));
-    let mut line: Vec<_> = pending
-        .filter(|job| {
-            job.array
-                .as_ref()
-                .is_none_or(|array| !array.waiting.is_empty())
-        })
-        .cloned()
-        .collect();
-    line.sort_by_key(|job| {
-        let next = job.array.as_ref().and_then(|array| array.waiting.first());
-        let id = next.map_or(job.id, |index| JobId::member(job.id.seq, index));
-        let place = job.place.unwrap_or((job.queued, id));
-        (Reverse(job.priority), place)
-    });
-    line
+fn uses(state: &State, plan: &Plan, now: Timestamp) -> Vec<Use> {
+    let mut uses = Vec::new();
+    for (_, job) in state.running() {
+        let run = job.state.run().unwrap();
+        let began = run.started.map_or(run.placed, |(at, _)| at);
+        let until = match &job.state {
+            JobState::Exiting(_, order) => {
+                let killed = order.at.plus_secs(order.grace_secs.into());
+                end(job, began).min(killed)
+            }
+            _ => end(job, began),
+        };
+        let until = until.max(now.plus_secs(OVERDUE_SECS));
+        uses.extend(run.shares.iter().map(|share| used(share, now, until)));
+    }
+    for placement in &plan.placements {
+        let job = state.resolve(placement.job).unwrap();
+        let until = end(&job, now);
+        let shares = placement.shares.iter();
+        uses.extend(shares.map(|share| used(share, now, until)));
+    }
+    for promise in &plan.promises {
+        uses.extend(promise.nodes.iter().map(|promised| Use {
+            node: promised.node.clone(),
+            from: promise.start,
+            until: promise.until,
+            slots: promised.slots.into(),
+            cards: promised.cards.into(),
+            memory_bytes: promised.memory_bytes,
+        }));
+    }
+    uses
 }
 
-fn suits(node: &Node, chunk: &Chunk, memory: u64) -> bool {
-    let is_meant = match &chunk.target {
-        ChunkTarget::Count(_) => true,
-        ChunkTarget::Named(name) => *node.name.as_str() == **name,
-    };
-    is_meant
-        && node.is_usable()
-        && u32::from(node.slots) >= chunk.ppn
-        && node.inventory.cards.len() >= chunk.gpus as usize
-        && node.inventory.memory_bytes >= memory
+fn end(job: &Job, began: Timestamp) -> Timestamp {
+    let walltime = job.spec.resources.seconds("walltime");
+    walltime.map_or(NEVER, |walltime| began.plus_secs(walltime.0))
+}
+
+fn used(share: &NodeShare, from: Timestamp, until: Timestamp) -> Use {
+    Use {
+        node: share.node.clone(),
+        from,
+        until,
+        slots: share.slots.len() as u64,
+        cards: share.cards.len() as u64,
+        memory_bytes: share.memory_bytes,
+    }
 }

@@ -11,22 +11,29 @@
 //! Of nodes: `N gpu`, `N slots` (8), `N gb` (64), `offline`, `down`, `unclean INDEX`, `only UID`, `model NAME` of its
 //! cards, else a property.
 //! Of jobs: `N gpu`, `N slots`, `NAME=VALUE` for `-l`, `prio N`, `in QUEUE` (`high`, `stopped`), `held`, `uid N`,
-//! `array LIST`, `select=CHUNKS`, `place=HOW`, `exclusive`, `by USER`, `of GROUP`. A line `qmgr` is one for `qmgr`. A line `fifo` wants Torque's scheduler. Jobs are numbered as they come, so `j2` is the second. What is expected is the whole plan.
+//! `array LIST`, `select=CHUNKS`, `place=HOW`, `exclusive`, `by USER`, `of GROUP`, `fixed` (may not run twice). A line `pass` lets so many seconds pass. A line `qmgr` is one for `qmgr`. A line `fifo` wants Torque's scheduler. Jobs are numbered as they come, so `j2` is the second. What is expected is the whole plan.
 
 use capstan_core::{
-    Event, Holds, Inventory, NodeOrder, Plan, Queue, Scheduler, Settings, Submission,
+    Event, Holds, Inventory, NodeOrder, Plan, PreemptionRight, Queue, Scheduler, Settings, Submission,
 };
 use capstan_types::{NodeName, Place, QueueName, Select, ServerName};
 
 use crate::harness::{World, caller, card, inventory, submission};
 
 pub(crate) fn check(text: &str) {
+    let (mut world, expected) = build(text);
+    let plan = world.place();
+    assert_eq!(print(&plan), expected, "in{text}");
+}
+
+/// The cluster of `text` before its plan, and what is expected of that.
+pub(crate) fn build(text: &str) -> (World, Vec<String>) {
     let mut world = World::new(settings());
     let mut expected = Vec::new();
     let mut verb = "";
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let word = line.split_whitespace().next().unwrap();
-        let is_verb = ["nodes", "run", "queue", "fifo", "qmgr", "=>"].contains(&word);
+        let is_verb = ["nodes", "run", "queue", "fifo", "qmgr", "pass", "=>"].contains(&word);
         let rest = if is_verb {
             line[word.len()..].trim()
         } else {
@@ -42,6 +49,9 @@ pub(crate) fn check(text: &str) {
                 world.must(&crate::managing::order("root", rest));
                 world.settings = (**world.state.settings().unwrap()).clone();
             }
+            "pass" => {
+                world.pass(rest.parse().unwrap());
+            }
             "fifo" => world.settings.scheduler = Scheduler::Fifo,
             "nodes" => entries.for_each(|entry| add_node(&mut world, entry)),
             "run" => entries.for_each(|entry| run_job(&mut world, entry)),
@@ -50,8 +60,7 @@ pub(crate) fn check(text: &str) {
             other => panic!("{other} is no word of a text cluster"),
         }
     }
-    let plan = world.place();
-    assert_eq!(print(&plan), expected, "in{text}");
+    (world, expected)
 }
 
 fn settings() -> Settings {
@@ -166,6 +175,7 @@ fn parse_job(text: &str, target: &str) -> Submission {
             "in" => job.queue = Some(QueueName::from(next())),
             "uid" => job.spec.owner.uid = next().parse().unwrap(),
             "array" => job.spec.array = Some(capstan_types::ArrayRequest::parse(next()).unwrap()),
+            "fixed" => job.spec.is_rerunnable = false,
             "held" => job.holds = Holds::USER,
             "exclusive" => job
                 .spec
@@ -224,5 +234,14 @@ fn print(plan: &Plan) -> Vec<String> {
         let (_, detail) = text.split_once(" (").unwrap();
         format!("j{job} waits: {}", detail.trim_end_matches(')'))
     });
-    placed.chain(waiting).collect()
+    let stopped = plan.preemptions.iter().map(|told| {
+        let end = if told.requeue { "requeued" } else { "canceled" };
+        let right = match told.right {
+            PreemptionRight::Priority => "",
+            PreemptionRight::Guarantee => " called back",
+        };
+        let (by, victim, grace) = (told.for_job, told.job, told.grace_secs);
+        format!("j{by} stops j{victim}:{right} {end} after {grace} s")
+    });
+    placed.chain(stopped).chain(waiting).collect()
 }

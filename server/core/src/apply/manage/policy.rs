@@ -1,15 +1,16 @@
 //! Attributes of queues and the server whose text has a grammar of its own: lists of shares, weights and limits, spans of
 //! time, numbers with a point. What cannot be read is refused when it is set, so that nobody wonders later.
 
-use capstan_types::{AttributeError, Attributes};
+use capstan_types::{AttributeError, Attributes, Hours};
 
 use super::ManageProblem;
-use crate::Settings;
+use crate::{Preemptable, Settings};
 use crate::model::share_policy::{read_entry, read_secs, read_thousandths};
 use crate::plan::OWNING_QUEUES_MAX;
 
 /// Comma lists of `NAME=NUMBER`.
-const ENTRIES: [&str; 5] = [
+const ENTRIES: [&str; 6] = [
+    "guaranteed_cards",
     "fairshare_shares",
     "fairshare_card_weights",
     "max_cards_of",
@@ -18,8 +19,13 @@ const ENTRIES: [&str; 5] = [
 ];
 /// Seconds, or `[DD:]HH:MM:SS`.
 const SPANS: [&str; 2] = ["fairshare_half_life", "card_hours_window"];
+/// Hours of the week.
+const HOURS: [&str; 1] = ["active_hours"];
 /// Numbers with at most three digits behind the point.
 const NUMBERS: [&str; 1] = ["fairshare_core_weight"];
+
+/// Seconds, which are not negative.
+const SECONDS: [&str; 3] = ["preempt_grace", "preempt_after", "preempt_again_after"];
 
 /// Whether no more queues have nodes of their own than plans tell apart.
 pub(super) fn check_owners(settings: &Settings) -> Result<(), ManageProblem> {
@@ -45,12 +51,19 @@ pub(super) fn check(attributes: &Attributes) -> Result<(), ManageProblem> {
             return Err(bad(name, entry));
         }
     }
+    for name in SECONDS {
+        if let Some(secs) = attributes.integer(name).filter(|secs| *secs < 0) {
+            return Err(bad(name, &secs.to_string()));
+        }
+    }
     for (names, is_good) in [
         (
             &SPANS[..],
             (|text| read_secs(text).is_some()) as fn(&str) -> bool,
         ),
+        (&HOURS[..], |text| Hours::parse(text).is_ok()),
         (&NUMBERS[..], |text| read_thousandths(text).is_some()),
+        (&["preemptable"], |text| Preemptable::parse(text).is_some()),
     ] {
         for name in names {
             if let Some(text) = attributes.text(name).filter(|text| !is_good(text)) {

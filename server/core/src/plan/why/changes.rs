@@ -1,0 +1,337 @@
+//! What to change so that a job starts now. Each change is made, by the very code of `qalter` and `qmove`, on a copy of
+//! the state, and the changed job is brought to the desk in its turn: only what starts there is suggested.
+
+use std::sync::Arc;
+
+use capstan_types::{
+    CardWish, Chunk, ChunkTarget, JobId, NodeSpec, QueueName, Reason, ResourceList, Seconds,
+    is_model,
+};
+
+use super::standing::{Place, Places, desk, desk_behind, waiting};
+use super::{Asked, Suggestion, subject};
+use crate::apply::apply;
+use crate::model::Pending;
+use crate::{AlterOrder, Altered, Caller, Event, Holds, JobSpec, MoveOrder, Policy, Submission};
+
+/// Most changes of one kind that are tried.
+const TRIES_MAX: usize = 16;
+/// Most suggestions.
+const SUGGESTIONS_MAX: usize = 5;
+/// Shorter walltimes are no use to anybody, seconds.
+const WALLTIME_LEAST_SECS: u64 = 60;
+
+/// A change, and the job as it would be.
+struct Candidate {
+    suggestion: Suggestion,
+    job: Pending,
+}
+
+/// Changes with which the job would start now, the mildest of each kind.
+pub(super) fn that_help(asked: &Asked<'_>) -> Vec<Suggestion> {
+    let Some(settings) = asked.state.settings() else {
+        return Vec::new();
+    };
+    let policy = Policy::of(settings);
+    let stands_in_line = asked.place.is_some();
+    // Who stands aside for something else than his queue starts with no other request either.
+    let found = asked
+        .plan
+        .reasons
+        .binary_search_by_key(&asked.in_line, |(id, _)| *id);
+    let reason = found.ok().map(|at| &asked.plan.reasons[at].1);
+    if !stands_in_line && !matches!(reason, Some(Reason::QueueStopped(_))) {
+        return Vec::new();
+    }
+    let mut kinds: Vec<Vec<Candidate>> = Vec::new();
+    if stands_in_line {
+        kinds.push(shorter(asked, reason));
+        kinds.extend(smaller(asked));
+        kinds.push(other_cards(asked));
+    }
+    kinds.push(other_queues(asked));
+    first_of_each(asked, &policy, &kinds)
+}
+
+/// Of each kind the first with which the job starts.
+fn first_of_each(asked: &Asked<'_>, policy: &Policy, kinds: &[Vec<Candidate>]) -> Vec<Suggestion> {
+    let mut places = Places::of(asked.state, policy, asked.now);
+    let own = asked.place.map(|_| places.place(asked.subject));
+    let mut found = Vec::new();
+    let mut fresh = None;
+    for kind in kinds {
+        for candidate in kind {
+            let Some(mut desk) = fresh.take().or_else(|| asking(asked, policy)) else {
+                return found;
+            };
+            if desk.ask(waiting(&candidate.job)).is_some() {
+                // Who gets nothing leaves the desk as it was.
+                fresh = Some(desk);
+                continue;
+            }
+            let new = places.place(&candidate.job);
+            if is_sure(asked, policy, (&mut places, own, new), candidate) {
+                found.push(candidate.suggestion.clone());
+                break;
+            }
+        }
+        if found.len() == SUGGESTIONS_MAX {
+            break;
+        }
+    }
+    found
+}
+
+fn asking<'a>(asked: &Asked<'a>, policy: &Policy) -> Option<crate::plan::desk::Desk<'a>> {
+    let mut desk = desk(asked, policy)?;
+    desk.promise_nothing_more();
+    Some(desk)
+}
+
+/// Whether the changed job starts also if the change puts it further back in line.
+fn is_sure<'a>(
+    asked: &Asked<'a>,
+    policy: &Policy,
+    (places, own, new): (&mut Places<'a>, Option<Place>, Place),
+    candidate: &'a Candidate,
+) -> bool {
+    let Some(own) = own.filter(|own| new > *own) else {
+        return true;
+    };
+    debug_assert!(own < new, "it falls back");
+    let Some(mut desk) = desk_behind(asked, policy, (places, new)) else {
+        return false;
+    };
+    desk.promise_nothing_more();
+    desk.ask(waiting(&candidate.job)).is_none()
+}
+
+/// With less walltime: so that it ends before something begins.
+fn shorter(asked: &Asked<'_>, reason: Option<&Reason>) -> Vec<Candidate> {
+    let now = asked.now;
+    let promised = asked.plan.promises.iter().map(|promise| promise.start);
+    let reservations = asked.state.reservations();
+    let reserved = reservations.flat_map(|made| made.spans.iter().map(|span| span.from));
+    let begins = promised.chain(reserved).filter(|at| *at > now);
+    let mut secs: Vec<u64> = begins.map(|at| at.secs_since(now)).collect();
+    secs.extend(reason.and_then(fits_secs));
+    let mut secs: Vec<u64> = secs.into_iter().map(in_whole_minutes).collect();
+    secs.retain(|secs| (WALLTIME_LEAST_SECS..asked.subject.walltime_secs).contains(secs));
+    secs.sort_unstable_by(|one, other| other.cmp(one));
+    secs.dedup();
+    let tried = secs.into_iter().take(TRIES_MAX);
+    tried
+        .filter_map(|secs| {
+            let value = Seconds(secs).to_string();
+            let change = format!("walltime<={value}");
+            resource(asked, "walltime", &value, change)
+        })
+        .collect()
+}
+
+const fn in_whole_minutes(secs: u64) -> u64 {
+    match secs {
+        0..120 => secs,
+        _ => secs - secs % 60,
+    }
+}
+
+/// What the reason itself says would fit.
+const fn fits_secs(reason: &Reason) -> Option<u64> {
+    if let Reason::Window { fits_secs, .. }
+    | Reason::ReservationEnds { fits_secs, .. }
+    | Reason::QueueCloses { fits_secs, .. } = reason
+    {
+        return Some(*fits_secs);
+    }
+    None
+}
+
+/// With fewer cards, fewer slots, fewer nodes.
+fn smaller(asked: &Asked<'_>) -> Vec<Vec<Candidate>> {
+    let spec = &asked.job().spec;
+    if let Some(slots) = spec.loose_slots {
+        return vec![fewer(asked, slots, |slots| ("procs", slots.to_string()))];
+    }
+    let Some(chunk) = only_chunk(spec) else {
+        return Vec::new();
+    };
+    let with = |change: &dyn Fn(&mut Chunk)| {
+        let mut chunk = chunk.clone();
+        change(&mut chunk);
+        NodeSpec::of(vec![chunk]).to_string()
+    };
+    let tries = |most: u32, word: &str, change: &dyn Fn(&mut Chunk, u32)| {
+        let fewer = (1..most).rev().take(TRIES_MAX);
+        let tried = fewer.filter_map(|count| {
+            let value = with(&|chunk| change(chunk, count));
+            resource(asked, "nodes", &value, format!("{word}={count}"))
+        });
+        tried.collect::<Vec<_>>()
+    };
+    let nodes = match chunk.target {
+        ChunkTarget::Count(nodes) => nodes,
+        ChunkTarget::Named(_) => 1,
+    };
+    vec![
+        tries(chunk.gpus, "gpus", &|chunk, count| chunk.gpus = count),
+        tries(nodes, "nodes", &|chunk, count| {
+            chunk.target = ChunkTarget::Count(count);
+        }),
+        tries(chunk.ppn, "ppn", &|chunk, count| chunk.ppn = count),
+    ]
+}
+
+fn fewer(
+    asked: &Asked<'_>,
+    most: u32,
+    value: impl Fn(u32) -> (&'static str, String),
+) -> Vec<Candidate> {
+    let tried = (1..most).rev().take(TRIES_MAX);
+    tried
+        .filter_map(|count| {
+            let (name, value) = value(count);
+            resource(asked, name, &value, format!("{name}={value}"))
+        })
+        .collect()
+}
+
+/// The one part of its request, if it has but one; chunks of `select=` are not the server's to rewrite.
+fn only_chunk(spec: &JobSpec) -> Option<&Chunk> {
+    let nodes = spec.nodes.as_ref().filter(|_| spec.select.is_none())?;
+    match &nodes.chunks[..] {
+        [chunk] if chunk.gpu_mode.is_none() && !chunk.resets_errors => Some(chunk),
+        _ => None,
+    }
+}
+
+/// On cards of another model as well, and on lesser ones.
+fn other_cards(asked: &Asked<'_>) -> Vec<Candidate> {
+    let Some(chunk) = only_chunk(&asked.job().spec).filter(|chunk| chunk.gpus > 0) else {
+        return Vec::new();
+    };
+    let mut models: Vec<&str> = Vec::new();
+    for node in asked.state.nodes().filter(|node| node.is_usable()) {
+        for card in &node.inventory.cards {
+            if models.len() < TRIES_MAX && !models.contains(&&*card.model) {
+                models.push(&card.model);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for (at, words) in chunk.properties.iter().enumerate() {
+        let means = |model: &str| words.split('|').any(|word| is_model(model, word));
+        if !models.iter().any(|model| means(model)) {
+            continue; // It is a property of nodes.
+        }
+        for model in models.iter().filter(|model| !means(model)) {
+            let Some(word) = short_name(model) else {
+                continue;
+            };
+            let either = format!("{words}|{word}");
+            let mut chunk = chunk.clone();
+            chunk.properties[at] = either.as_str().into();
+            let value = NodeSpec::of(vec![chunk]).to_string();
+            found.extend(resource(asked, "nodes", &value, format!("any {either}")));
+        }
+    }
+    let wish = chunk.cards.clone();
+    let lesser = CardWish {
+        memory_bytes: 0,
+        cuda: CardWish::ANY.cuda,
+        compute: CardWish::ANY.compute,
+        ..wish
+    };
+    if lesser != wish {
+        let mut chunk = chunk.clone();
+        chunk.cards = lesser;
+        let value = NodeSpec::of(vec![chunk]).to_string();
+        let without = wish.to_string();
+        let change = format!("without {}", without.trim_start_matches(':'));
+        found.extend(resource(asked, "nodes", &value, change));
+    }
+    found
+}
+
+/// A word by which people ask for a model: "3090" of "NVIDIA GeForce RTX 3090".
+fn short_name(model: &str) -> Option<String> {
+    let words = model.split(|letter: char| !letter.is_ascii_alphanumeric());
+    let mut words: Vec<String> = words.map(str::to_ascii_lowercase).collect();
+    words
+        .retain(|word| word.chars().any(|letter| letter.is_ascii_digit()) && is_model(model, word));
+    words.into_iter().next()
+}
+
+/// In another queue.
+fn other_queues(asked: &Asked<'_>) -> Vec<Candidate> {
+    let Some(settings) = asked.state.settings() else {
+        return Vec::new();
+    };
+    let others = settings.queues.values();
+    let others = others.filter(|queue| queue.name != asked.job().queue && queue.is_started());
+    others
+        .filter(|queue| !queue.is_routing())
+        .take(TRIES_MAX)
+        .filter_map(|queue| moved(asked, &queue.name))
+        .collect()
+}
+
+fn moved(asked: &Asked<'_>, queue: &QueueName) -> Option<Candidate> {
+    let event = Event::Move(MoveOrder {
+        job: asked.in_line,
+        queue: Some(queue.clone()),
+        by: owner(asked),
+    });
+    candidate(asked, &event, Suggestion::Queue(queue.clone()))
+}
+
+/// The job with another value of a resource, if it may have that.
+fn resource(asked: &Asked<'_>, name: &str, value: &str, change: String) -> Option<Candidate> {
+    let mut resources = ResourceList::default();
+    resources.set(name, value).ok()?;
+    let wish = Submission {
+        spec: JobSpec {
+            resources,
+            ..JobSpec::default()
+        },
+        payload: Arc::default(),
+        queue: None,
+        priority: 0,
+        holds: Holds::default(),
+        not_before: None,
+        depends: Vec::new(),
+        ties: Vec::new(),
+    };
+    let event = Event::Alter(Box::new(AlterOrder {
+        job: asked.in_line,
+        members: None,
+        by: owner(asked),
+        altered: vec![Altered::Resource(name.into())],
+        wish: Box::new(wish),
+        slot_limit: None,
+        comment: Box::default(),
+    }));
+    let suggestion = Suggestion::Resource {
+        name: name.into(),
+        value: value.into(),
+        change: change.into(),
+    };
+    candidate(asked, &event, suggestion)
+}
+
+fn owner(asked: &Asked<'_>) -> Caller {
+    let owner = &asked.job().spec.owner;
+    Caller {
+        user: owner.user.clone(),
+        uid: owner.uid,
+        host: owner.host.clone(),
+    }
+}
+
+fn candidate(asked: &Asked<'_>, event: &Event, suggestion: Suggestion) -> Option<Candidate> {
+    let mut state = asked.state.clone();
+    apply(&mut state, event, asked.now).ok()?;
+    let id: JobId = asked.in_line;
+    let job = subject(state.job(id)?)?;
+    Some(Candidate { suggestion, job })
+}

@@ -1,0 +1,129 @@
+//! When a job is expected to start: for one with a reservation when that begins, for others by working off the line
+//! before it in the mind, each for as long as such jobs have run, on as many cards as there are.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use capstan_types::Timestamp;
+
+use super::{Asked, Confidence, ExpectedStart};
+use crate::model::is_small;
+use crate::{Job, State};
+
+/// Jobs before it in line that are looked at one by one; those behind them are taken to be like them.
+const AHEAD_MAX: usize = 2000;
+/// With more jobs than this before it an expected start is a guess.
+const LIKELY_MAX: usize = 100;
+/// What runs longer than expected is taken to run on for half as long as it has, and at least so long.
+const OVERDUE_SECS: u64 = 60;
+
+pub(super) fn of(asked: &Asked<'_>) -> Option<ExpectedStart> {
+    let job = asked.job();
+    let before = asked.place?;
+    let (kind, size) = job.spec.kind_and_size();
+    let (capacity, _) = asked.state.room(kind);
+    let told = job.forecast.filter(|told| !told.is_of_array);
+    let is_overdue = told.is_some_and(|told| told.likely_by < asked.now);
+    let promises = &asked.plan.promises;
+    let promise = promises.iter().find(|promise| asked.is_own(promise.job));
+    let reckoned = reckon(asked, before, (kind, size));
+    let at = match (promise, reckoned) {
+        // By what jobs like those that run have run it may well be sooner; by their walltimes it is then.
+        (Some(promise), _) => promise.start.max(asked.now),
+        (None, Some(at)) => at,
+        (None, None) => return None,
+    };
+    let confidence = match promise {
+        Some(_) => Confidence::Firm,
+        None if before <= LIKELY_MAX && !is_overdue => Confidence::Likely,
+        None => Confidence::Guess,
+    };
+    // What was told stays: only that is scored. Who is overdue is told anew, by the same measure.
+    let anew = || {
+        let forecasts = asked.state.forecasts();
+        let from = reckoned.unwrap_or(at);
+        forecasts.likely_by(from, is_small(size, capacity), asked.now)
+    };
+    let likely_by = told.filter(|_| !is_overdue).map(|told| told.likely_by);
+    Some(ExpectedStart {
+        at,
+        confidence,
+        likely_by: likely_by.unwrap_or_else(anew),
+        is_overdue,
+    })
+}
+
+/// When so much is free for it, if all before it go first. `None` when the cluster has not so much.
+fn reckon(asked: &Asked<'_>, before: usize, (kind, size): (usize, u64)) -> Option<Timestamp> {
+    let (state, now) = (asked.state, asked.now);
+    let (capacity, lent) = state.room(kind);
+    if size > capacity {
+        return None;
+    }
+    let mut free = capacity.saturating_sub(lent);
+    let mut ends = BinaryHeap::new();
+    for (_, job) in state.running() {
+        let (of_kind, amount) = job.spec.kind_and_size();
+        if of_kind == kind {
+            ends.push(Reverse((likely_end(state, job, now), amount)));
+        }
+    }
+    let mut at = now;
+    let mut wait_for = |at: &mut Timestamp, free: &mut u64, wanted: u64, run_secs: Option<u64>| {
+        while *free < wanted {
+            let Some(Reverse((end, amount))) = ends.pop() else {
+                break;
+            };
+            *at = (*at).max(end);
+            *free = free.saturating_add(amount);
+        }
+        if let Some(secs) = run_secs {
+            *free = free.saturating_sub(wanted);
+            ends.push(Reverse((at.plus_secs(secs), wanted)));
+        }
+    };
+    let line = asked.plan.line.get(..before)?;
+    let mut looked_at = 0;
+    for id in line.iter().take(AHEAD_MAX) {
+        looked_at += 1;
+        let Some(job) = asked.waiting_at(*id).map(|pending| &pending.job) else {
+            continue;
+        };
+        let (of_kind, each) = job.spec.kind_and_size();
+        if of_kind != kind || each > capacity {
+            continue;
+        }
+        let members = job.array.as_ref().map_or(1, |array| array.waiting.len());
+        let wanted = each.saturating_mul(members).min(capacity);
+        // Of an array as many members at once as there are cards, one after another.
+        let rounds = each
+            .saturating_mul(members)
+            .div_ceil(capacity.max(1))
+            .max(1);
+        let run_secs = state.expected_run_secs(job).saturating_mul(rounds);
+        wait_for(&mut at, &mut free, wanted, Some(run_secs));
+    }
+    // As long again for as many again.
+    let rest = before.saturating_sub(looked_at) as u64;
+    if rest > 0 && looked_at > 0 {
+        let secs = at.secs_since(now).saturating_mul(rest) / looked_at as u64;
+        at = at.plus_secs(secs);
+    }
+    wait_for(&mut at, &mut free, size, None);
+    Some(at)
+}
+
+/// When a running job ends by what jobs like it have taken.
+fn likely_end(state: &State, job: &Job, now: Timestamp) -> Timestamp {
+    let began = job.state.run().map_or(now, |run| run.placed);
+    let end = began.plus_secs(state.expected_run_secs(job));
+    if end > now {
+        return end;
+    }
+    let more = (now.secs_since(began) / 2).max(OVERDUE_SECS);
+    let walltime = job.spec.resources.seconds("walltime");
+    let last = walltime.map(|walltime| began.plus_secs(walltime.0));
+    let soon = now.plus_secs(OVERDUE_SECS);
+    let end = now.plus_secs(more);
+    last.map_or(end, |last| end.min(last).max(soon))
+}
