@@ -161,7 +161,7 @@ impl<'a> World<'a> {
             jobs: &trace.jobs,
             shapes: trace.jobs.iter().map(|job| entrance.gang(job)).collect(),
             waiting_by_shape: BTreeMap::new(),
-            is_exact: site.dump.is_empty() && asks.all(|ask| matches!(ask, Ask::Slots(_))),
+            is_exact: site.is_plain() && asks.all(|ask| matches!(ask, Ask::Slots(_))),
             head: None,
             entrance,
             state,
@@ -374,13 +374,15 @@ impl<'a> World<'a> {
             self.next_look = plan.look_again.filter(|look| *look > now);
             self.head = self.head_of(&plan);
             let wished = plan.placements.len();
-            if wished == 0 {
+            if wished == 0 && plan.preemptions.is_empty() {
                 break;
             }
             let before = self.waiting.len();
             let order = PlanOrder {
                 at: now,
                 placements: plan.placements,
+                preemptions: plan.preemptions,
+                waits: Vec::new(),
             };
             self.apply(&Event::Planned(order), now);
             if before.saturating_sub(self.waiting.len()) == wished {

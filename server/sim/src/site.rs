@@ -92,6 +92,13 @@ impl Site {
         words.join(" ")
     }
 
+    /// Whether its nodes have what is described and no job can make room for itself: then none starts where its cards
+    /// are not free.
+    pub(crate) fn is_plain(&self) -> bool {
+        let only_server = |order: &Order| order.object == AttributeObject::Server;
+        self.dump.is_empty() && self.orders.iter().all(only_server)
+    }
+
     /// The state of the server when it has started and all nodes have come.
     ///
     /// # Errors
