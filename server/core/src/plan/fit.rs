@@ -240,7 +240,11 @@ fn tightest(
                     });
                     found.extend(fitting.map(|place| {
                         let room = rooms[*place];
-                        rank(cluster, shape, (is_waste, room.cards, room.slots), *place)
+                        let known = (is_waste, room.cards, room.slots);
+                        // Whether it is in use now says nothing of then.
+                        let (wastes, cards, slots, _, lacks_image, place) =
+                            rank(cluster, shape, known, *place);
+                        (wastes, cards, slots, false, lacks_image, place)
                     }));
                 }
             }
