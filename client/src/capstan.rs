@@ -79,6 +79,11 @@ pub(crate) const COMMANDS: &[Command] = &[
         options: &[],
     },
     Command {
+        name: "qfair",
+        summary: "Show who has used how much of his share",
+        options: crate::qfair::OPTIONS,
+    },
+    Command {
         name: "qchkpt",
         summary: "Ask for a checkpoint of jobs",
         options: &[],

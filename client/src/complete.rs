@@ -153,7 +153,7 @@ fn wanted(name: &str, options: &[Opt], before: &[&str], last: &str) -> Wanted {
     }
     match name {
         "qmove" if before.is_empty() => Wanted::Queue,
-        "qsub" | "startdocker" | "pbsdsh" | "qmgr" | "qterm" | "qselect" | "sim" | "pbs_rstat"
+        "qfair" | "qsub" | "startdocker" | "pbsdsh" | "qmgr" | "qterm" | "qselect" | "sim" | "pbs_rstat"
         | "pbs_rdel" => Wanted::Other,
         "pbsnodes" | "momctl" | "qgpumode" | "qgpureset" | "pbs_rsub" => Wanted::Node,
         "qenable" | "qdisable" | "qstart" | "qstop" => Wanted::Queue,

@@ -20,6 +20,7 @@ mod qalter;
 mod qchkpt;
 mod qdel;
 mod qenable;
+mod qfair;
 mod qgpumode;
 mod qgpureset;
 mod qhold;
@@ -135,6 +136,7 @@ fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
             "qenable" | "qdisable" | "qstart" | "qstop" => qenable::run(call, screen).await,
             "qsig" => qsig::run(call, screen).await,
             "qmsg" => qmsg::run(call, screen).await,
+            "qfair" => qfair::run(call, screen).await,
             "qpeek" => qpeek::run(call, screen).await,
             "momctl" => momctl::run(call, screen).await,
             "qgpumode" => qgpumode::run(call, screen).await,

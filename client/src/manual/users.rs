@@ -150,6 +150,30 @@ pub(super) const PAGES: &[Page] = &[
         "When set, only jobs in execution queues are looked at, as with -e.",
     )]),
     Page::user(
+        "qfair",
+        "",
+        &[
+            "Shows the fair share: what each group and each user has used of late, what is theirs, and whose turn it is. \
+             Use is counted in card-hours, each card weighted by its type (fairshare_card_weights); a job without cards \
+             counts by its cores (fairshare_core_weight). Use is forgotten half by half (fairshare_half_life). Running jobs \
+             count by what they have used so far.",
+            "Shares are set with qmgr (fairshare_shares), of groups among each other and of users within their group; who \
+             has none set has 1. Where the manager lets users see their own jobs only, they see their own line only.",
+        ],
+        &["qstat", "qmgr"],
+    )
+    .with(&[Part {
+        title: "COLUMNS",
+        text: &[],
+        terms: &[
+            ("Shares, Part", "The share, and which part of all shares it is: of a user, of those in his group."),
+            ("Card-hours, Part", "What was used and is not forgotten, and which part of all use it is."),
+            ("Ratio", "Part of the use over part of the shares, among those who have waiting jobs. 1 is exactly the share."),
+            ("Factor", "What the order of jobs looks at: 1 is owed most, 0.5 is exactly the share, 0 is far ahead of it."),
+            ("Standing", "owed, even or ahead; idle without jobs that wait."),
+        ],
+    }]),
+    Page::user(
         "qorder",
         "JOB JOB",
         &[

@@ -421,6 +421,19 @@ impl scheduler_server::Scheduler for SchedulerService {
         Ok(Response::new(reply))
     }
 
+    async fn stat_shares(
+        &self,
+        request: Request<wire::StatSharesRequest>,
+    ) -> Result<Response<wire::StatSharesReply>, Status> {
+        let person = self.0.caller(&request).await?;
+        let wire::StatSharesRequest { user } = request.into_inner();
+        let reply = self.seen(|scene| {
+            let viewer = listing::viewer(scene.snapshot, &person);
+            Ok(view::shares::shares(scene, viewer, &user))
+        })?;
+        Ok(Response::new(reply))
+    }
+
     async fn cancel_reservation(
         &self,
         request: Request<wire::CancelReservationRequest>,

@@ -11,6 +11,7 @@ pub(crate) mod reservations;
 pub(crate) mod rows;
 pub(crate) mod selection;
 pub(crate) mod server;
+pub(crate) mod shares;
 #[cfg(test)]
 mod tests;
 pub(crate) mod words;

@@ -65,6 +65,12 @@ impl SharePolicy {
         }
     }
 
+    /// Half of all use is forgotten in so many seconds; 0 for never.
+    #[must_use]
+    pub const fn half_life_secs(&self) -> u64 {
+        self.half_life.0 / 1000
+    }
+
     /// How long one part of the window is, milliseconds.
     pub(super) const fn spell_ms(&self) -> u64 {
         self.window_ms / Self::SPELLS
