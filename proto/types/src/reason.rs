@@ -143,6 +143,17 @@ pub enum Reason {
     },
     /// It waits in a routing queue of which no destination takes it now.
     NoDestination(QueueName),
+    /// Running jobs have been told to stop, to make room for it.
+    Preempting {
+        /// One of them: of those that have longest to stop, the first by id.
+        job: JobId,
+        /// How many others.
+        others: u32,
+        /// When it was told.
+        since: Timestamp,
+        /// So long it has to stop by itself, seconds.
+        grace_secs: u32,
+    },
 }
 
 impl Reason {
@@ -170,7 +181,6 @@ impl Reason {
             Self::DependsOn(_) => "Not Running: Job waits for another job",
             Self::ArraySlotLimit(_) => "Not Running: Array slot limit has been reached",
             Self::RunLimit(limit) => limit.headline(),
-            Self::NoDestination(_) => "Not Running: No destination of the routing queue takes it",
             Self::Window { .. } => "Not Running: Job would conflict with a reservation",
             Self::ReservationBegins { .. } => "Not Running: Reservation has not begun",
             Self::ReservationEnds { .. } => "Not Running: Job would run beyond its reservation",
@@ -179,6 +189,8 @@ impl Reason {
             Self::QueueCloses { .. } => {
                 "Not Running: Job would run beyond the active hours of its queue"
             }
+            Self::NoDestination(_) => "Not Running: No destination of the routing queue takes it",
+            Self::Preempting { .. } => "Not Running: Other jobs are being stopped for it",
         }
     }
 
@@ -198,7 +210,8 @@ impl Reason {
             | Self::ReservationEnds { .. }
             | Self::ReservationFull(_)
             | Self::QueueClosed { .. }
-            | Self::QueueCloses { .. } => Some(self.to_string()),
+            | Self::QueueCloses { .. }
+            | Self::Preempting { .. } => Some(self.to_string()),
             Self::NotEnoughCards { .. }
             | Self::NotEnoughSlots { .. }
             | Self::NotEnoughSlotsInAll { .. }
@@ -303,6 +316,18 @@ impl Reason {
             } => {
                 write!(f, "queue {queue} closes at {closes}")?;
                 shorter(f, *fits_secs)
+            }
+            Self::Preempting {
+                job,
+                others,
+                since,
+                grace_secs,
+            } => {
+                write!(f, "waits for job {job} ")?;
+                if *others > 0 {
+                    write!(f, "and {} ", Many(*others, "other"))?;
+                }
+                write!(f, "to stop, preempted at {since}, grace {grace_secs} s")
             }
         }
     }
@@ -430,6 +455,22 @@ mod tests {
             },
             "Not Running: Job would conflict with a reservation (M12 cooling begins at \
              2026-11-22 23:59:00 UTC; walltime<=03:10:00 would start now)",
+        );
+        let stopping = |others| Reason::Preempting {
+            job: JobId::whole(7),
+            others,
+            since: Timestamp(1_795_391_940_000),
+            grace_secs: 60,
+        };
+        check(
+            &stopping(0),
+            "Not Running: Other jobs are being stopped for it (waits for job 7 to stop, preempted at \
+             2026-11-22 23:59:00 UTC, grace 60 s)",
+        );
+        check(
+            &stopping(2),
+            "Not Running: Other jobs are being stopped for it (waits for job 7 and 2 others to stop, \
+             preempted at 2026-11-22 23:59:00 UTC, grace 60 s)",
         );
         check(
             &Reason::ArraySlotLimit(3),

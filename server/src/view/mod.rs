@@ -114,7 +114,8 @@ impl<'a> Scene<'a> {
             | Reason::ReservationEnds { .. }
             | Reason::ReservationFull(_)
             | Reason::QueueClosed { .. }
-            | Reason::QueueCloses { .. } => Some(reason),
+            | Reason::QueueCloses { .. }
+            | Reason::Preempting { .. } => Some(reason),
         }
     }
 

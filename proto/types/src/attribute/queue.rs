@@ -96,4 +96,9 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     // When its jobs start.
     AttributeDefinition::new("active_hours", Text, Operator),
     AttributeDefinition::new("finish_in_hours", Boolean, Operator),
+    // Whose running jobs may be stopped for waiting ones.
+    AttributeDefinition::new("preempts", Boolean, Operator),
+    AttributeDefinition::new("preemptable", Text, Operator),
+    AttributeDefinition::new("preempt_grace", Integer, Operator),
+    AttributeDefinition::new("preempt_after", Integer, Operator),
 ];

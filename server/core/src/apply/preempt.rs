@@ -52,15 +52,16 @@ fn is_still_right(draft: &Draft, job: &Job, preemption: &Preemption) -> bool {
         PreemptionRight::Guarantee => rules.guarantee(&job.spec.owner.group).is_some(),
     };
     rules.stoppable(victim, draft.now).is_ok_and(|how| {
-        victim.id == preemption.job
-            && how.requeue == preemption.requeue
-            && has_right(how.priority)
+        victim.id == preemption.job && how.requeue == preemption.requeue && has_right(how.priority)
     })
 }
 
 fn stop(draft: &mut Draft, job: &Job, preemption: &Preemption) -> Result<(), Rejection> {
     let victim = draft.job(preemption.job)?;
-    let Some(Run { attempt, shares, .. }) = victim.state.run().cloned() else {
+    let Some(Run {
+        attempt, shares, ..
+    }) = victim.state.run().cloned()
+    else {
         return Ok(());
     };
     let grace_secs = preemption.grace_secs;
@@ -70,11 +71,19 @@ fn stop(draft: &mut Draft, job: &Job, preemption: &Preemption) -> Result<(), Rej
         }
         PreemptionRight::Guarantee => {
             let group = &job.spec.owner.group;
-            format!("preempted by job {} of group {group}, whose cards it had", job.id).into()
+            format!(
+                "preempted by job {} of group {group}, whose cards it had",
+                job.id
+            )
+            .into()
         }
     };
     let mut victim = Job::clone(&victim);
-    let end = if preemption.requeue { "requeued" } else { "canceled" };
+    let end = if preemption.requeue {
+        "requeued"
+    } else {
+        "canceled"
+    };
     victim.comment = Some(format!("{by}; {end}").into());
     victim.preempted = Some(draft.now);
     let order = StopOrder {

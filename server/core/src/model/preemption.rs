@@ -68,7 +68,9 @@ impl Queue {
     /// What becomes of its running jobs when they are stopped for others; `None` when they are not.
     #[must_use]
     pub fn preemptable(&self) -> Option<Preemptable> {
-        self.attributes.text("preemptable").and_then(Preemptable::parse)
+        self.attributes
+            .text("preemptable")
+            .and_then(Preemptable::parse)
     }
 
     /// Whether running jobs of queues with a lower `Priority` are stopped for its waiting ones.

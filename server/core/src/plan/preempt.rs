@@ -176,7 +176,8 @@ impl<'a> Preemptor<'a> {
         let allowed = book.allowed(rights);
         let graces = allowed.iter().map(|at| book.candidates[*at].grace_secs);
         let soon = u64::from(graces.min().unwrap_or(0)).max(OVERDUE_SECS);
-        let span = Span::of(self.now.plus_secs(soon), waiting.walltime_secs).of_guest(shape.key.guest);
+        let span =
+            Span::of(self.now.plus_secs(soon), waiting.walltime_secs).of_guest(shape.key.guest);
         let mut trial = Trial::new((cluster, shape), span, &book.candidates);
         if trial.fits(&[]) {
             return Way::Kept;

@@ -21,9 +21,17 @@ const QUEUES: [(&str, &str, &[(&str, &str)]); 4] = [
     (
         "mid",
         "5",
-        &[("preempts", "True"), ("preemptable", "cancel"), ("preempt_grace", "5")],
+        &[
+            ("preempts", "True"),
+            ("preemptable", "cancel"),
+            ("preempt_grace", "5"),
+        ],
     ),
-    ("low", "0", &[("preemptable", "requeue"), ("preempt_after", "100")]),
+    (
+        "low",
+        "0",
+        &[("preemptable", "requeue"), ("preempt_after", "100")],
+    ),
     ("safe", "0", &[]),
 ];
 const AGAIN_SECS: u64 = 3000;
@@ -58,7 +66,8 @@ fn world(nodes: &[u32], guaranteed: u32) -> World {
     for (name, priority, said) in QUEUES {
         let mut queue = Queue::new(QueueName::from(name));
         queue.set("Priority", priority);
-        said.iter().for_each(|(attribute, value)| queue.set(attribute, value));
+        said.iter()
+            .for_each(|(attribute, value)| queue.set(attribute, value));
         settings.add_queue(queue);
     }
     settings.set("preempt_again_after", &AGAIN_SECS.to_string());
@@ -73,7 +82,12 @@ fn world(nodes: &[u32], guaranteed: u32) -> World {
 }
 
 fn job(wish: &Wish) -> Submission {
-    let Wish { nodes, cards, slots, .. } = wish;
+    let Wish {
+        nodes,
+        cards,
+        slots,
+        ..
+    } = wish;
     let mut job = submission(&format!("nodes={nodes}:ppn={slots}:gpus={cards}"));
     job.queue = Some(QueueName::from(QUEUES[wish.queue].0));
     job.spec.is_rerunnable = wish.is_rerunnable;
@@ -110,7 +124,9 @@ fn allowed(world: &World, by: &Job) -> Vec<JobId> {
         let queue = queue_of(&world.state, job);
         let run = job.state.run().unwrap();
         let ran = run.started.map_or(0, |(at, _)| world.now.secs_since(at));
-        let is_fresh = job.preempted.is_some_and(|at| world.now.secs_since(at) < AGAIN_SECS);
+        let is_fresh = job
+            .preempted
+            .is_some_and(|at| world.now.secs_since(at) < AGAIN_SECS);
         let end = queue.attributes.text("preemptable");
         above.is("preempts")
             && queue.priority() < above.priority()
@@ -129,7 +145,9 @@ fn check(world: &World, plan: &Plan, by: JobId, stopped: &mut BTreeMap<JobId, Ti
     for one in &told {
         assert_eq!(one.for_job, by);
         let victim = world.job(one.job);
-        let end = queue_of(&world.state, &victim).attributes.text("preemptable");
+        let end = queue_of(&world.state, &victim)
+            .attributes
+            .text("preemptable");
         assert_eq!(end, Some(if one.requeue { "requeue" } else { "cancel" }));
         assert!(!one.requeue || victim.spec.is_rerunnable, "{one:?}");
         match one.right {
@@ -145,7 +163,10 @@ fn check(world: &World, plan: &Plan, by: JobId, stopped: &mut BTreeMap<JobId, Ti
     }
     let all: Vec<JobId> = told.iter().map(|one| one.job).collect();
     if !all.is_empty() {
-        assert!(starts(&without(&world.state, &all), by, world.now), "stopped in vain: {all:?}");
+        assert!(
+            starts(&without(&world.state, &all), by, world.now),
+            "stopped in vain: {all:?}"
+        );
         for spared in &all {
             let others: Vec<JobId> = all.iter().copied().filter(|one| one != spared).collect();
             let is_needed = !starts(&without(&world.state, &others), by, world.now);

@@ -341,7 +341,14 @@ fn a_stopped_job_goes_back_to_its_place_and_runs_again() {
     world.pass(30);
     let plan = world.place();
     assert!(plan.preemptions.is_empty() && plan.placements.is_empty());
-    let reason = |world: &World| world.plan().reasons.iter().find(|(id, _)| *id == high).cloned();
+    let reason = |world: &World| {
+        world
+            .plan()
+            .reasons
+            .iter()
+            .find(|(id, _)| *id == high)
+            .cloned()
+    };
     let stopping = Reason::Preempting {
         job: low,
         others: 0,
@@ -353,7 +360,10 @@ fn a_stopped_job_goes_back_to_its_place_and_runs_again() {
     let outcome = world.exits(low, 271);
     assert!(outcome.effects.iter().any(|effect| matches!(
         effect,
-        Effect::Account { record: Account::Rerun, .. }
+        Effect::Account {
+            record: Account::Rerun,
+            ..
+        }
     )));
     assert_eq!(world.letter(low), 'Q');
     runs(&mut world, high);
@@ -424,7 +434,9 @@ fn the_room_is_for_the_job_for_which_it_was_made() {
     runs(&mut world, fixed);
     let starving = world.queue("nodes=1:gpus=1");
     world.pass(2000);
-    let high = world.submit(urgent("nodes=1:gpus=1")).unwrap();
+    let high = world
+        .submit(urgent("nodes=1:gpus=1 walltime=1:00:00"))
+        .unwrap();
     let plan = world.place();
     let told: Vec<_> = plan.preemptions.iter().map(|told| told.job).collect();
     assert_eq!(told, [low]);
@@ -508,7 +520,11 @@ fn a_member_of_an_array_has_others_stopped_for_itself() {
     let array = world.submit(job).unwrap();
     let plan = world.place();
     let first = JobId::member(array.seq, 0);
-    let told: Vec<_> = plan.preemptions.iter().map(|told| (told.job, told.for_job)).collect();
+    let told: Vec<_> = plan
+        .preemptions
+        .iter()
+        .map(|told| (told.job, told.for_job))
+        .collect();
     assert_eq!(told, [(low, first)]);
     world.exits(low, 271);
     runs(&mut world, first);

@@ -9,9 +9,9 @@ use capstan_types::{AttemptId, JobId, Reason, Timestamp};
 
 use super::Rights;
 use crate::model::preemption::PreemptionRules;
+use crate::plan::Preemption;
 use crate::plan::cluster::{Cluster, OVERDUE_SECS, end};
 use crate::plan::request::Each;
-use crate::plan::Preemption;
 use crate::{Job, JobState, PreemptionRight, State};
 
 /// A card's work counts as that of so many cores, as in fair share.
@@ -106,7 +106,12 @@ impl<'a> Book<'a> {
             }
         }
         book.candidates.sort_by_key(|candidate| {
-            let Candidate { priority, lost, attempt, .. } = candidate;
+            let Candidate {
+                priority,
+                lost,
+                attempt,
+                ..
+            } = candidate;
             (*priority, *lost, Reverse(*attempt))
         });
         book
@@ -115,9 +120,8 @@ impl<'a> Book<'a> {
     /// Whom a job with these rights may have stopped, cheapest first.
     pub(super) fn allowed(&self, rights: Rights<'_>) -> Vec<usize> {
         let all = self.candidates.iter().enumerate();
-        let allowed = all.filter(|(_, candidate)| {
-            !candidate.is_chosen && rights.over(candidate).is_some()
-        });
+        let allowed =
+            all.filter(|(_, candidate)| !candidate.is_chosen && rights.over(candidate).is_some());
         allowed.map(|(at, _)| at).collect()
     }
 
@@ -177,14 +181,18 @@ impl Candidate<'_> {
 /// Cards that a running job holds, thousandths.
 pub(super) fn held_cards(job: &Job) -> u64 {
     let run = job.state.run().into_iter();
-    let cards = run.flat_map(|run| run.shares.iter()).flat_map(|share| &share.cards);
+    let cards = run
+        .flat_map(|run| run.shares.iter())
+        .flat_map(|share| &share.cards);
     cards.map(|card| u64::from(card.share)).sum()
 }
 
 /// How much work a second of a job is, core-seconds.
 fn weight(job: &Job) -> u64 {
     let run = job.state.run().into_iter();
-    let slots = run.flat_map(|run| run.shares.iter()).map(|share| share.slots.len() as u64);
+    let slots = run
+        .flat_map(|run| run.shares.iter())
+        .map(|share| share.slots.len() as u64);
     let cards = held_cards(job).saturating_mul(CORES_PER_CARD) / 1000;
     cards.max(slots.sum())
 }

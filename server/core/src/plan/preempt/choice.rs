@@ -109,7 +109,11 @@ impl<'t, 'a> Trial<'t, 'a> {
         let mut parts = vec![(0, victims.len())];
         while let Some((from, until)) = parts.pop() {
             let part = &victims[from..until];
-            let rest: Vec<usize> = kept.iter().copied().filter(|at| !part.contains(at)).collect();
+            let rest: Vec<usize> = kept
+                .iter()
+                .copied()
+                .filter(|at| !part.contains(at))
+                .collect();
             if self.fits(&rest) {
                 kept = rest;
             } else if part.len() > 1 {
@@ -118,6 +122,7 @@ impl<'t, 'a> Trial<'t, 'a> {
                 parts.push((from, middle));
             }
         }
+        kept.sort_unstable();
         kept
     }
 
@@ -154,10 +159,13 @@ impl<'t, 'a> Trial<'t, 'a> {
     /// The most that any part of the request wants of this node.
     fn wanted(&self, parts: &[Part<'_>], place: usize) -> Each {
         let class = self.cluster.seats[place].class;
-        let meant = parts.iter().zip(&self.shape.classes).filter(|(part, classes)| match part.target {
-            Target::Node(node) => node == place,
-            Target::Any | Target::Property(_) => classes.contains(&class),
-        });
+        let meant = parts
+            .iter()
+            .zip(&self.shape.classes)
+            .filter(|(part, classes)| match part.target {
+                Target::Node(node) => node == place,
+                Target::Any | Target::Property(_) => classes.contains(&class),
+            });
         meant.fold(Each::default(), |most, (part, _)| most.most(part.each))
     }
 
@@ -181,7 +189,10 @@ impl<'t, 'a> Trial<'t, 'a> {
                 victims = rest;
             }
         }
-        let alone = on_node.iter().find(|at| is_enough(&[**at])).map(|at| vec![*at]);
+        let alone = on_node
+            .iter()
+            .find(|at| is_enough(&[**at]))
+            .map(|at| vec![*at]);
         match alone {
             Some(alone) if self.cost(&alone) < self.cost(&victims) => Some(alone),
             Some(_) | None => Some(victims),
@@ -196,7 +207,9 @@ impl<'t, 'a> Trial<'t, 'a> {
             *count += 1;
         }
         let highest_first = by_priority.into_iter().rev();
-        highest_first.map(|(priority, (lost, count))| (priority, lost, count)).collect()
+        highest_first
+            .map(|(priority, (lost, count))| (priority, lost, count))
+            .collect()
     }
 }
 
