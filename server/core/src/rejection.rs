@@ -1,8 +1,6 @@
 //! Why an event is refused. Values, not sentences: the edge chooses PBS's words.
 
-use capstan_types::{
-    AttemptId, Condition, JobId, NodeName, QueueName, ReservationId, Timestamp,
-};
+use capstan_types::{AttemptId, Condition, JobId, NodeName, QueueName, ReservationId, Timestamp};
 
 use crate::{IllegalTransition, ManageProblem, QueueRefusal};
 
@@ -67,9 +65,23 @@ pub enum Rejection {
     /// The bound on live jobs is reached.
     #[error("there are {0} live jobs already, which is the limit")]
     TooManyJobs(u64),
-    /// A dependency names a job that does not exist, or a condition that can never be met.
-    #[error("dependency {0:?} on {1} cannot be")]
+    /// A dependency names a job that does not exist, or one of whom it can never be.
+    #[error("{} on job {} cannot be: there is no such job, or it is no longer waiting", .0.name(), .1)]
     BadDependency(Condition, JobId),
+    /// A condition can never be met: what it waits for has ended otherwise.
+    #[error("{} on job {on} can never be met: {}", .condition.name(), how_it_ended(.exit_status))]
+    DeadDependency {
+        /// The condition.
+        condition: Condition,
+        /// The job that has ended, or the array of which too much has.
+        on: JobId,
+        /// Its exit status; `None` when it never ran.
+        exit_status: Option<i32>,
+    },
+    /// Jobs would wait for each other: each for the next one, the last for the first. A job that is not there yet has the
+    /// id that it would get.
+    #[error("the jobs would wait for each other for ever: {}", circle(.0))]
+    DependencyLoop(Vec<JobId>),
     /// The caller may not do that to this job.
     #[error("job {0} belongs to somebody else")]
     NotOwner(JobId),
@@ -103,6 +115,19 @@ pub enum Rejection {
     /// Our own mistake.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
+}
+
+fn how_it_ended(exit_status: &Option<i32>) -> String {
+    match exit_status {
+        Some(status) => format!("it has ended with status {status}"),
+        None => "it was deleted, or too much of it has ended otherwise".to_owned(),
+    }
+}
+
+/// `5 -> 7 -> 5`.
+fn circle(jobs: &[JobId]) -> String {
+    let names: Vec<String> = jobs.iter().map(ToString::to_string).collect();
+    names.join(" -> ")
 }
 
 /// Why a reservation is not made or taken back.

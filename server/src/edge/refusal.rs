@@ -59,7 +59,12 @@ fn hint(rejection: &Rejection) -> String {
     if let Rejection::NeverFits(reason) = rejection {
         return reason.to_string();
     }
-    if let Rejection::QueueRefuses { .. } | Rejection::ArrayTooLarge { .. } = rejection {
+    if let Rejection::QueueRefuses { .. }
+    | Rejection::ArrayTooLarge { .. }
+    | Rejection::BadDependency(..)
+    | Rejection::DeadDependency { .. }
+    | Rejection::DependencyLoop(_) = rejection
+    {
         return rejection.to_string();
     }
     String::new()
@@ -101,7 +106,9 @@ fn rejected(rejection: &Rejection, caller: &Caller) -> (Code, Pbse, String) {
             let detail = "interactive jobs are not served yet".to_owned();
             (Code::Unimplemented, Pbse::NotImplemented, detail)
         }
-        R::BadDependency(..) => (Code::InvalidArgument, Pbse::Baddepend, none()),
+        R::BadDependency(..) | R::DeadDependency { .. } | R::DependencyLoop(_) => {
+            (Code::InvalidArgument, Pbse::Baddepend, none())
+        }
         R::NotOwner(_) => {
             let detail = "operation not permitted".to_owned();
             (Code::PermissionDenied, Pbse::Perm, detail)

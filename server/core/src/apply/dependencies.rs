@@ -3,7 +3,7 @@
 //! A condition on a job that has ended is met or refused here. Torque refuses those that are met already and waits for
 //! ever for those that cannot be; people expect the opposite (recorded session H03).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use capstan_types::{Condition, JobId, JobPart};
 
@@ -56,17 +56,32 @@ pub(super) fn open_dependencies(
         if !seen.insert((condition, on)) {
             continue;
         }
-        let bad = Rejection::BadDependency(condition, on);
         let Some(parent) = draft.state.resolve(on) else {
-            return Err(bad);
+            return Err(Rejection::BadDependency(condition, on));
         };
         match News::of(&parent).and_then(|news| verdict(condition, news)) {
             Some(true) => {}
-            Some(false) => return Err(bad),
+            Some(false) => return Err(dead(condition, &parent)),
             None => open.push((condition, on)),
         }
     }
     Ok(open)
+}
+
+/// Says why what `parent` is waited for will never come.
+fn dead(condition: Condition, parent: &Job) -> Rejection {
+    let exit_status = match &parent.state {
+        crate::JobState::Ended(ended) => ended.exit_status,
+        crate::JobState::Pending
+        | crate::JobState::Starting(_)
+        | crate::JobState::Running(_)
+        | crate::JobState::Exiting(..) => None,
+    };
+    Rejection::DeadDependency {
+        condition,
+        on: parent.id,
+        exit_status,
+    }
 }
 
 fn read_tie(
@@ -85,7 +100,7 @@ fn read_tie(
             };
             match members_verdict(array, wait) {
                 Some(true) => {}
-                Some(false) => return Err(bad),
+                Some(false) => return Err(dead(wait.condition, array)),
                 None if bonds.ties.members.contains(&wait) => {}
                 None => bonds.ties.members.push(wait),
             }
@@ -140,33 +155,55 @@ fn joined(draft: &Draft, own: Option<JobId>) -> Vec<JobId> {
     }
 }
 
-/// Refuses what would make a job wait for itself, through however many others.
+/// Refuses what would make a job wait for itself, through however many others, and names the way.
 fn refuse_circles(draft: &Draft, own: Option<JobId>, bonds: &Bonds) -> Result<(), Rejection> {
-    let goals: Vec<JobId> = bonds
-        .before
-        .iter()
-        .map(|(_, target)| *target)
-        .chain(own)
-        .collect();
+    let targets = bonds.before.iter().map(|(_, target)| *target);
+    let goals: Vec<JobId> = targets.chain(own).collect();
     if goals.is_empty() {
         return Ok(()); // Nobody waits for a job that is not there yet.
     }
+    let start = own.unwrap_or_else(|| JobId::whole(draft.state.next_seq()));
+    // Who was found to be waited for by whom first.
+    let mut waited_by: BTreeMap<JobId, JobId> = BTreeMap::new();
     let first = bonds.waits_for.iter().map(|(_, on)| *on);
     let mut ahead: Vec<JobId> = first.chain(bonds.ties.awaited()).collect();
-    let mut seen: BTreeSet<JobId> = ahead.iter().copied().collect();
-    let condition = bonds.waits_for.first().map(|(condition, _)| *condition);
+    for id in &ahead {
+        waited_by.entry(*id).or_insert(start);
+    }
     while let Some(id) = ahead.pop() {
-        if seen.len() > CIRCLE_JOBS_MAX || goals.iter().any(|goal| concerns(id, *goal)) {
-            let condition = condition.unwrap_or(Condition::After);
-            return Err(Rejection::BadDependency(condition, id));
+        let goal = goals.iter().find(|goal| concerns(id, **goal));
+        if goal.is_some() || waited_by.len() > CIRCLE_JOBS_MAX {
+            return Err(Rejection::DependencyLoop(way(&waited_by, start, id)));
         }
         for next in waits_of(draft, id) {
-            if seen.insert(next) {
+            if next != start && !waited_by.contains_key(&next) {
+                waited_by.insert(next, id);
                 ahead.push(next);
+            } else if own == Some(next) {
+                return Err(Rejection::DependencyLoop(way(&waited_by, start, id)));
             }
         }
     }
     Ok(())
+}
+
+/// Most jobs of a circle that are named.
+const CIRCLE_NAMED_MAX: usize = 50;
+
+/// The way from `start` to `end`, which closes the circle, and back to `start`.
+fn way(waited_by: &BTreeMap<JobId, JobId>, start: JobId, end: JobId) -> Vec<JobId> {
+    let mut way = vec![start];
+    let mut at = end;
+    while at != start && way.len() < CIRCLE_NAMED_MAX {
+        way.push(at);
+        match waited_by.get(&at) {
+            Some(before) => at = *before,
+            None => break,
+        }
+    }
+    way.push(start);
+    way.reverse();
+    way
 }
 
 /// Whether what holds one of them holds the other: equal, or an array and a member of it.

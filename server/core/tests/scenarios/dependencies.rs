@@ -127,7 +127,14 @@ fn what_is_met_already_does_not_hold_and_what_cannot_be_met_is_refused() {
         assert_eq!(world.letter(child), 'Q');
     }
     let refused = world.submit(after(AfterNotOk, parent));
-    assert_eq!(refused, Err(Rejection::BadDependency(AfterNotOk, parent)));
+    let dead = |condition, exit_status| Rejection::DeadDependency {
+        condition,
+        on: parent,
+        exit_status,
+    };
+    assert_eq!(refused, Err(dead(AfterNotOk, Some(0))));
+    let text = "afternotok on job 1 can never be met: it has ended with status 0";
+    assert_eq!(dead(AfterNotOk, Some(0)).to_string(), text);
     let unknown = JobId::whole(99);
     let refused = world.submit(after(AfterOk, unknown));
     assert_eq!(refused, Err(Rejection::BadDependency(AfterOk, unknown)));
