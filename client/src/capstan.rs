@@ -34,6 +34,11 @@ pub(crate) const COMMANDS: &[Command] = &[
         options: crate::qstat::OPTIONS,
     },
     Command {
+        name: "qwhy",
+        summary: "Say why jobs wait, when they start and what would help",
+        options: crate::qwhy::OPTIONS,
+    },
+    Command {
         name: "qalter",
         summary: "Change the attributes of jobs",
         options: crate::qalter::OPTIONS,
@@ -182,6 +187,11 @@ pub(crate) const COMMANDS: &[Command] = &[
         name: "sim",
         summary: "Simulate the scheduler on jobs of the past",
         options: crate::sim::OPTIONS,
+    },
+    Command {
+        name: "replay",
+        summary: "Show past scheduling cycles, made again",
+        options: crate::replay::OPTIONS,
     },
     Command {
         name: "pbsdsh",

@@ -36,6 +36,8 @@ mod qsig;
 mod qstat;
 mod qsub;
 mod qterm;
+mod replay;
+mod qwhy;
 mod reserve;
 mod sim;
 mod startdocker;
@@ -118,6 +120,7 @@ fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
             "capstan" => complete::answer(call, screen).await.map(|()| 0),
             "tracejob" => tracejob::run(call, screen),
             "qstat" => qstat::run(call, screen).await,
+            "qwhy" => qwhy::run(call, screen).await,
             "qselect" => qselect::run(call, screen).await,
             "qdel" => qdel::run(call, screen).await,
             "pbsnodes" => pbsnodes::run(call, screen).await,
@@ -129,6 +132,7 @@ fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
             "qmgr" => qmgr::run(call, screen).await,
             "migrate" => migrate::run(call, screen).await,
             "sim" => sim::run(call, screen),
+            "replay" => replay::run(call),
             "qterm" => qterm::run(call, screen).await,
             "pbs_rsub" => reserve::submit(call, screen).await,
             "pbs_rstat" => reserve::list(call, screen).await,

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use capstan_core::State;
+use capstan_core::{Plan, State};
 use capstan_store::Statistics;
 use capstan_types::{JobId, Reason};
 
@@ -12,8 +12,8 @@ use capstan_types::{JobId, Reason};
 pub(crate) struct Snapshot {
     /// The state; shares its structure with the engine's.
     pub(crate) state: State,
-    /// Why each waiting job did not start at the last plan, by id ascending.
-    pub(crate) reasons: Arc<[(JobId, Reason)]>,
+    /// The last plan.
+    pub(crate) plan: Arc<Plan>,
     /// Counts of the store.
     pub(crate) statistics: Statistics,
 }
@@ -22,8 +22,9 @@ impl Snapshot {
     /// Why `job` did not start at the last plan; `None` when that plan did not know it yet or started it.
     #[must_use]
     pub(crate) fn reason(&self, job: JobId) -> Option<&Reason> {
-        let found = self.reasons.binary_search_by_key(&job, |(id, _)| *id);
-        found.ok().map(|at| &self.reasons[at].1)
+        let reasons = &self.plan.reasons;
+        let found = reasons.binary_search_by_key(&job, |(id, _)| *id);
+        found.ok().map(|at| &reasons[at].1)
     }
 
     /// The settings in force.

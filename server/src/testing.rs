@@ -51,6 +51,10 @@ pub(crate) fn job(id: JobId, name: &str, resources: &[(&str, &str)]) -> Job {
         comment: None,
         array: None,
         place: None,
+        preempted: None,
+        first_until: None,
+        forecast: None,
+        waits: Vec::new(),
     }
 }
 

@@ -48,6 +48,25 @@ pub(super) const PAGES: &[Page] = &[
         ),
     ]),
     Page::user(
+        "qwhy",
+        "[JOB...]",
+        &[
+            "Says why a job waits: all that keeps it from starting, what it lacks and on which nodes, which jobs hold that and \
+             until when, its place in line and what the place was made of, when it will start, and what to change so that it \
+             starts now. Each change that is told has been tried on a copy of the cluster's state.",
+            "A start is firm when nodes are reserved from then on: only a job with a higher score that comes later may put it \
+             off. Else it is reckoned from the jobs before it in line and how long such jobs have run. 80 % likely by a time \
+             means that four of five jobs that were told such a time have started by it, as the server counts.",
+            "Without an operand it lists your waiting jobs, a line for each. Of a job that has started it says what it waited \
+             for, and how long.",
+        ],
+        &["qstat", "qalter", "qmove"],
+    )
+    .ends(
+        "0 when all jobs were told of, 1 for an operand that is no job id, 2 when the command was misused. When the server \
+         refused, the error number of PBS modulo 256: 153 unknown job, 159 not allowed.",
+    ),
+    Page::user(
         "qdel",
         "JOB... | all",
         &[

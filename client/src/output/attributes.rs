@@ -10,15 +10,17 @@ use jiff::tz::TimeZone;
 pub(crate) const TIMES: &[&str] = &[
     "ctime",
     "etime",
+    "estimated_start",
     "mtime",
     "qtime",
     "start_time",
     "comp_time",
     "checkpoint_time",
     "Execution_Time",
-    // PBS Pro's names of two of them.
+    // PBS Pro's names of some of them.
     "stime",
     "obittime",
+    "estimated",
 ];
 /// Where lines are folded, a tab counting as eight columns.
 const LINE_WIDTH: usize = 77;
@@ -81,7 +83,7 @@ fn line(out: &mut Vec<u8>, style: &Style, attribute: &Attribute) {
 
 /// A value as a terminal may be given it. Variables and arguments of a job may hold anything, and whoever lists jobs is
 /// to see neither lines of a job that is not there nor what the terminal would take for orders.
-pub(super) fn harmless(text: &str) -> Cow<'_, str> {
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     let is_order = |c: char| c.is_control() && c != '\t';
     match text.contains(is_order) {
         true => text.replace('\n', " ").replace(is_order, "?").into(),

@@ -81,6 +81,7 @@ pub(crate) fn job(job: &JobAttributes) -> Vec<Attribute> {
                 list.push(attribute_of("array_id", "", &array_of(&job.id)));
                 list.push(attribute_of("array_index", "", said));
             }
+            "estimated_start" => list.push(attribute_of("estimated", "start_time", said)),
             name => {
                 let renamed = RENAMED.iter().find(|(torque, _)| *torque == name);
                 let name = renamed.map_or(name, |(_, pro)| pro);

@@ -34,6 +34,8 @@ pub(crate) struct World {
     pub examination: ExamineReply,
     /// Such questions.
     pub examined: Vec<SubmitRequest>,
+    /// What is answered to whoever asks why.
+    pub why: WhyReply,
     /// All reservations.
     pub reservations: Vec<ReservationRow>,
     /// Every other request, in short.
@@ -102,6 +104,13 @@ impl Scheduler for Fake {
         let mut world = self.world();
         world.examined.extend(request.into_inner().submission);
         Ok(Response::new(world.examination.clone()))
+    }
+
+    async fn why(&self, request: Request<WhyRequest>) -> Answer<WhyReply> {
+        let WhyRequest { job_id } = request.into_inner();
+        self.judge(&job_id, format!("why {job_id}"))?;
+        let why = self.world().why.clone();
+        Ok(Response::new(why))
     }
 
     async fn stat_jobs(&self, request: Request<StatJobsRequest>) -> Answer<Self::StatJobsStream> {

@@ -11,6 +11,7 @@ mod qmgr;
 mod reserving;
 mod submitting;
 mod viewing;
+mod why;
 
 use std::fs;
 use std::io::Write;

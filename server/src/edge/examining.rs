@@ -54,7 +54,7 @@ impl Default for Examinations {
 
 /// One of them; gives its place in the count back when dropped.
 #[derive(Debug)]
-struct Counted {
+pub(super) struct Counted {
     uid: u32,
     of_users: Arc<Mutex<BTreeMap<u32, usize>>>,
 }
@@ -69,7 +69,7 @@ impl Examinations {
     ///
     /// # Errors
     /// There are as many as there may be.
-    fn count(&self, uid: u32) -> Result<Counted, Refusal> {
+    pub(super) fn count(&self, uid: u32) -> Result<Counted, Refusal> {
         let mut of_users = lock(&self.of_users);
         let own = of_users.get(&uid).copied().unwrap_or(0);
         let all: usize = of_users.values().sum();
@@ -80,7 +80,7 @@ impl Examinations {
                 "everybody's"
             };
             let detail =
-                format!("as many scripts as there may be at once are being examined, {whose}");
+                format!("as many questions as there may be at once are being answered, {whose}");
             let hint = "try again when they are done; submitting is not affected";
             return Err(Refusal::new(Pbse::ServerBusy, detail).with_hint(hint.to_owned()));
         }
@@ -89,6 +89,30 @@ impl Examinations {
             uid,
             of_users: self.of_users.clone(),
         })
+    }
+
+    /// Does `work`, which costs the processor something, on a thread for that when there is a place.
+    ///
+    /// # Errors
+    /// The server ends.
+    pub(super) async fn in_turn<T: Send + 'static>(
+        &self,
+        counted: Counted,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        let place = self.places.clone().acquire_owned().await;
+        let place = place.map_err(|_| Status::unavailable("the server ends"))?;
+        let (answer, answered) = oneshot::channel();
+        // A task of its own: who hangs up does not get the place back sooner.
+        tokio::spawn(async move {
+            let began = Instant::now();
+            let done = tokio::task::spawn_blocking(work).await;
+            // Nobody may be left to hear it.
+            answer.send(done).ok();
+            rest(began.elapsed(), place, counted).await;
+        });
+        let done = answered.await.ok().and_then(Result::ok);
+        done.ok_or_else(|| Status::internal("the examination was cut off"))
     }
 }
 
@@ -116,20 +140,9 @@ pub(super) async fn examine(
     let snapshot = door.latest.get();
     let submission = submission.unwrap_or_default();
     let submission = submitting::read(door, &snapshot, &person, submission).await?;
-    let place = door.examinations.places.clone().acquire_owned().await;
-    let place = place.map_err(|_| Status::unavailable("the server ends"))?;
-    let (answer, answered) = oneshot::channel();
     let telemetry = door.telemetry.clone();
-    // A task of its own: who hangs up does not get the place back sooner.
-    tokio::spawn(async move {
-        let began = Instant::now();
-        let judged = tokio::task::spawn_blocking(move || judge(&snapshot, &telemetry, submission));
-        // Nobody may be left to hear it.
-        answer.send(judged.await).ok();
-        rest(began.elapsed(), place, counted).await;
-    });
-    let judged = answered.await.ok().and_then(Result::ok);
-    let judged = judged.ok_or_else(|| Status::internal("the examination was cut off"))?;
+    let judge = move || judge(&snapshot, &telemetry, submission);
+    let judged = door.examinations.in_turn(counted, judge).await?;
     judged.map_err(|rejection| status(&Refused::Rejected(rejection), &person.as_caller()))
 }
 

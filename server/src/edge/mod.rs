@@ -4,6 +4,7 @@
 mod asking;
 mod entering;
 mod examining;
+mod explaining;
 mod identity;
 mod listing;
 mod managing;
@@ -197,6 +198,16 @@ impl scheduler_server::Scheduler for SchedulerService {
         let span = tracing::info_span!("rpc", call = "examine_job", user = &*person.user);
         let examining = examining::examine(&self.0, person, request.into_inner());
         examining.instrument(span).await.map(Response::new)
+    }
+
+    async fn why(
+        &self,
+        request: Request<wire::WhyRequest>,
+    ) -> Result<Response<wire::WhyReply>, Status> {
+        let person = self.0.caller(&request).await?;
+        let span = tracing::info_span!("rpc", call = "why", user = &*person.user);
+        let explaining = explaining::explain(&self.0, person, request.into_inner());
+        explaining.instrument(span).await.map(Response::new)
     }
 
     type StatJobsStream = listing::JobStream;

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use capstan_core::{Event, Placement, PlanOrder, State};
+use capstan_core::{Event, Plan, PlanOrder, State, WaitBook};
 use capstan_store::{Store, StoreError};
-use capstan_types::{JobId, Reason, Timestamp};
+use capstan_types::Timestamp;
 use tokio_util::sync::DropGuard;
 
 use crate::clerk::Clerk;
@@ -83,7 +83,8 @@ pub(crate) fn start(
         state,
         store,
         latest,
-        reasons: Arc::default(),
+        last_plan: Arc::default(),
+        waits: WaitBook::default(),
         plan: PlanSchedule::now(),
         ticks: TickSchedule::now(),
         later: Vec::new(),
@@ -113,7 +114,10 @@ struct Engine {
     store: Box<dyn Store>,
     dispatch: Dispatch,
     latest: Arc<Latest>,
-    reasons: Arc<[(JobId, Reason)]>,
+    /// What the last plan said.
+    last_plan: Arc<Plan>,
+    /// What waiting jobs have waited for.
+    waits: WaitBook,
     plan: PlanSchedule,
     ticks: TickSchedule,
     /// Events of the engine's own that could not be stored, to be tried again.
@@ -257,14 +261,26 @@ impl Engine {
         let took = began.elapsed();
         self.plan.dirty_since = None;
         self.plan.not_before = Instant::now() + (took * PLAN_REST).min(PLAN_REST_MAX);
-        let placements: Vec<Placement> = plan.placements;
-        self.reasons = plan.reasons.into();
-        tracing::debug!(parent: &span, placed = placements.len(), waiting = self.reasons.len(), ?took, "planned");
-        if placements.is_empty() {
+        let plan = Arc::new(plan);
+        self.last_plan = plan.clone();
+        tracing::debug!(parent: &span, placed = plan.placements.len(), waiting = plan.reasons.len(), ?took, "planned");
+        if plan.placements.is_empty() && plan.preemptions.is_empty() {
+            self.waits.note(&self.state, &plan.reasons, at);
             self.publish();
-        } else {
-            self.decide(vec![own(Event::Planned(PlanOrder { at, placements }))]);
+            return;
         }
+        let placements = plan.placements.clone();
+        let waited = placements.iter().map(|placement| placement.job);
+        let waits = waited.map(|job| (job, self.waits.of(job, at)));
+        let waits = waits.filter(|(_, waits)| !waits.is_empty()).collect();
+        self.waits.note(&self.state, &plan.reasons, at);
+        let order = PlanOrder {
+            at,
+            placements,
+            preemptions: plan.preemptions.clone(),
+            waits,
+        };
+        self.decide(vec![own(Event::Planned(order))]);
     }
 
     /// Decides, stores, shows, answers and dispatches a group; returns whether it was stored.
@@ -361,7 +377,7 @@ impl Engine {
     fn publish(&mut self) {
         self.latest.put(Snapshot {
             state: self.state.clone(),
-            reasons: self.reasons.clone(),
+            plan: self.last_plan.clone(),
             statistics: self.store.statistics(),
         });
     }

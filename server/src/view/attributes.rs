@@ -1,6 +1,6 @@
 //! Everything about a job, in the order in which `qstat -f` prints it. Times are epoch seconds.
 
-use capstan_core::{Ended, Job, JobState};
+use capstan_core::{Confidence, Ended, Job, JobState, Scheduler};
 use capstan_proto::wire::{Attribute, JobAttributes};
 use capstan_types::{Env, JobPart, Seconds, Timestamp};
 
@@ -148,6 +148,11 @@ fn course(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
     list.put("queue_type", scene.queue_type(&job.queue));
     shown(list, job, &["sched_hint"]);
     list.put_some("comment", scene.comment(job));
+    if scene.snapshot.settings().scheduler == Scheduler::Packing {
+        // Torque has no such attribute; programs that were written for it do not mind one more.
+        let start = expected_start(scene, job);
+        list.put_time("estimated_start", start.map(|(at, _)| at));
+    }
     // An array as a whole has been eligible in Torque's eyes even when it was submitted held (recorded session C02).
     let eligible = job.eligible.or(job.is_array().then_some(job.queued));
     list.put_time("etime", eligible);
@@ -231,6 +236,25 @@ fn rest(list: &mut Attributes, job: &Job) {
     shown(list, job, &["req_information", "copy_on_rerun"]);
     list.put_some("user_kill_delay", job.spec.kill_delay_secs);
     shown(list, job, &["idle_slot_limit", "L_Request", "x"]);
+}
+
+/// When a waiting job starts, as far as that is known without reckoning: at the latest when nodes are reserved for it,
+/// else by when it was called likely. Nothing of one for which that time has passed: `qwhy` reckons anew.
+pub(crate) fn expected_start(scene: Scene<'_>, job: &Job) -> Option<(Timestamp, Confidence)> {
+    if !matches!(job.state, JobState::Pending) {
+        return None;
+    }
+    let promises = &scene.snapshot.plan.promises;
+    let promise = promises.iter().find(|promise| match job.is_array() {
+        true => promise.job.seq == job.id.seq,
+        false => promise.job == job.id,
+    });
+    if let Some(promise) = promise {
+        return Some((promise.start.max(scene.now), Confidence::Firm));
+    }
+    let told = job.forecast.filter(|told| !told.is_of_array);
+    let likely = told.filter(|told| told.likely_by > scene.now);
+    likely.map(|told| (told.likely_by, Confidence::Likely))
 }
 
 fn ended(job: &Job) -> Option<&Ended> {

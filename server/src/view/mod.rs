@@ -14,6 +14,7 @@ pub(crate) mod server;
 pub(crate) mod shares;
 #[cfg(test)]
 mod tests;
+pub(crate) mod why;
 pub(crate) mod words;
 
 use capstan_core::{Job, JobState, Queue, Run, Scheduler, Usage};

@@ -49,9 +49,12 @@ pub(crate) struct Viewer<'a> {
 impl Viewer<'_> {
     /// Whether `job` is his to see.
     fn may_see(self, snapshot: &Snapshot, job: &Job) -> bool {
-        self.sees_all
-            || *job.spec.owner.user == *self.user
-            || snapshot.settings().query_other_jobs()
+        self.may_see_of(snapshot, &job.spec.owner.user)
+    }
+
+    /// Whether jobs of `owner` are his to see.
+    pub(crate) fn may_see_of(self, snapshot: &Snapshot, owner: &str) -> bool {
+        self.sees_all || *owner == *self.user || snapshot.settings().query_other_jobs()
     }
 }
 

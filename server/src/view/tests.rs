@@ -153,7 +153,10 @@ fn a_waiting_job_says_why_but_holds_speak_for_themselves() {
         (JobId::whole(1), Reason::QueueStopped("mcc".into())),
         (JobId::whole(2), Reason::Held(capstan_types::Holds::USER)),
     ];
-    snapshot.reasons = reasons.into_iter().collect();
+    snapshot.plan = std::sync::Arc::new(capstan_core::Plan {
+        reasons: reasons.into_iter().collect(),
+        ..capstan_core::Plan::default()
+    });
     let telemetry = Telemetry::default();
     let scene = Scene {
         snapshot: &snapshot,

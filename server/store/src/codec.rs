@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use capstan_core::{
-    Change, Event, Job, Node, Payer, Payload, Reservation, RunTimesKey, Settings, Spending,
+    Change, Event, Forecasts, Job, Node, Payer, Payload, Reservation, RunTimesKey, Settings, Spending,
 };
 use capstan_types::{JobId, JobPart, ReservationId, Timestamp};
 use serde::de::DeserializeOwned;
@@ -117,6 +117,18 @@ struct WrittenRecord<'a> {
 #[derive(Deserialize)]
 pub(crate) struct Changed {
     pub(crate) changes: Vec<Change>,
+}
+
+/// The part of a [`Record`] that says when it was; all else is passed over unread.
+#[derive(Deserialize)]
+struct Timed {
+    at: Timestamp,
+}
+
+/// When each record of a group was decided.
+pub(crate) fn decode_times(body: &[u8]) -> Result<Vec<Timestamp>, StoreError> {
+    let records: Vec<Timed> = decode(group_parts(body)?.1)?;
+    Ok(records.into_iter().map(|record| record.at).collect())
 }
 
 /// Appends a group to `buffer`: the length of the payloads, each payload after its length, the records. Returns where
@@ -248,13 +260,15 @@ pub(crate) const fn on_payload(change: &Change) -> OnPayload<'_> {
         | Change::PutRunTimes(..)
         | Change::RemoveRunTimes(_)
         | Change::PutReservation(_)
-        | Change::RemoveReservation(_) => OnPayload::Nothing,
+        | Change::RemoveReservation(_)
+        | Change::PutForecasts(_) => OnPayload::Nothing,
     }
 }
 
 /// First byte of the keys of the index, one per kind of value.
 pub(crate) mod kind {
     pub(crate) const COUNTER: u8 = b'c';
+    pub(crate) const FORECASTS: u8 = b'f';
     pub(crate) const JOB: u8 = b'j';
     pub(crate) const MARK: u8 = b'm';
     pub(crate) const NODE: u8 = b'n';
@@ -264,8 +278,15 @@ pub(crate) mod kind {
     pub(crate) const RUN_TIMES: u8 = b't';
     pub(crate) const SPENDING: u8 = b'u';
     /// Everything that makes the state, in the order in which it is loaded.
-    pub(crate) const STATE: [u8; 7] = [
-        COUNTER, SETTINGS, NODE, JOB, SPENDING, RUN_TIMES, RESERVATION,
+    pub(crate) const STATE: [u8; 8] = [
+        COUNTER,
+        SETTINGS,
+        NODE,
+        JOB,
+        SPENDING,
+        RUN_TIMES,
+        RESERVATION,
+        FORECASTS,
     ];
 }
 
@@ -342,6 +363,7 @@ pub(crate) fn keys(change: &Change) -> Vec<(Vec<u8>, bool)> {
         Change::RemoveRunTimes(key) => vec![(run_times_key(key), false)],
         Change::PutReservation(made) => vec![(reservation_key(made.id), true)],
         Change::RemoveReservation(id) => vec![(reservation_key(*id), false)],
+        Change::PutForecasts(_) => vec![(vec![kind::FORECASTS], true)],
     }
 }
 
@@ -360,6 +382,7 @@ pub(crate) fn value((change, place): &Placed) -> Result<Option<Vec<u8>>, StoreEr
         Change::PutSpending(spending) => encode(&**spending, &mut bytes)?,
         Change::PutRunTimes(key, times) => encode(&(key, times), &mut bytes)?,
         Change::PutReservation(made) => encode(&**made, &mut bytes)?,
+        Change::PutForecasts(forecasts) => encode(&**forecasts, &mut bytes)?,
         Change::RemoveJob(_)
         | Change::RemoveNode(_)
         | Change::RemoveSpending(_)
@@ -380,6 +403,7 @@ pub(crate) fn change_of(key: &[u8], value: &[u8]) -> Result<Option<Change>, Stor
             Change::PutRunTimes(key, times)
         }
         kind::RESERVATION => Change::PutReservation(Arc::new(decode::<Reservation>(value)?)),
+        kind::FORECASTS => Change::PutForecasts(Arc::new(decode::<Forecasts>(value)?)),
         kind::SPENDING => Change::PutSpending(Arc::new(decode::<Spending>(value)?)),
         kind::COUNTER if key == NEXT_SEQ => Change::SetNextSeq(decode(value)?),
         kind::COUNTER if key == NEXT_ATTEMPT => Change::SetNextAttempt(decode(value)?),

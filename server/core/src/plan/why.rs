@@ -217,15 +217,20 @@ pub fn explain(state: &State, plan: &Plan, id: JobId, now: Timestamp) -> Option<
         place: plan.line.iter().position(|id| *id == in_line),
         in_line,
         subject: &subject,
+        reason: reason.as_ref(),
     };
-    let (blockers, lack) = blockers::find(&asked, reason.as_ref());
-    Some(Explanation {
+    let (blockers, lack) = blockers::find(&asked);
+    let explanation = Explanation {
+        reason: None,
         blockers,
         lack,
         place: standing::of(&asked),
         start: outlook::of(&asked),
         suggestions: changes::that_help(&asked),
+    };
+    Some(Explanation {
         reason,
+        ..explanation
     })
 }
 
@@ -248,6 +253,8 @@ struct Asked<'a> {
     /// Its place in line; `None` when it stands aside, or came after the plan was made.
     place: Option<usize>,
     subject: &'a Pending,
+    /// What the plan said of it.
+    reason: Option<&'a Reason>,
 }
 
 impl<'a> Asked<'a> {

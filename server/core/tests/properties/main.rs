@@ -12,8 +12,10 @@ mod harness;
 mod managing;
 mod order;
 mod orders;
+mod placing;
 mod preempting;
 mod steps;
+mod suggestions;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -47,5 +49,14 @@ proptest! {
             order::check(&world.state, &plan, world.now);
             assert_eq!(world.plan(), plan, "the same state, another plan");
         }
+    }
+
+    #[test]
+    fn what_brute_force_would_place_is_placed_and_nothing_else(
+        machines in vec(placing::machine(), 1..5),
+        asks in vec(placing::ask(), 1..12),
+        keeps_slices in any::<bool>(),
+    ) {
+        placing::check(&machines, &asks, keeps_slices);
     }
 }

@@ -1,10 +1,10 @@
 //! What is suggested comes true: a job that is changed as it was told starts in the next plan.
 
 use capstan_core::{
-    AlterOrder, Altered, Event, Explanation, Holds, JobSpec, MoveOrder, Queue, Settings,
-    Submission, Suggestion, apply, explain, plan,
+    AlterOrder, Altered, Directive, Event, Explanation, Holds, JobSpec, ManageCommand, ManageOrder,
+    MoveOrder, Queue, Settings, Submission, Suggestion, apply, explain, plan,
 };
-use capstan_types::{JobId, QueueName, ResourceList, ServerName};
+use capstan_types::{AttributeObject, JobId, QueueName, ResourceList, ServerName, SetOperator};
 
 use crate::harness::{World, array, caller, inventory, submission};
 
@@ -21,6 +21,27 @@ impl Dice {
     }
 }
 
+/// `set OBJECT [NAME] ATTRIBUTE = VALUE`, of root.
+fn managing_order(line: &str) -> Event {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (object, name, rest) = match words[1] {
+        "server" => (AttributeObject::Server, "", &words[2..]),
+        _ => (AttributeObject::Queue, words[2], &words[3..]),
+    };
+    Event::Manage(Box::new(ManageOrder {
+        by: caller("root"),
+        command: ManageCommand::Set,
+        object,
+        name: name.into(),
+        directives: vec![Directive {
+            name: rest[0].into(),
+            resource: "".into(),
+            operator: SetOperator::Assign,
+            value: rest[2].into(),
+        }],
+    }))
+}
+
 fn cluster(dice: &mut Dice) -> World {
     let mut settings = Settings::new(ServerName::from("hn1"));
     let policies = ["default", "fair", "easy", "fifo"];
@@ -30,13 +51,15 @@ fn cluster(dice: &mut Dice) -> World {
     settings.add_queue(high);
     let mut world = World::new(settings);
     let order = format!("set server policy = {policy}");
-    world.must(&crate::managing_order(&order));
+    world.must(&managing_order(&order));
     if dice.throw(2) == 0 {
         let depth = dice.throw(4);
-        world.must(&crate::managing_order(&format!("set server backfill_depth = {depth}")));
+        world.must(&managing_order(&format!(
+            "set server backfill_depth = {depth}"
+        )));
     }
     if dice.throw(3) == 0 {
-        world.must(&crate::managing_order("set queue batch max_user_run = 3"));
+        world.must(&managing_order("set queue batch max_user_run = 3"));
     }
     for name in ["a", "b", "c"] {
         let cards = [2, 4, 8][dice.throw(3) as usize];
@@ -55,7 +78,11 @@ fn queue(world: &mut World, dice: &mut Dice) {
     let gpus = dice.throw(9);
     let nodes = 1 + dice.throw(8) / 5;
     let ppn = 1 + dice.throw(4);
-    let model = if gpus > 0 && dice.throw(4) == 0 { ":3090" } else { "" };
+    let model = if gpus > 0 && dice.throw(4) == 0 {
+        ":3090"
+    } else {
+        ""
+    };
     let walltime = 600 * (1 + dice.throw(40));
     let request = format!("nodes={nodes}:ppn={ppn}:gpus={gpus}{model} walltime={walltime}");
     let mut job: Submission = match dice.throw(6) {
@@ -106,14 +133,22 @@ fn check_all(world: &World, seed: u64) -> usize {
     let made = plan(&world.state, world.now);
     let mut checked = 0;
     for (job, _) in &made.reasons {
-        let Explanation { suggestions, .. } = explain(&world.state, &made, *job, world.now).unwrap();
+        let Explanation { suggestions, .. } =
+            explain(&world.state, &made, *job, world.now).unwrap();
         for suggestion in suggestions {
             let mut state = world.state.clone();
             let event = changed(world, *job, &suggestion);
             apply(&mut state, &event, world.now).unwrap();
             let again = plan(&state, world.now);
-            let starts = again.placements.iter().any(|placed| placed.job.seq == job.seq);
-            assert!(starts, "seed {seed}: {job} {suggestion:?}: {:?}", again.reasons);
+            let starts = again
+                .placements
+                .iter()
+                .any(|placed| placed.job.seq == job.seq);
+            assert!(
+                starts,
+                "seed {seed}: {job} {suggestion:?}: {:?}",
+                again.reasons
+            );
             checked += 1;
         }
     }

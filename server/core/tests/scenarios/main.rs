@@ -9,6 +9,7 @@
 mod harness;
 
 mod arrays;
+mod cards;
 mod chunks;
 mod dependencies;
 mod entering;

@@ -9,14 +9,15 @@
 //! ```
 //!
 //! Of nodes: `N gpu`, `N slots` (8), `N gb` (64), `offline`, `down`, `unclean INDEX`, `only UID`, `model NAME` of its
-//! cards, else a property.
+//! cards, `of MODEL/GB/CC/CUDA` of the cards named last (`4 gpu of RTX_3090/24 2 gpu of A40/48/8.6/12.4`), `islands 0011`
+//! and `numa 0011` card by card, `image NAME`, else a property.
 //! Of jobs: `N gpu`, `N slots`, `NAME=VALUE` for `-l`, `prio N`, `in QUEUE` (`high`, `stopped`), `held`, `uid N`,
 //! `array LIST`, `select=CHUNKS`, `place=HOW`, `exclusive`, `by USER`, `of GROUP`, `fixed` (may not run twice). A line `pass` lets so many seconds pass. A line `qmgr` is one for `qmgr`. A line `fifo` wants Torque's scheduler. Jobs are numbered as they come, so `j2` is the second. What is expected is the whole plan.
 
 use capstan_core::{
-    Event, Holds, Inventory, NodeOrder, Plan, PreemptionRight, Queue, Scheduler, Settings, Submission,
+    Event, Holds, Inventory, NodeOrder, NumaNode, Plan, PreemptionRight, Queue, Scheduler, Settings, Submission,
 };
-use capstan_types::{NodeName, Place, QueueName, Select, ServerName};
+use capstan_types::{NodeName, Place, QueueName, Select, ServerName, Version};
 
 use crate::harness::{World, caller, card, inventory, submission};
 
@@ -93,6 +94,9 @@ fn add_node(world: &mut World, entry: &str) {
                     .iter_mut()
                     .for_each(|card| card.model = model.into());
             }
+            "of" => of_kind(&mut node, words.next().unwrap()),
+            "islands" | "numa" => near(&mut node, word, words.next().unwrap()),
+            "image" => node.images.push(words.next().unwrap().into()),
             "only" => node.only_uid = Some(words.next().unwrap().parse().unwrap()),
             number if number.parse::<u32>().is_ok() => {
                 size(&mut node, name, number, words.next().unwrap())
@@ -133,10 +137,50 @@ fn add_node(world: &mut World, entry: &str) {
     }
 }
 
+/// What the cards are whose model was not said yet.
+fn of_kind(node: &mut Inventory, text: &str) {
+    let mut parts = text.split('/');
+    let model = parts.next().unwrap().replace('_', " ");
+    let memory = parts.next().map(|gb| gb.parse::<u64>().unwrap() << 30);
+    let version = |text: &str| Version::parse(text).unwrap();
+    let (compute, cuda) = (parts.next().map(version), parts.next().map(version));
+    for card in node.cards.iter_mut().filter(|card| &*card.model == "H200") {
+        card.model = model.as_str().into();
+        card.memory_bytes = memory.unwrap_or(card.memory_bytes);
+        card.traits.compute = compute.unwrap_or_default();
+        card.traits.cuda = cuda.unwrap_or_default();
+    }
+}
+
+/// Where the cards are, a digit each; the cores are shared out evenly over the memory nodes.
+fn near(node: &mut Inventory, what: &str, digits: &str) {
+    let numbers = digits.bytes().map(|digit| u16::from(digit - b'0'));
+    for (card, number) in node.cards.iter_mut().zip(numbers.clone()) {
+        match what {
+            "islands" => card.traits.island = number,
+            _ => card.traits.numa_node = Some(number),
+        }
+    }
+    if what == "numa" {
+        let count = numbers.max().unwrap() + 1;
+        let cores = node.cores / count;
+        node.numa_nodes = (0..count)
+            .map(|id| NumaNode {
+                id,
+                cores: (id * cores..(id + 1) * cores).collect(),
+            })
+            .collect();
+    }
+}
+
 fn size(node: &mut Inventory, name: &str, number: &str, unit: &str) {
     let number: u64 = number.parse().unwrap();
     match unit {
-        "gpu" => node.cards = inventory(name, 0, number as u32).cards,
+        "gpu" => {
+            let all = node.cards.len() as u32 + number as u32;
+            let more = inventory(name, 0, all).cards;
+            node.cards.extend(more.into_iter().skip(node.cards.len()));
+        }
         "slots" => node.cores = number as u16,
         "gb" => node.memory_bytes = number << 30,
         other => panic!("{other} is no size of a node"),
@@ -217,7 +261,10 @@ fn print(plan: &Plan) -> Vec<String> {
                 share
                     .cards
                     .iter()
-                    .map(|card| card.index.to_string())
+                    .map(|card| match card.is_whole() {
+                        true => card.index.to_string(),
+                        false => format!("{}~{}", card.index, card.share),
+                    })
                     .collect(),
             );
             let gpu = if cards.is_empty() { "" } else { " gpu " };

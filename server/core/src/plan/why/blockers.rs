@@ -17,7 +17,8 @@ const HOLDERS_MAX: usize = 8;
 const AWAITED_MAX: usize = 20;
 
 /// What blocks the job, beginning with what it has been told, and what it lacks.
-pub(super) fn find(asked: &Asked<'_>, told: Option<&Reason>) -> (Vec<Blocker>, Option<Lack>) {
+pub(super) fn find(asked: &Asked<'_>) -> (Vec<Blocker>, Option<Lack>) {
+    let told = asked.reason;
     let mut reasons = Vec::new();
     let mut add = |reason: Reason| {
         if !reasons.contains(&reason) {
@@ -53,6 +54,8 @@ pub(super) fn find(asked: &Asked<'_>, told: Option<&Reason>) -> (Vec<Blocker>, O
             if !told.is_some_and(is_of_nodes) {
                 add(reason);
             }
+            // Nodes that are free and kept for others are not lacking.
+            let near = near.filter(|near| near.ready < near.nodes);
             lack = near.map(|near| lack_of(asked.state, &near, asked));
         }
     }
@@ -84,13 +87,13 @@ fn awaited(state: &State, job: &Job, asked: &Asked<'_>) -> Vec<Blocker> {
     all.map(|(condition, on)| Blocker::Awaited {
         condition,
         job: on,
-        is: becomes(state, condition, on, asked),
+        is: becomes(state, on, asked),
     })
     .collect()
 }
 
 /// What has become of a job that is waited for. What is met is no longer waited for, so an ended job never will be it.
-fn becomes(state: &State, _condition: Condition, on: JobId, asked: &Asked<'_>) -> Awaited {
+fn becomes(state: &State, on: JobId, asked: &Asked<'_>) -> Awaited {
     let Some(on) = state.resolve(on) else {
         return Awaited::Never;
     };

@@ -35,11 +35,7 @@ pub(super) fn that_help(asked: &Asked<'_>) -> Vec<Suggestion> {
     let policy = Policy::of(settings);
     let stands_in_line = asked.place.is_some();
     // Who stands aside for something else than his queue starts with no other request either.
-    let found = asked
-        .plan
-        .reasons
-        .binary_search_by_key(&asked.in_line, |(id, _)| *id);
-    let reason = found.ok().map(|at| &asked.plan.reasons[at].1);
+    let reason = asked.reason;
     if !stands_in_line && !matches!(reason, Some(Reason::QueueStopped(_))) {
         return Vec::new();
     }
@@ -95,10 +91,17 @@ fn is_sure<'a>(
     (places, own, new): (&mut Places<'a>, Option<Place>, Place),
     candidate: &'a Candidate,
 ) -> bool {
-    let Some(own) = own.filter(|own| new > *own) else {
+    let Some(own) = own else {
         return true;
     };
-    debug_assert!(own < new, "it falls back");
+    // Where users take turns, what a job costs decides who is next: it may fall behind anybody.
+    let new = match places.is_fair() {
+        true if new != own => places.last(),
+        true | false => new,
+    };
+    if new <= own {
+        return true;
+    }
     let Some(mut desk) = desk_behind(asked, policy, (places, new)) else {
         return false;
     };

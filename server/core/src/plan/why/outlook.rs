@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use capstan_types::Timestamp;
+use capstan_types::{LimitedOwner, Reason, Timestamp};
 
 use super::{Asked, Confidence, ExpectedStart};
 use crate::model::is_small;
@@ -27,21 +27,22 @@ pub(super) fn of(asked: &Asked<'_>) -> Option<ExpectedStart> {
     let promises = &asked.plan.promises;
     let promise = promises.iter().find(|promise| asked.is_own(promise.job));
     let reckoned = reckon(asked, before, (kind, size));
+    let sooner = asked.reason.and_then(|reason| not_before(asked, reason));
     let at = match (promise, reckoned) {
         // By what jobs like those that run have run it may well be sooner; by their walltimes it is then.
         (Some(promise), _) => promise.start.max(asked.now),
-        (None, Some(at)) => at,
+        (None, Some(at)) => sooner.map_or(at, |time| time.max(at)),
         (None, None) => return None,
     };
     let confidence = match promise {
         Some(_) => Confidence::Firm,
-        None if before <= LIKELY_MAX && !is_overdue => Confidence::Likely,
+        None if before <= LIKELY_MAX && !is_overdue && sooner.is_none() => Confidence::Likely,
         None => Confidence::Guess,
     };
     // What was told stays: only that is scored. Who is overdue is told anew, by the same measure.
     let anew = || {
         let forecasts = asked.state.forecasts();
-        let from = reckoned.unwrap_or(at);
+        let from = reckoned.map_or(at, |reckoned| reckoned.max(sooner.unwrap_or(reckoned)));
         forecasts.likely_by(from, is_small(size, capacity), asked.now)
     };
     let likely_by = told.filter(|_| !is_overdue).map(|told| told.likely_by);
@@ -51,6 +52,55 @@ pub(super) fn of(asked: &Asked<'_>) -> Option<ExpectedStart> {
         likely_by: likely_by.unwrap_or_else(anew),
         is_overdue,
     })
+}
+
+/// Before that it is not for nodes that it waits: when a limit, a window or the hours of its queue let it go.
+fn not_before(asked: &Asked<'_>, reason: &Reason) -> Option<Timestamp> {
+    match reason {
+        Reason::RunLimit(limit) => {
+            let is_counted = |job: &Job| match &limit.whose {
+                LimitedOwner::All => true,
+                LimitedOwner::User(user) => job.spec.owner.user == *user,
+                LimitedOwner::Group(group) => job.spec.owner.group == *group,
+            };
+            let running = asked.state.running().map(|(_, job)| job);
+            let counted = running.filter(|job| is_counted(job));
+            counted
+                .map(|job| likely_end(asked.state, job, asked.now))
+                .min()
+        }
+        Reason::QueueClosed { opens, .. } => Some(*opens),
+        Reason::ReservationBegins { starts, .. } => Some(*starts),
+        Reason::ReservationEnds { again, .. } => *again,
+        Reason::Window { starts, .. } => Some(*starts),
+        Reason::QueueCloses { closes, .. } => Some(*closes),
+        Reason::ArraySlotLimit(_) => {
+            let running = asked.state.running().map(|(_, job)| job);
+            let members = running.filter(|job| job.id.seq == asked.in_line.seq);
+            members
+                .map(|job| likely_end(asked.state, job, asked.now))
+                .min()
+        }
+        Reason::NotEnoughCards { .. }
+        | Reason::NotEnoughSlots { .. }
+        | Reason::NotEnoughSlotsInAll { .. }
+        | Reason::NotEnoughMemory { .. }
+        | Reason::NotEnoughNodes { .. }
+        | Reason::NoNodeUp
+        | Reason::NodesDown { .. }
+        | Reason::NodeDown(_)
+        | Reason::NodeOffline(_)
+        | Reason::NoNodeLike(_)
+        | Reason::CardsNotClean { .. }
+        | Reason::BehindJob(_)
+        | Reason::QueueStopped(_)
+        | Reason::Held(_)
+        | Reason::WaitingUntil(_)
+        | Reason::DependsOn(_)
+        | Reason::ReservationFull(_)
+        | Reason::NoDestination(_)
+        | Reason::Preempting { .. } => None,
+    }
 }
 
 /// When so much is free for it, if all before it go first. `None` when the cluster has not so much.

@@ -42,6 +42,7 @@ pub(super) const fn waiting(pending: &Pending) -> Waiting<'_> {
         job: &pending.job,
         walltime_secs: pending.walltime_secs,
         is_exclusive: pending.is_exclusive,
+        hash: pending.hash,
     }
 }
 
@@ -66,6 +67,17 @@ impl<'a> Places<'a> {
             scores: Scores::of(state, policy, now),
             estimates: Estimates::of(state, policy),
         }
+    }
+
+    /// Whether users take turns, so that places depend on each other.
+    pub(super) const fn is_fair(&self) -> bool {
+        self.scores.is_fair()
+    }
+
+    /// The place behind all others.
+    pub(super) const fn last(&self) -> Place {
+        let came = (Timestamp(u64::MAX), JobId::whole(u64::MAX));
+        (true, Reverse(i64::MIN), came)
     }
 
     fn factors(&mut self, pending: &'a Pending) -> Factors {
