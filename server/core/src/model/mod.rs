@@ -34,7 +34,7 @@ pub use job::{
 };
 pub use node::{Card, CardTraits, Inventory, Link, Node, NodeShare, NumaNode, ShareCard};
 pub use owner::Owner;
-pub(crate) use pending::{ENDLESS_SECS, Pending, walltime_secs};
+pub(crate) use pending::{ENDLESS_SECS, Pending, request_hash, walltime_secs};
 pub use policy::{Policy, PolicyName, Weights};
 pub use preemption::{Preemptable, PreemptionRight};
 pub use queue::{Queue, QueueType};

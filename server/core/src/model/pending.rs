@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Job;
+use capstan_types::ChunkTarget;
+
+use super::{Job, JobSpec};
 
 /// A job in state Pending.
 #[derive(Clone, Debug)]
@@ -14,6 +16,8 @@ pub(crate) struct Pending {
     pub(crate) size: u32,
     /// Whether nobody else may be on its nodes.
     pub(crate) is_exclusive: bool,
+    /// [`request_hash`] of it.
+    pub(crate) hash: u64,
 }
 
 impl Pending {
@@ -22,9 +26,42 @@ impl Pending {
             walltime_secs: walltime_secs(&job),
             size: job.spec.size(),
             is_exclusive: job.spec.is_exclusive(),
+            hash: request_hash(&job.spec),
             job,
         }
     }
+}
+
+/// A number of what a job asks of nodes: equal requests have equal numbers, and nearly all others another one. FNV-1a
+/// (<https://datatracker.ietf.org/doc/html/draft-eastlake-fnv>), the same on every machine.
+pub(crate) fn request_hash(spec: &JobSpec) -> u64 {
+    const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    let chunks = spec.nodes.iter().flat_map(|nodes| &nodes.chunks);
+    let hash = chunks.fold(BASIS, |hash, chunk| {
+        let named = match &chunk.target {
+            ChunkTarget::Count(_) => "",
+            ChunkTarget::Named(name) => name,
+        };
+        let numbers = [chunk.node_count(), chunk.ppn, chunk.gpus];
+        let hash = numbers
+            .iter()
+            .fold(hash, |hash, number| fnv(hash, &number.to_le_bytes()));
+        let hash = fnv(hash, &chunk.memory_bytes.to_le_bytes());
+        let properties = chunk.properties.iter().map(AsRef::as_ref);
+        std::iter::once(named)
+            .chain(properties)
+            .fold(hash, |hash, text: &str| fnv(hash, text.as_bytes()))
+    });
+    let loose = spec.loose_slots.unwrap_or(0).to_le_bytes();
+    let memory = spec.memory_bytes.unwrap_or(0).to_le_bytes();
+    fnv(fnv(hash, &loose), &memory)
+}
+
+fn fnv(hash: u64, bytes: &[u8]) -> u64 {
+    const PRIME: u64 = 0x0100_0000_01b3;
+    bytes.iter().fold(hash, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
+    })
 }
 
 /// A job without a walltime is taken to need a year: what it holds does not come back within any plan.

@@ -204,7 +204,9 @@ impl<'a> Desk<'a> {
         let span = self.cluster.span(waiting.walltime_secs);
         let span = span.of_guest(self.shapes[shape].key.guest);
         let banned = self.limits.banned(job);
-        let allowed = banned.as_ref().map(|(types, _)| self.shape(waiting, *types));
+        let allowed = banned
+            .as_ref()
+            .map(|(types, _)| self.shape(waiting, *types));
         match self.place(allowed.unwrap_or(shape), waiting.walltime_secs, span) {
             Ok(shares) => {
                 self.limits.count(job, &shares);
@@ -329,7 +331,7 @@ impl<'a> Desk<'a> {
 
     fn shape(&mut self, waiting: Waiting<'a>, banned: CardTypes) -> usize {
         let job = waiting.job;
-        let mut key = ShapeKey::with(&job.spec, waiting.is_exclusive);
+        let mut key = ShapeKey::with(&job.spec, waiting.is_exclusive, waiting.hash);
         if !self.has_private_nodes {
             key.uid = 0;
         }

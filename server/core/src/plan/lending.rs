@@ -120,24 +120,16 @@ impl Cluster<'_> {
     /// card that it would keep longer than those who have it now must be promised to nobody then.
     fn joinable(&self, place: usize, order: &CardOrder, span: Span) -> Vec<usize> {
         let seat = &self.seats[place];
-        let all = &self.classes[seat.class].kinds;
-        let fits = |shared: &SharedCard| {
-            let own = &seat.node.inventory.cards[shared.at];
-            let share = order.wish.share_of(own.memory_bytes);
+        let is_promised = |shared: &SharedCard| {
             let longer = Span {
                 from: shared.until,
                 ..span
             };
-            let is_promised = span.until > shared.until && seat.timeline.meets_claims(longer);
-            kinds::has(order.mask, all.place(own))
-                && shared.taken + share <= CardWish::WHOLE
-                && !is_promised
-                && !seat.node.unclean.contains(&own.uuid)
+            span.until > shared.until && seat.timeline.meets_claims(longer)
         };
-        let all = seat.shared.iter().enumerate();
-        let mut fitting: Vec<usize> = all
-            .filter(|(_, shared)| fits(shared))
-            .map(|(nth, _)| nth)
+        let with_room = self.with_room(place, order);
+        let mut fitting: Vec<usize> = with_room
+            .filter(|nth| !is_promised(&seat.shared[*nth]))
             .collect();
         fitting.sort_by_key(|nth| {
             let shared = &seat.shared[*nth];
@@ -145,6 +137,23 @@ impl Cluster<'_> {
         });
         fitting.truncate(order.cards as usize);
         fitting
+    }
+
+    /// The shared cards of a node on which a part like these fits, whatever is promised.
+    pub(super) fn with_room(&self, place: usize, order: &CardOrder) -> impl Iterator<Item = usize> {
+        let seat = &self.seats[place];
+        let all = &self.classes[seat.class].kinds;
+        let fits = move |shared: &SharedCard| {
+            let own = &seat.node.inventory.cards[shared.at];
+            let share = order.wish.share_of(own.memory_bytes);
+            kinds::has(order.mask, all.place(own))
+                && shared.taken + share <= CardWish::WHOLE
+                && !seat.node.unclean.contains(&own.uuid)
+        };
+        let shared = seat.shared.iter().enumerate();
+        shared
+            .filter(move |(_, shared)| fits(shared))
+            .map(|(nth, _)| nth)
     }
 
     /// What of the node a request takes that wants `each` of it with these cards; `None` when it has not so much, or not

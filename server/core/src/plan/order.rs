@@ -28,6 +28,8 @@ pub(super) struct Waiting<'a> {
     pub(super) walltime_secs: u64,
     /// Whether nobody else may be on its nodes.
     pub(super) is_exclusive: bool,
+    /// Of what it asks of nodes.
+    pub(super) hash: u64,
 }
 
 /// The place of a job: lowest first.
@@ -100,6 +102,7 @@ pub(super) fn line_up<'a>(state: &'a State, policy: &Policy, now: Timestamp) -> 
                 job,
                 walltime_secs,
                 is_exclusive: pending.is_exclusive,
+                hash: pending.hash,
             },
             estimate_secs: factors.estimate_secs,
             account,

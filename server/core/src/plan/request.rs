@@ -9,11 +9,14 @@ use super::kinds::{Counts, KINDS_MAX, Kinds, Mask, count_of};
 use super::realm::Realm;
 use super::windows::Guest;
 use crate::apply::arrangement;
+use crate::model::request_hash;
 use crate::{JobSpec, Node, NodeShare};
 
 /// What decides where a job may run: jobs with equal shapes fit or fail alike, so each is tried once a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ShapeKey<'a> {
+    /// [`request_hash`]: first, so that different requests are told apart at once.
+    hash: u64,
     pub(super) chunks: &'a [Chunk],
     pub(super) loose_slots: Option<u32>,
     pub(super) memory_bytes: Option<u64>,
@@ -35,13 +38,14 @@ pub(super) struct ShapeKey<'a> {
 
 impl<'a> ShapeKey<'a> {
     pub(super) fn of(spec: &'a JobSpec) -> Self {
-        Self::with(spec, spec.is_exclusive())
+        Self::with(spec, spec.is_exclusive(), request_hash(spec))
     }
 
-    /// Of a request of which it is known already whether its nodes are its own.
-    pub(super) fn with(spec: &'a JobSpec, is_exclusive: bool) -> Self {
+    /// Of a request of which it is known already whether its nodes are its own, and its hash.
+    pub(super) fn with(spec: &'a JobSpec, is_exclusive: bool, hash: u64) -> Self {
         let nodes = spec.nodes.as_ref().filter(|_| spec.loose_slots.is_none());
         Self {
+            hash,
             chunks: nodes.map_or(&[], |nodes| &nodes.chunks),
             loose_slots: spec.loose_slots,
             memory_bytes: spec.memory_bytes,

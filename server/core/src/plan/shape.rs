@@ -111,6 +111,12 @@ impl<'a> Shape<'a> {
             0 => free.cards,
             _ => free.cards_of(mask, class.kinds.is_mixed()),
         };
+        if ask.wish.is_shared && ask.each.cards > 0 {
+            let shared = cluster.with_room(place, &ask.order(seat.class)).count();
+            free.cards = free
+                .cards
+                .saturating_add(u32::try_from(shared).unwrap_or(u32::MAX));
+        }
         match seat.slice.filter(|_| !ask.is_exempt) {
             Some(slice) => slice.usable(free, ask.each.cards),
             None => free,

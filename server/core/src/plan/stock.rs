@@ -57,8 +57,11 @@ impl Cluster<'_> {
             ..Each::of(share)
         };
         let own = |lent: &ShareCard| {
-            let mut cards = seat.node.inventory.cards.iter();
-            cards.find(|card| card.uuid == lent.uuid)
+            let cards = &seat.node.inventory.cards;
+            // Cards are in index order, so most are where their index says.
+            let there = cards.get(lent.index as usize);
+            let there = there.filter(|card| card.uuid == lent.uuid);
+            there.or_else(|| cards.iter().find(|card| card.uuid == lent.uuid))
         };
         for card in share.cards.iter().filter(|card| card.is_whole()) {
             // One that is gone since is none of the node's any more.
