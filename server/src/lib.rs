@@ -8,6 +8,7 @@ mod edge;
 mod engine;
 mod link;
 mod mail;
+pub mod past;
 mod records;
 pub mod settings;
 mod snapshot;
@@ -28,7 +29,7 @@ use anyhow::Context;
 use capstan_core::State;
 use capstan_proto::wire::agent_link_server::AgentLinkServer;
 use capstan_proto::wire::scheduler_server::SchedulerServer;
-use capstan_store::{DiskStore, Options, Store, StoreError};
+use capstan_store::{DiskStore, Store, StoreError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -72,7 +73,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         // Held until the very end: one server per state folder and per run folder.
         let lock = sockets::lock(&settings.state_dir).await?;
         let opened = sockets::after_predecessor(
-            || DiskStore::open(&store_dir, Options::default()),
+            || DiskStore::open(&store_dir, settings.store),
             |error| matches!(error, StoreError::InUse { .. }),
         );
         let (store, state, report) = opened

@@ -59,6 +59,18 @@ pub(super) const PAGES: &[Page] = &[
     }])
     .ends("0 when all was done, 1 for a damaged file or a refusal of the server, 2 when the command was misused.")
     .asks(Reach::ServerOnce),
+    Page::admin(
+        "replay",
+        "",
+        &[
+            "Makes a scheduling cycle of the past again, of the state of that time and by the code that decides now, and              prints what it decides: which jobs start where, and why each other job waits. What was stored of the cycle is              compared with it, and a difference is said.",
+            "--at shows the cycle that was in force at a time: the last one that placed something, if nothing happened              between it and then, else what the state of that time makes of that time. TIME is 2026-11-22T14:03:05Z,              '2026-11-22 14:03:05' in the zone of this host, or seconds since 1970; without a fraction the end of that              second is meant.",
+            "Only files of the store are read: the server may run meanwhile, and no lock is taken. It must be called by root              or by the server's user. How far back it can look is set by history_days (7) and history_bytes_max (1 GB) in              server.toml; a disk that is full takes the history first.",
+        ],
+        &["sim", "qmgr"],
+    )
+    .ends("0 when all is as it was stored, 1 when a decision is not or the store has nothing of that time, 2 when the            command was misused.")
+    .asks(Reach::Nobody),
     Page::admin("sim", "TRACE...", crate::sim::TEXT, &["qmgr", "migrate"])
         .with(&[
             Part {

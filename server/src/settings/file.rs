@@ -31,6 +31,11 @@ pub struct SettingsFile {
     pub node_down_after_secs: Option<u64>,
     /// A node down for so long is lost.
     pub node_lost_after_secs: Option<u64>,
+    /// For so many days past decisions can be replayed, if that takes no more than `history_bytes_max`; 0 for as long as a
+    /// recovery needs the journal.
+    pub history_days: Option<u64>,
+    /// What is kept for nothing but that, bytes.
+    pub history_bytes_max: Option<u64>,
     /// Largest script.
     pub script_bytes_max: Option<u64>,
     /// Most members of one array, whatever `max_job_array_size` says.

@@ -35,6 +35,8 @@ pub struct Settings {
     pub agents_listen: SocketAddr,
     /// How often an agent says that it lives.
     pub heartbeat: Duration,
+    /// How the store keeps what it keeps.
+    pub store: capstan_store::Options,
     /// Whether root may submit jobs.
     pub root_may_submit: bool,
     /// The host that the server runs on, as callers on it are known (`alice@host`).
@@ -62,6 +64,9 @@ const NAME_MAX: usize = 255;
 /// Largest script that a site may allow, bytes: with its variables it must fit into one message to an agent, and gRPC
 /// takes 4 MiB.
 const SCRIPT_BYTES_MAX: u64 = 2 << 20;
+const DAY_SECS: u64 = 24 * 3600;
+/// Longest history that a site may ask for.
+const HISTORY_DAYS_MAX: u64 = 3650;
 /// Most slots of a node.
 const SLOTS_MAX: u16 = 4096;
 
@@ -108,6 +113,7 @@ pub fn resolve(file: &SettingsFile, host: &str) -> Result<Settings, SettingError
         run_dir: path("run_dir", file.run_dir.as_deref(), "/run/capstan")?,
         agents_listen,
         heartbeat: Duration::from_secs(heartbeat_secs.into()),
+        store: store_options(file)?,
         root_may_submit: file.root_may_submit.unwrap_or(false),
         host: host.to_owned(),
     })
@@ -134,6 +140,21 @@ impl Settings {
         let differences = claims::differences(&core, &self.claims);
         (Arc::new(core), differences)
     }
+}
+
+/// The history that the store keeps; all else of it is as it is.
+fn store_options(file: &SettingsFile) -> Result<capstan_store::Options, SettingError> {
+    let kept = capstan_store::Options::default();
+    let days = file.history_days.unwrap_or(kept.history_secs / DAY_SECS);
+    if days > HISTORY_DAYS_MAX {
+        let problem = format!("at most {HISTORY_DAYS_MAX}");
+        return Err(refuse("history_days", days, problem));
+    }
+    Ok(capstan_store::Options {
+        history_secs: days * DAY_SECS,
+        history_bytes_max: file.history_bytes_max.unwrap_or(kept.history_bytes_max),
+        ..kept
+    })
 }
 
 /// One of a few words, or what is taken when there is none.

@@ -21,7 +21,7 @@ use crate::snapshot::{self, Kind, Part};
 use crate::tail::{Ending, Tail};
 use crate::{
     IndexReport, OpenReport, PayloadReader, RebuildReason, Record, Statistics, Store, StoreError,
-    codec,
+    codec, history,
 };
 
 /// Sizes that an administrator or a test may want otherwise.
@@ -30,10 +30,16 @@ pub struct Options {
     /// A new journal segment is begun when the current one is this large, bytes.
     pub segment_bytes: u64,
     /// A snapshot is written when the journal has grown by this since the last, bytes (and by the size of the last
-    /// snapshot, so that the work stays in proportion). The journal behind the snapshot before it is then removed.
+    /// snapshot, so that the work stays in proportion). Of the journal behind the snapshot before it, no more is then
+    /// kept than the history needs.
     pub snapshot_after_bytes: u64,
     /// Cache of the index, bytes.
     pub index_cache_bytes: u64,
+    /// The past that can be replayed goes back at least so far, seconds, if there is so much of it and no more than
+    /// `history_bytes_max`; 0 keeps what a recovery needs and nothing more.
+    pub history_secs: u64,
+    /// Journal and snapshots that are kept for nothing but the history, bytes. They are given up when the disk is full.
+    pub history_bytes_max: u64,
 }
 
 impl Default for Options {
@@ -42,6 +48,8 @@ impl Default for Options {
             segment_bytes: 8 << 20,
             snapshot_after_bytes: 32 << 20,
             index_cache_bytes: 4 << 20,
+            history_secs: 7 * 24 * 3600,
+            history_bytes_max: 1 << 30,
         }
     }
 }
@@ -126,7 +134,13 @@ impl Store for DiskStore {
             return Ok(());
         }
         self.tail.wait_for_room();
-        let stored = self.journal.append(records)?;
+        let stored = match self.journal.append(records) {
+            // What people want to be told comes before what they may want to look up.
+            Err(StoreError::Full { .. }) if history::give_up(&self.places) => {
+                self.journal.append(records)?
+            }
+            stored => stored?,
+        };
         self.tail.push(records, stored, self.journal.last());
         Ok(())
     }

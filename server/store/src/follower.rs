@@ -17,7 +17,7 @@ use crate::payload::read_place;
 use crate::places::{Places, move_aside};
 use crate::snapshot::{self, Kind, Part, SnapshotWriter};
 use crate::tail::{Ending, Tail, Work};
-use crate::{Options, RebuildReason, StoreError, journal};
+use crate::{Options, RebuildReason, StoreError, history, journal};
 
 /// Between two tries to use or make an index, milliseconds.
 const RETRY_MS: u64 = 5_000;
@@ -343,9 +343,7 @@ impl Following {
         mark = index.write(Mark { base: last, ..mark }, Vec::new(), last)?;
         // What the index referred to before may go only when it durably no longer does.
         index.sync()?;
-        if let Some(oldest) = snapshot::prune(&*self.places.snapshots, Kind::Snapshot)? {
-            journal::prune(&*self.places.journal, oldest)?;
-        }
+        history::prune(&self.places, self.options.into())?;
         tracing::info!(record = last, bytes, "snapshot written");
         Ok((mark, bytes))
     }

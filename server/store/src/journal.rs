@@ -14,7 +14,7 @@ use crate::frame::{FILE_HEADER_BYTES, FileHeader};
 use crate::medium::{Folder, Medium};
 use crate::{Record, StoreError};
 
-pub(crate) use read::{EndRule, Groups, name, prune, segments};
+pub(crate) use read::{EndRule, Groups, Segment, name, segments};
 
 /// First bytes of a segment.
 const MAGIC: [u8; 8] = *b"CAPSJRNL";

@@ -4,7 +4,8 @@
 //! Two layers. The *journal* (`journal/NNNNNNNN.log`, checksummed, append-only, fdatasync'ed) is the truth and is all
 //! that a commit waits for. The *index* (sled, `index/`) follows it on a thread of its own, so that a start reads the
 //! jobs and not their history. It can be lost at any time and is then made again from the last *snapshot*
-//! (`snapshot/NNNNNNNNNN.snap`) and the journal behind that; the journal before the last snapshot but one is removed.
+//! (`snapshot/NNNNNNNNNN.snap`) and the journal behind that. The journal before the last snapshot but one serves nothing
+//! but [`replay`]; it is kept for as long as the options say, with the snapshots from which it can be replayed.
 //! Payloads stay where they were written, in journal and snapshots, and the index says where. A clean end leaves an
 //! *image* of the state (`snapshot/NNNNNNNNNN.state`), which a start reads faster than sled.
 //!
@@ -24,6 +25,7 @@ mod disk;
 mod error;
 mod follower;
 mod frame;
+mod history;
 mod index;
 mod journal;
 mod medium;
@@ -44,7 +46,7 @@ use serde::{Deserialize, Serialize};
 pub use disk::{DiskStore, Options};
 pub use error::StoreError;
 pub use memory::{MemoryDisk, MemoryStore};
-pub use replay::{Replay, replay};
+pub use replay::{Replay, replay, replay_near};
 pub use report::{IndexReport, OpenReport, RebuildReason, Statistics};
 
 /// One decided event: what happened, when, and what it changed.

@@ -55,7 +55,11 @@ impl Read for MediumReader {
 
 /// A folder of the system's, readable by its owner only.
 #[derive(Debug)]
-pub(crate) struct DiskFolder(PathBuf);
+pub(crate) struct DiskFolder {
+    path: PathBuf,
+    /// Files are opened to be read, and nothing else.
+    is_read_only: bool,
+}
 
 impl DiskFolder {
     /// The folder at `path`, made durably when it is not there.
@@ -66,12 +70,18 @@ impl DiskFolder {
             Err(error) => return Err(error),
         }
         fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
-        Ok(Self(path.to_path_buf()))
+        Ok(Self {
+            path: path.to_path_buf(),
+            is_read_only: false,
+        })
     }
 
-    /// The folder at `path`, to read.
+    /// The folder at `path`, to read: a server may have it open.
     pub(crate) fn at(path: &Path) -> Self {
-        Self(path.to_path_buf())
+        Self {
+            path: path.to_path_buf(),
+            is_read_only: true,
+        }
     }
 }
 
@@ -82,11 +92,11 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 
 impl Folder for DiskFolder {
     fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
-        let entries = fs::read_dir(&self.0)?;
+        let entries = fs::read_dir(&self.path)?;
         let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
         names.collect()
     }
@@ -99,26 +109,26 @@ impl Folder for DiskFolder {
             .create(true)
             .truncate(true)
             .mode(0o600);
-        Ok(Box::new(options.open(self.0.join(name))?))
+        Ok(Box::new(options.open(self.path.join(name))?))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn Medium>> {
-        let path = self.0.join(name);
-        // A reader of a live store may not be its owner's server, so write access is not asked for twice.
-        let file = OpenOptions::new().read(true).write(true).open(&path);
-        Ok(Box::new(file.or_else(|_| File::open(&path))?))
+        let path = self.path.join(name);
+        let mut options = OpenOptions::new();
+        options.read(true).write(!self.is_read_only);
+        Ok(Box::new(options.open(path)?))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.0.join(name))
+        fs::remove_file(self.path.join(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.0.join(from), self.0.join(to))
+        fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn sync(&self) -> io::Result<()> {
-        sync_folder(&self.0)
+        sync_folder(&self.path)
     }
 }
 

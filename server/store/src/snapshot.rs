@@ -56,7 +56,7 @@ impl Kind {
         }
     }
 
-    /// How many are kept.
+    /// How many are kept; snapshots of the history beside that.
     const fn kept(self) -> usize {
         match self {
             Self::Snapshot => SNAPSHOTS_KEPT,

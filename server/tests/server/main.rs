@@ -6,6 +6,7 @@
 mod agent;
 mod asking;
 mod cluster;
+mod examining;
 mod faults;
 mod life;
 mod managing;

@@ -246,21 +246,6 @@ impl Groups {
     }
 }
 
-/// Removes the segments that hold nothing behind record `last`.
-pub(crate) fn prune(folder: &dyn Folder, last: u64) -> Result<(), StoreError> {
-    for pair in segments(folder)?.windows(2) {
-        let [old, next] = pair else { continue };
-        if next.header.first > last.saturating_add(1) {
-            break;
-        }
-        let path = folder.path().join(name(old.number));
-        folder
-            .remove(&name(old.number))
-            .map_err(StoreError::io("remove", &path))?;
-    }
-    Ok(())
-}
-
 fn damaged(path: std::path::PathBuf, offset: u64, problem: &'static str) -> StoreError {
     StoreError::Damaged {
         path,

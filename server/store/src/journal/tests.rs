@@ -565,13 +565,3 @@ fn journal_that_can_not_be_cut_refuses_everything() {
         );
     }
 }
-
-#[test]
-fn pruning_keeps_what_a_snapshot_does_not_have() {
-    let (disk, _) = three_groups(1);
-    let count = || segments(&disk).unwrap().len();
-    for (last, kept) in [(0, 3), (1, 3), (2, 2), (3, 2), (4, 1), (99, 1)] {
-        super::prune(&disk, last).unwrap();
-        assert_eq!(count(), kept, "snapshot at {last}");
-    }
-}

@@ -16,6 +16,8 @@ pub(crate) const SMALL: Options = Options {
     segment_bytes: 4 << 10,
     snapshot_after_bytes: 16 << 10,
     index_cache_bytes: 1 << 20,
+    history_secs: 0,
+    history_bytes_max: 0,
 };
 
 /// A specification as a small script's would be.
@@ -58,6 +60,10 @@ pub(crate) fn job(seq: u64) -> Job {
         comment: None,
         array: None,
         place: None,
+        preempted: None,
+        first_until: None,
+        forecast: None,
+        waits: Vec::new(),
     }
 }
 
