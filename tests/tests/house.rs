@@ -42,7 +42,15 @@ const GRAPH: &[(&str, &[&str])] = &[
         ],
     ),
     ("client", &["capstan-proto", "capstan-sim", "capstan-types"]),
-    ("tests", &["capstan-core", "capstan-proto", "capstan-types"]),
+    (
+        "tests",
+        &[
+            "capstan-core",
+            "capstan-proto",
+            "capstan-sim",
+            "capstan-types",
+        ],
+    ),
 ];
 
 /// Libraries that only one crate may name.

@@ -7,6 +7,7 @@ mod idle;
 mod load;
 mod planning;
 mod report;
+mod simulation;
 
 use anyhow::{Context, Result, bail};
 use capstan_tests::{Cluster, User};
@@ -22,8 +23,13 @@ fn main() -> Result<()> {
             planning::measure(&mut Report::start());
             Ok(())
         }
+        ["sim", slices @ ..] => simulation::measure(&mut Report::start(), slices),
+        ["sequences", slices @ ..] => simulation::sequences(&mut Report::start(), slices),
         [] => measure_all(),
-        other => bail!("unknown arguments {other:?}: call scripts/bench without any"),
+        other => bail!(
+            "unknown arguments {other:?}: call scripts/bench without any, or with plan, with sim [FILE[:FIRST:COUNT]...], \
+             or with sequences FILE..."
+        ),
     }
 }
 
@@ -52,5 +58,5 @@ fn measure_all() -> Result<()> {
     containers::measure(&bencher, &mut report)?;
     // Last: a process that has grown forks slowly, and the figures above begin with a fork of this one.
     planning::measure(&mut report);
-    Ok(())
+    simulation::measure(&mut report, &[])
 }
