@@ -17,7 +17,6 @@ mod preempting;
 mod steps;
 mod suggestions;
 mod windows;
-mod windows;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -60,14 +59,6 @@ proptest! {
         keeps_slices in any::<bool>(),
     ) {
         placing::check(&machines, &asks, keeps_slices);
-    }
-
-    #[test]
-    fn no_job_is_placed_into_a_window_that_is_not_for_it(steps in vec(windows::step(), 1..60)) {
-        let mut world = windows::world();
-        for step in steps {
-            windows::take(&mut world, &step);
-        }
     }
 
     #[test]
