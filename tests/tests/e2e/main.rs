@@ -11,8 +11,6 @@ mod faults;
 mod foresight;
 mod habits;
 mod jobs;
-mod preempting;
-mod reserving;
 mod store_faults;
 
 /// Says aloud why a test does nothing here.
