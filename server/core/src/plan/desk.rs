@@ -3,7 +3,6 @@
 mod asking;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use capstan_types::{JobId, QueueName, Reason, Timestamp};
 
@@ -22,7 +21,7 @@ use super::timeline::Span;
 use super::windows::Windows;
 use super::{Placement, Plan, Promise, Promised};
 use crate::model::ENDLESS_SECS;
-use crate::{Job, NodeShare, Policy, State};
+use crate::{NodeShare, Policy, State};
 
 pub(super) use asking::Near;
 
