@@ -90,7 +90,7 @@ impl PolicyName {
         };
         let default = Policy {
             weights: shortest,
-            starve_after_secs: Some(72 * 3600),
+            starve_after_secs: Some(96 * 3600),
             ..easy
         };
         match self {

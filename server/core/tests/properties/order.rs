@@ -22,6 +22,8 @@ struct Use {
     slots: u64,
     cards: u64,
     memory_bytes: u64,
+    /// By an attempt that there is already.
+    is_lent: bool,
 }
 
 /// For so many jobs that do not fit nodes are reserved.
@@ -52,6 +54,10 @@ pub(crate) fn check(state: &State, plan: &Plan, now: Timestamp) {
                 uses.iter()
                     .filter(move |one| one.from <= at && at < one.until)
             };
+            // A node may have lost what was lent of it; nothing more of it is given then.
+            if then().all(|one| one.is_lent) {
+                continue;
+            }
             let slots: u64 = then().map(|one| one.slots).sum();
             let cards: u64 = then().map(|one| one.cards).sum();
             let memory: u64 = then().map(|one| one.memory_bytes).sum();
@@ -86,7 +92,11 @@ fn uses(state: &State, plan: &Plan, now: Timestamp) -> Vec<Use> {
             _ => end(job, began),
         };
         let until = until.max(now.plus_secs(OVERDUE_SECS));
-        uses.extend(run.shares.iter().map(|share| used(share, now, until)));
+        let shares = run.shares.iter();
+        uses.extend(shares.map(|share| Use {
+            is_lent: true,
+            ..used(share, now, until)
+        }));
     }
     for placement in &plan.placements {
         let job = state.resolve(placement.job).unwrap();
@@ -102,6 +112,7 @@ fn uses(state: &State, plan: &Plan, now: Timestamp) -> Vec<Use> {
             slots: promised.slots.into(),
             cards: promised.cards.into(),
             memory_bytes: promised.memory_bytes,
+            is_lent: false,
         }));
     }
     uses
@@ -120,5 +131,6 @@ fn used(share: &NodeShare, from: Timestamp, until: Timestamp) -> Use {
         slots: share.slots.len() as u64,
         cards: share.cards.len() as u64,
         memory_bytes: share.memory_bytes,
+        is_lent: false,
     }
 }

@@ -146,7 +146,12 @@ fn check_all(world: &World, seed: u64) -> usize {
                 .any(|placed| placed.job.seq == job.seq);
             assert!(
                 starts,
-                "seed {seed}: {job} {suggestion:?}: {:?}",
+                "seed {seed}: {job} {suggestion:?}\nbefore {:?} {:?}\nafter {:?} {:?}\n{:?} {:?}",
+                made.line,
+                made.promises,
+                again.line,
+                again.promises,
+                state.settings().unwrap().attributes.text("policy"),
                 again.reasons
             );
             checked += 1;

@@ -71,8 +71,8 @@ fn a_node_of_ones_own_is_idle_before_and_closed_after() {
          queue  j2: select=1:ncpus=1 place=excl   j3: 1 slots   j4: nodes=1 exclusive   j5: 1 slots
          =>     j2 on b/0
                 j3 on a/1
-                j4 waits: wants 1 node, 0 could take it now
-                j5 waits: its nodes are kept for job 4",
+                j5 on a/2
+                j4 waits: wants 1 node, 0 could take it now",
     );
 }
 

@@ -13,6 +13,7 @@ mod cards;
 mod chunks;
 mod dependencies;
 mod entering;
+mod fair;
 mod fifo;
 mod joint;
 mod life;

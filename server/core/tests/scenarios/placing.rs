@@ -52,13 +52,47 @@ fn the_lowest_free_slots_and_cards_are_lent() {
 }
 
 #[test]
-fn a_job_that_does_not_fit_keeps_its_node_from_those_behind() {
+fn nodes_are_reserved_for_a_job_that_does_not_fit_and_who_would_run_into_that_waits() {
     check(
         "nodes  a: 8 gpu
-         run    j1 on a: 6 gpu
-         queue  j2: 8 gpu   j3: 2 gpu
+         run    j1 on a: 6 gpu walltime=2:00:00
+         queue  j2: 8 gpu walltime=1:00:00   j3: 2 gpu walltime=2:00:01
          =>     j2 waits: wants 8 cards on 1 node; a has 2 free
                 j3 waits: its nodes are kept for job 2",
+    );
+}
+
+#[test]
+fn who_has_ended_when_a_reservation_begins_may_use_its_nodes() {
+    check(
+        "nodes  a: 8 gpu
+         run    j1 on a: 6 gpu walltime=2:00:00
+         queue  j2: 8 gpu walltime=0:10:00   j3: 2 gpu walltime=2:00:00
+         =>     j3 on a/1 gpu 6,7
+                j2 waits: wants 8 cards on 1 node; a has 2 free",
+    );
+}
+
+#[test]
+fn who_uses_what_a_reservation_leaves_of_its_node_may_go_on_for_long() {
+    check(
+        "nodes  a: 8 gpu
+         run    j1 on a: 6 gpu walltime=2:00:00
+         queue  j2: 7 gpu walltime=0:10:00   j3: 1 gpu walltime=90:00:00   j4: 1 gpu walltime=91:00:00
+         =>     j3 on a/1 gpu 6
+                j2 waits: wants 7 cards on 1 node; a has 2 free
+                j4 waits: its nodes are kept for job 2",
+    );
+}
+
+#[test]
+fn a_reservation_is_where_and_when_the_nodes_come_free_first() {
+    check(
+        "nodes  a: 4 gpu   b: 4 gpu
+         run    j1 on a: 2 gpu walltime=5:00:00   j2 on b: 2 gpu walltime=1:00:00
+         queue  j3: 4 gpu walltime=1:00:00   j4: 2 gpu walltime=40:00:00
+         =>     j4 on a/1 gpu 2,3
+                j3 waits: wants 4 cards on 1 node; a has 2 free",
     );
 }
 
@@ -67,7 +101,7 @@ fn those_behind_may_use_what_is_not_kept() {
     check(
         "nodes  a: 8 gpu   b: 2 gpu
          run    j1 on a: 6 gpu
-         queue  j2: 8 gpu   j3: 2 gpu   j4: 1 gpu
+         queue  j2: 8 gpu   j3: 2 gpu walltime=169:00:00   j4: 1 gpu walltime=170:00:00
          =>     j3 on b/0 gpu 0,1
                 j2 waits: wants 8 cards on 1 node; a has 2 free
                 j4 waits: its nodes are kept for job 2",
@@ -86,16 +120,84 @@ fn the_node_that_lacks_least_is_kept() {
 }
 
 #[test]
-fn each_waiting_job_keeps_nodes_of_its_own() {
+fn nodes_are_reserved_for_the_first_who_does_not_fit_alone() {
     check(
-        "nodes  a: 4 gpu   b: 4 gpu   c: 1 gpu
+        "nodes  a: 4 gpu   b: 4 gpu
          run    j1 on a: 1 gpu   j2 on b: 1 gpu
-         queue  j3: 4 gpu   j4: 4 gpu   j5: 4 gpu   j6: 1 gpu   j7: 1 gpu
-         =>     j6 on c/0 gpu 0
+         queue  j3: 4 gpu   j4: 4 gpu   j5: 2 gpu walltime=200:00:00   j6: 2 gpu walltime=201:00:00
+         =>     j5 on b/1 gpu 1,2
                 j3 waits: wants 4 cards on 1 node; a has 3 free
                 j4 waits: wants 4 cards on 1 node; a has 3 free
-                j5 waits: its nodes are kept for job 3
-                j7 waits: its nodes are kept for job 3",
+                j6 waits: its nodes are kept for job 3",
+    );
+}
+
+#[test]
+fn with_a_depth_of_two_nodes_are_reserved_for_the_second_too() {
+    check(
+        "qmgr   set server backfill_depth = 2
+         nodes  a: 4 gpu   b: 4 gpu
+         run    j1 on a: 1 gpu   j2 on b: 1 gpu
+         queue  j3: 4 gpu   j4: 4 gpu   j5: 2 gpu walltime=200:00:00
+         =>     j3 waits: wants 4 cards on 1 node; a has 3 free
+                j4 waits: wants 4 cards on 1 node; a has 3 free
+                j5 waits: its nodes are kept for job 3",
+    );
+}
+
+#[test]
+fn in_strict_order_nobody_overtakes() {
+    check(
+        "qmgr   set server policy = fifo
+         nodes  a: 4 gpu   b: 4 gpu
+         run    j1 on a: 1 gpu   j2 on b: 1 gpu
+         queue  j3: 4 gpu   j4: 1 gpu walltime=0:01:00
+         =>     j3 waits: wants 4 cards on 1 node; a has 3 free
+                j4 waits: its nodes are kept for job 3",
+    );
+}
+
+#[test]
+fn short_work_goes_first_and_waiting_makes_up_for_it() {
+    let queue = "nodes  a: 1 gpu
+         queue  j1: 1 gpu walltime=24:00:00";
+    check(&format!(
+        "{queue}   j2: 1 gpu walltime=1:00:00
+         =>     j2 on a/0 gpu 0
+                j1 waits: wants 1 card on 1 node; a has 0 free"
+    ));
+    check(&format!(
+        "{queue}
+         pass   144000
+         queue  j2: 1 gpu walltime=1:00:00
+         =>     j1 on a/0 gpu 0
+                j2 waits: wants 1 card on 1 node; a has 0 free"
+    ));
+}
+
+#[test]
+fn who_has_waited_too_long_goes_first_whatever_else() {
+    check(
+        "qmgr   set server starve_after = 7200
+         nodes  a: 1 gpu
+         queue  j1: 1 gpu walltime=500:00:00
+         pass   7200
+         queue  j2: 1 gpu walltime=0:01:00 prio 1000
+         =>     j1 on a/0 gpu 0
+                j2 waits: wants 1 card on 1 node; a has 0 free",
+    );
+}
+
+#[test]
+fn a_queue_in_strict_order_overtakes_nobody_of_its_own() {
+    check(
+        "qmgr   set queue high strict_fifo = True
+         nodes  a: 4 gpu
+         run    j1 on a: 2 gpu
+         queue  j2: 4 gpu in high   j3: 1 gpu in high walltime=0:01:00   j4: 1 gpu walltime=0:01:00
+         =>     j4 on a/1 gpu 2
+                j2 waits: wants 4 cards on 1 node; a has 2 free
+                j3 waits: its nodes are kept for job 2",
     );
 }
 
@@ -116,7 +218,7 @@ fn a_job_gets_all_its_nodes_or_none() {
     check(
         "nodes  a: 2 gpu   b: 2 gpu   c: 2 gpu
          run    j1 on c: 1 gpu
-         queue  j2: nodes=3:gpus=2   j3: nodes=2:gpus=2
+         queue  j2: nodes=3:gpus=2   j3: nodes=2:gpus=2 walltime=200:00:00
          =>     j2 waits: wants 2 cards on 3 nodes; a has 2 free
                 j3 waits: its nodes are kept for job 2",
     );
@@ -267,7 +369,7 @@ fn loose_slots_that_are_not_there_keep_nodes_too() {
     check(
         "nodes  a: 4 slots   b: 4 slots
          run    j1 on a: 3 slots
-         queue  j2: procs=6   j3: 1 slots
+         queue  j2: procs=6   j3: 4 slots walltime=200:00:00
          =>     j2 waits: wants 6 slots in all, 5 free
                 j3 waits: its nodes are kept for job 2",
     );
@@ -314,7 +416,7 @@ fn members_of_an_array_are_placed_as_jobs_are() {
                 j1[2] on b/0 gpu 0
                 j1[3] on b/1 gpu 1
                 j1[] waits: wants 1 card on 1 node; a has 0 free
-                j2 waits: its nodes are kept for job 1[4]",
+                j2 waits: wants 1 card on 1 node; a has 0 free",
     );
 }
 
@@ -332,12 +434,12 @@ fn an_array_uses_and_keeps_no_more_than_its_slot_limit() {
 }
 
 #[test]
-fn a_job_of_several_nodes_keeps_as_many() {
+fn for_a_job_of_several_nodes_as_many_are_reserved() {
     check(
         "nodes  a: 2 gpu   b: 2 gpu   c: 2 gpu
          run    j1 on a: 1 gpu   j2 on b: 1 gpu   j3 on c: 1 gpu
-         queue  j4: nodes=2:gpus=2   j5: 1 gpu   j6: 1 gpu
-         =>     j5 on a/1 gpu 1
+         queue  j4: nodes=2:gpus=2   j5: 1 gpu walltime=200:00:00   j6: 1 gpu walltime=201:00:00
+         =>     j5 on c/1 gpu 1
                 j4 waits: wants 2 cards on 2 nodes; a has 1 free
                 j6 waits: its nodes are kept for job 4",
     );
