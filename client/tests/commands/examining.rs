@@ -186,7 +186,7 @@ fn a_job_that_would_wait_says_why() {
     let explained = stage.run("qsub --explain -k oe job.pbs");
     let expected = "It would wait: Not Running: Job is held (hold types u).\n\
         It would be number 2 in line.\nExpected start: Sun Nov 22 23:59:00 2026 (likely).\n\
-        Sooner with: -l nodes=1:gpus=1\nIt asks for no mem and gets 4gb, the default of queue batch.\n";
+        It would start now with -l nodes=1:gpus=1\nIt asks for no mem and gets 4gb, the default of queue batch.\n";
     assert_eq!(explained.stdout, expected, "{}", explained.stderr);
 }
 

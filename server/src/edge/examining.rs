@@ -6,10 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use capstan_core::{Event, Job, Plan, Reply, State, Submission};
+use capstan_core::{
+    Confidence, Event, Explanation, Job, Plan, PlanOrder, Reply, State, Submission, Suggestion,
+    explain,
+};
 use capstan_proto::wire::examine_reply::Outlook;
 use capstan_proto::{Refusal, wire};
-use capstan_types::{JobId, Pbse};
+use capstan_types::{JobId, Pbse, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tonic::Status;
 
@@ -182,7 +185,7 @@ fn judge(
     Ok(wire::ExamineReply {
         job: job.map(|job| attributes(scene, job, Some(&variables))),
         defaults: job.map(|job| defaults(&seen, job)).unwrap_or_default(),
-        outlook: Some(outlook(&state, &plan, id)),
+        outlook: Some(outlook(&state, &plan, id, now)),
     })
 }
 
@@ -209,7 +212,7 @@ fn defaults(snapshot: &Snapshot, job: &Job) -> Vec<wire::DefaultResource> {
 }
 
 /// What would become of job `id` of `state`, by this plan of it: the one place that explains a job to its submitter.
-fn outlook(state: &State, plan: &Plan, id: JobId) -> Outlook {
+fn outlook(state: &State, plan: &Plan, id: JobId, now: Timestamp) -> Outlook {
     let own = || plan.placements.iter().filter(|one| one.job.seq == id.seq);
     if own().next().is_some() {
         let array = state.job(id).and_then(|job| job.array.as_ref());
@@ -234,15 +237,52 @@ fn outlook(state: &State, plan: &Plan, id: JobId) -> Outlook {
         }
         None => String::new(),
     };
-    let promise = plan.promises.iter().find(|one| one.job.seq == id.seq);
+    let Explanation {
+        start, suggestions, ..
+    } = explanation(state, plan, id, now);
     Outlook::Waits(wire::Wait {
         reason,
         place_in_line: place_in_line(plan, id),
-        expected_start_secs: promise.map(|one| one.start.secs()),
-        // Its nodes are reserved: only what is worth more can still come before it.
-        confidence: promise.map_or("", |_| "firm").to_owned(),
-        changes: Vec::new(),
+        expected_start_secs: start.map(|start| start.at.secs()),
+        confidence: start
+            .map_or("", |start| sureness(start.confidence))
+            .to_owned(),
+        changes: suggestions.iter().map(option).collect(),
     })
+}
+
+/// Why job `id` waits, in full: of the state in which the plan has been carried out.
+fn explanation(state: &State, plan: &Plan, id: JobId, now: Timestamp) -> Explanation {
+    let mut settled = state.clone();
+    let order = PlanOrder {
+        at: now,
+        placements: plan.placements.clone(),
+        preemptions: plan.preemptions.clone(),
+        waits: Vec::new(),
+    };
+    // It was just made of this state, and so it holds; if it did not, less would be known.
+    drop(capstan_core::apply(
+        &mut settled,
+        &Event::Planned(order),
+        now,
+    ));
+    explain(&settled, plan, id, now).unwrap_or_default()
+}
+
+const fn sureness(confidence: Confidence) -> &'static str {
+    match confidence {
+        Confidence::Firm => "firm",
+        Confidence::Likely => "likely",
+        Confidence::Guess => "guess",
+    }
+}
+
+/// A change as an option of `qsub`.
+fn option(suggestion: &Suggestion) -> String {
+    match suggestion {
+        Suggestion::Resource { name, value, .. } => format!("-l {name}={value}"),
+        Suggestion::Queue(queue) => format!("-q {queue}"),
+    }
 }
 
 /// Of those that wait, how many are considered before job `id`, and itself.

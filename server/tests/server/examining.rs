@@ -92,6 +92,28 @@ async fn an_examination_stores_nothing_and_uses_no_number() {
     };
     assert!(wait.reason.contains("wants 2 cards"), "{wait:?}");
     assert_eq!(wait.place_in_line, Some(1), "{wait:?}");
+    assert!(
+        wait.expected_start_secs.is_some(),
+        "its nodes are reserved: {wait:?}"
+    );
+    assert_eq!(wait.confidence, "firm");
+
+    // What is suggested comes true.
+    let other = [("Resource_List.nodes", "1:ppn=3")];
+    let reply = examine(&mut cluster.client, &other, "").await.unwrap();
+    let Some(Outlook::Waits(wait)) = reply.outlook else {
+        panic!("it would start: {:?}", reply.outlook);
+    };
+    for change in &wait.changes {
+        let value = change.strip_prefix("-l nodes=").unwrap();
+        let changed = [("Resource_List.nodes", value)];
+        let reply = examine(&mut cluster.client, &changed, "").await.unwrap();
+        assert!(
+            matches!(reply.outlook, Some(Outlook::Starts(_))),
+            "{change}"
+        );
+    }
+    assert!(!wait.changes.is_empty(), "2 of 4 slots are free");
 }
 
 #[tokio::test]

@@ -312,7 +312,7 @@ fn waits(wait: &Wait) -> String {
         text.push_str(&format!("Expected start: {date}{sure}.\n"));
     }
     for change in &wait.changes {
-        text.push_str(&format!("Sooner with: {}\n", tame(change)));
+        text.push_str(&format!("It would start now with {}\n", tame(change)));
     }
     text
 }
@@ -388,7 +388,7 @@ mod tests {
             ..Wait::default()
         };
         let expected = "It would wait: Not Running: Queue not started. (queue x is stopped).\n\
-            It would be number 3 in line.\nSooner with: -l nodes=1:gpus=1\n";
+            It would be number 3 in line.\nIt would start now with -l nodes=1:gpus=1\n";
         assert_eq!(waits(&wait), expected);
     }
 }
