@@ -240,4 +240,6 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     // Whose running jobs may be stopped for waiting ones.
     AttributeDefinition::new("preempt_again_after", Integer, Operator),
     AttributeDefinition::new("guaranteed_cards", List, Operator),
+    // Whether work that needs no cards leaves each card its fair slice of cores and memory.
+    AttributeDefinition::new("card_slices", Boolean, Manager),
 ];

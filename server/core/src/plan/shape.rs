@@ -172,24 +172,45 @@ fn leaves_slices(
             Target::Node(place) => Some(cluster.seats[place].class),
             Target::Any | Target::Property(_) => None,
         };
+        let times = |class: usize| {
+            let often = often_beside_slices(&cluster.classes[class], part);
+            match request {
+                Request::Nodes(_) => often.min(1),
+                Request::Free(_) => often,
+            }
+        };
         let mut missing = part.count;
-        for class in &classes[*at] {
-            let times = match request {
-                Request::Nodes(_) => 1,
-                Request::Free(_) => u32::MAX,
-            };
-            let times = often_beside_slices(&cluster.classes[*class], part).min(times);
-            if times == 0 || named.is_some_and(|own| own != *class) {
+        for class in in_order_of_choice(cluster, part, &classes[*at], times) {
+            let times = times(class);
+            if times == 0 || named.is_some_and(|own| own != class) {
                 continue;
             }
             let wanted = missing.div_ceil(times);
-            let taken = left[*class].min(wanted as usize);
-            left[*class] -= taken;
+            let taken = left[class].min(wanted as usize);
+            left[class] -= taken;
             let given = times.saturating_mul(u32::try_from(taken).unwrap_or(u32::MAX));
             missing = missing.saturating_sub(given);
         }
         missing == 0
     })
+}
+
+/// Classes in the order in which a part chooses their nodes when all are idle: what is found possible here is then found
+/// by [`super::fit::pick`] as well, and nobody waits for ever for what it would not find.
+fn in_order_of_choice(
+    cluster: &Cluster<'_>,
+    part: &Part<'_>,
+    classes: &[usize],
+    times: impl Fn(usize) -> u32,
+) -> Vec<usize> {
+    let mut classes = classes.to_vec();
+    classes.sort_by_key(|at| {
+        let class = &cluster.classes[*at];
+        let wastes_cards = part.each.cards == 0 && class.cards > 0;
+        let most_first = std::cmp::Reverse(times(*at));
+        (most_first, wastes_cards, class.cards, class.slots)
+    });
+    classes
 }
 
 /// How often the largest node of a class gives what a part wants and leaves all other cards their slices.
