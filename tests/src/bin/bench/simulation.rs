@@ -8,7 +8,7 @@ use crate::report::Report;
 
 /// Jobs of a sequence, and how many jobs later the next one begins: what "random sequences of 1,024 jobs" are on the average.
 const SEQUENCE_JOBS: usize = 1024;
-const SEQUENCE_STEP: usize = 64;
+const SEQUENCE_STEP: usize = 256;
 
 /// A figure of which a policy should have so little of that of EASY.
 type Ratio = (&'static str, fn(&Summary) -> f64, &'static str);
