@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use capstan_types::{
-    AttributeValue, JobId, NodeName, QueueName, Recurrence, ReservationId, Span, Timestamp,
+    AttributeValue, JobId, NodeName, QueueName, Recurrence, ReservationId, ReservationLetter, Span,
+    Timestamp,
 };
 
 use super::draft::Draft;
@@ -41,11 +42,8 @@ pub(super) fn reserve(draft: &mut Draft, order: &ReserveOrder) -> Result<(), Rej
             shares
         }
     };
-    let seq = draft.take_seq();
-    let id = ReservationId {
-        seq,
-        letter: kind.letter(spans.len() > 1),
-    };
+    let letter = kind.letter(spans.len() > 1);
+    let id = free_id(draft, letter);
     let made = Reservation {
         id,
         name: order.name.clone(),
@@ -67,6 +65,18 @@ pub(super) fn reserve(draft: &mut Draft, order: &ReserveOrder) -> Result<(), Rej
     draft.put_reservation(Arc::new(made));
     draft.reply = Reply::Reserved(id);
     Ok(())
+}
+
+/// The next number, unless the site has a queue that is called so.
+fn free_id(draft: &mut Draft, letter: ReservationLetter) -> ReservationId {
+    loop {
+        let seq = draft.take_seq();
+        let id = ReservationId { seq, letter };
+        let settings = draft.state.settings();
+        if !settings.is_some_and(|settings| settings.queues.contains_key(&id.queue())) {
+            return id;
+        }
+    }
 }
 
 /// Who may, how many, and when; returns the times in order.

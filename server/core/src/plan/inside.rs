@@ -42,16 +42,19 @@ pub(super) fn claim_windows(cluster: &mut Cluster<'_>, windows: &Windows<'_>) {
     let soon = cluster.now.plus_secs(OVERDUE_SECS);
     let state = cluster.state;
     for (_, job) in state.running() {
-        let Some(window) = windows.inside(job) else {
+        let (Some(window), Some(over)) = (windows.inside(job), windows.own_end(&job.queue)) else {
             continue;
         };
-        for share in job.state.run().into_iter().flat_map(|run| run.shares.iter()) {
-            if let Some(place) = cluster.find(share.node.as_str()) {
-                let each = cluster.held(place, share);
-                cluster.seats[place]
-                    .timeline
-                    .use_window(window, each, (cluster.now, end(job, soon)));
+        let (by_walltime, over) = (end(job, soon), over.max(soon));
+        for (place, each) in cluster.comes_back(job) {
+            if by_walltime > over {
+                // What still runs then is stopped.
+                cluster.hasten(place, each, (by_walltime, over));
             }
+            let times = (cluster.now, by_walltime.min(over));
+            cluster.seats[place]
+                .timeline
+                .use_window(window, each, times);
         }
     }
 }
@@ -87,7 +90,12 @@ pub(super) fn fit_inside(
         guest: shape.key.guest,
     };
     let mut rooms = vec![Each::default(); cluster.seats.len()];
-    for node in windows.reservation(window).shares.iter().map(|share| &share.node) {
+    for node in windows
+        .reservation(window)
+        .shares
+        .iter()
+        .map(|share| &share.node)
+    {
         if let Some(place) = cluster.find(node.as_str()) {
             rooms[place] = room_inside(cluster, windows, (place, window), span);
         }

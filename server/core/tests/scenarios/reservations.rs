@@ -332,6 +332,17 @@ fn users_reserve_for_their_jobs_where_the_site_lets_them_and_no_more_than_a_few(
 }
 
 #[test]
+fn a_reservation_takes_no_queue_of_the_site() {
+    let mut world = World::with_nodes(&[("a", 8, 4)]);
+    let mut settings = world.settings.clone();
+    settings.add_queue(capstan_core::Queue::new("R1".into()));
+    world.must(&Event::ServerStarted(settings.into()));
+    world.attach("a", crate::harness::inventory("a", 8, 4), Vec::new());
+    let id = reserve(&mut world, order(for_jobs("nodes=1"), &[(1000, 2000)])).unwrap();
+    assert_eq!(id.to_string(), "R2");
+}
+
+#[test]
 fn times_that_cannot_be_are_refused() {
     let mut world = World::with_nodes(&[("a", 8, 4)]);
     world.pass(1000);
