@@ -46,6 +46,8 @@ pub struct Progress {
 pub struct JobRun {
     /// When its last attempt started and ended, and what it held where; `None` when it never started.
     pub start: Option<Timestamp>,
+    /// By when it was called likely to start, if it was told anything before it did.
+    pub likely_by: Option<Timestamp>,
     /// When it ended for good.
     pub end: Option<Timestamp>,
     /// Cards (or cores) that it held.
@@ -457,6 +459,7 @@ impl<'a> World<'a> {
         let of_trace = &self.jobs[at];
         let mine = &mut self.run.jobs[at];
         mine.start = Some(now);
+        mine.likely_by = job.told_before(now).map(|told| told.likely_by);
         mine.size = run
             .shares
             .iter()

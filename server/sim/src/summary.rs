@@ -48,6 +48,12 @@ pub struct Summary {
     pub large_from_cards: u32,
     /// Share of the makespan in which who came first of the waiting waited although all free cards together would have done.
     pub head_blocked_by_nodes: f64,
+    /// Jobs that were told by when they would start with a likelihood of 80 %: all that did not start at once.
+    pub called_likely: usize,
+    /// Share of those that did start by then.
+    pub started_in_time: f64,
+    /// How long those were told to wait, over how long they did, in the middle.
+    pub told_over_wait: f64,
     /// Processor time of the simulation.
     pub cpu_s: f64,
     /// Jobs of the trace that never ran or have no complete record: left out.
@@ -136,6 +142,7 @@ pub fn summarise(trace: &Trace, cluster: &Cluster, run: &Run) -> Summary {
     let (makespan, span) = (end - first, last - first);
     let large = large(&done);
     let cards = cluster.capacity();
+    let called = called(trace, run);
     let over = |amount: f64, time: f64| if time > 0.0 { amount / time } else { 0.0 };
     Summary {
         trace: trace.name.clone(),
@@ -154,6 +161,9 @@ pub fn summarise(trace: &Trace, cluster: &Cluster, run: &Run) -> Summary {
         large_jobs: large.1.len(),
         large_from_cards: large.0,
         head_blocked_by_nodes: rounded(over(run.head_blocked_s, makespan), 6),
+        called_likely: called.jobs,
+        started_in_time: rounded(called.in_time, 4),
+        told_over_wait: rounded(called.stretch, 3),
         cpu_s: rounded(run.cpu_s, 3),
         left_out: trace.left_out,
         refused: run.refused,
@@ -174,6 +184,35 @@ fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values
+}
+
+/// What jobs were told of their starts, and whether it came true.
+#[derive(Default)]
+struct Called {
+    jobs: usize,
+    in_time: f64,
+    stretch: f64,
+}
+
+fn called(trace: &Trace, run: &Run) -> Called {
+    let mut in_time = 0;
+    let mut stretches = Vec::new();
+    for (job, run) in trace.jobs.iter().zip(&run.jobs) {
+        let (Some(start), Some(likely_by)) = (run.start, run.likely_by) else {
+            continue;
+        };
+        let since_submit =
+            |at: capstan_types::Timestamp| (at.0 / 1000).saturating_sub(job.submit_secs);
+        in_time += usize::from(start <= likely_by);
+        stretches.push(since_submit(likely_by) as f64 / since_submit(start).max(1) as f64);
+    }
+    let jobs = stretches.len();
+    let stretches = sorted(stretches.into_iter());
+    Called {
+        jobs,
+        in_time: in_time as f64 / jobs.max(1) as f64,
+        stretch: percentile(&stretches, 0.5),
+    }
 }
 
 /// From how many cards on a job is large, and the waits of those.

@@ -51,6 +51,15 @@ pub fn summary_text(summary: &Summary) -> String {
             percent(summary.head_blocked_by_nodes),
         ),
         (
+            "called 80 % likely by a time",
+            format!(
+                "{} jobs, {} started by it; told {:.2} of the wait in the middle",
+                summary.called_likely,
+                percent(summary.started_in_time),
+                summary.told_over_wait
+            ),
+        ),
+        (
             "plans",
             format!(
                 "{}, {:.3} ms each, {:.1} ms the longest",

@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use capstan_core::{
-    Change, Event, Forecasts, Job, Node, Payer, Payload, Reservation, RunTimesKey, Settings, Spending,
+    Change, Event, Forecasts, Job, Node, Payer, Payload, Reservation, RunTimesKey, Settings,
+    Spending,
 };
 use capstan_types::{JobId, JobPart, ReservationId, Timestamp};
 use serde::de::DeserializeOwned;
@@ -420,7 +421,7 @@ pub(crate) fn decode_payload(value: &[u8]) -> Result<Arc<Payload>, StoreError> {
 mod tests {
     use capstan_types::{ArrayRequest, IndexSet};
 
-    use super::{decode, encode};
+    use super::*;
 
     fn again(set: &IndexSet) -> IndexSet {
         let mut bytes = Vec::new();
@@ -439,5 +440,25 @@ mod tests {
         let mut bytes = Vec::new();
         encode(&vec![(0_u32, 3_u32), (7, 7)], &mut bytes).unwrap();
         assert_eq!(decode::<IndexSet>(&bytes).unwrap(), plain);
+    }
+
+    /// "a" of group "bc" is not "ab" of group "c".
+    #[test]
+    fn what_payers_have_used_comes_back_under_a_key_of_its_own() {
+        let of = |group: &str, user: &str| Payer {
+            group: group.into(),
+            user: user.into(),
+        };
+        let mut spending = Spending::none(of("bc", "a"));
+        (spending.used, spending.at) = (42, Timestamp(7));
+        let change = Change::PutSpending(Arc::new(spending));
+        let (key, is_put) = keys(&change).remove(0);
+        assert!(is_put && kind::STATE.contains(&key[0]));
+        let bytes = value(&(change.clone(), None)).unwrap().unwrap();
+        assert_eq!(change_of(&key, &bytes).unwrap(), Some(change));
+        let other = keys(&Change::RemoveSpending(of("c", "ab"))).remove(0);
+        assert!(other.0 != key && !other.1);
+        let same = keys(&Change::RemoveSpending(of("bc", "a"))).remove(0);
+        assert_eq!(same, (key, false));
     }
 }

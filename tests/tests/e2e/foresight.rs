@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use capstan_tests::{Cluster, User, cluster::binaries};
+use capstan_tests::{Cluster, User, cluster::binaries, wait_until};
 
 use crate::is_root;
 
@@ -65,6 +65,63 @@ fn a_job_explained_as_startable_starts_and_a_dry_run_leaves_no_trace() {
     cluster
         .sh(&alice, &format!("qdel {job} {second} {before}"))
         .ok();
+    cluster.wait_all_completed();
+}
+
+#[test]
+fn a_waiting_job_says_who_has_its_cards_and_starts_when_it_is_changed_as_told() {
+    if !is_root() {
+        return;
+    }
+    let cluster = Cluster::up(&["--nodes", "1", "--cores", "4", "--cards", "2", "--debug"]);
+    let alice = User::alice();
+    let folder = alice.folder("why");
+    let holder = cluster.submit(
+        &alice,
+        &folder,
+        "-l nodes=1:gpus=1,walltime=1:00:00",
+        "sleep 600",
+    );
+    cluster.wait_state(&holder, "R");
+    let waiting = cluster.submit(
+        &alice,
+        &folder,
+        "-l nodes=1:gpus=2,walltime=0:10:00",
+        "sleep 600",
+    );
+    let told = wait_until("the plan has told of the job", || {
+        let told = cluster
+            .sh_in(&alice, &folder, &format!("qwhy {waiting}"))
+            .ok();
+        match told.contains("It would start now with gpus=1:") {
+            true => Ok(told),
+            false => Err(told),
+        }
+    });
+    let number = submitted_number(&waiting);
+    for part in [
+        "It needs 2 cards on a node.".to_owned(),
+        format!("{holder} of {} holds 1 card of node01 until ", alice.name),
+        "Place: first of 1 in line.".to_owned(),
+        "at the latest: nodes are reserved for it.".to_owned(),
+        format!("    qalter -l nodes=1:ppn=1:gpus=1 {number}"),
+    ] {
+        assert!(told.contains(&part), "{part}\n{told}");
+    }
+    let full = cluster
+        .sh_in(&alice, &folder, &format!("qstat -f {waiting}"))
+        .ok();
+    assert!(full.contains("    estimated_start = "), "{full}");
+    let own = cluster.sh_in(&alice, &folder, "qwhy").ok();
+    assert!(own.starts_with(&format!("{waiting} Q ")), "{own}");
+    let change = format!("qalter -l nodes=1:ppn=1:gpus=1 {number}");
+    cluster.sh_in(&alice, &folder, &change).ok();
+    cluster.wait_state(&waiting, "R");
+    let told = cluster
+        .sh_in(&alice, &folder, &format!("qwhy --json {waiting}"))
+        .ok();
+    assert!(told.contains("\"waited\":"), "{told}");
+    cluster.sh(&alice, &format!("qdel {holder} {waiting}")).ok();
     cluster.wait_all_completed();
 }
 

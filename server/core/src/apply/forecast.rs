@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use capstan_types::JobPart;
-
 use super::draft::Draft;
-use crate::model::TOLD_AFTER_SECS;
 use crate::{Change, Forecast, Job, JobState};
 
 /// The forecast that `job` has from now on: a new one when it begins to wait, or waits for something else than before.
@@ -28,12 +25,7 @@ pub(super) fn told(draft: &Draft, before: Option<&Job>, job: &Job) -> Option<For
 
 /// Learns from the start of `job`, which is about to be placed.
 pub(super) fn learn(draft: &mut Draft, job: &Job) {
-    let told = match job.id.part {
-        JobPart::Whole => job.forecast,
-        JobPart::Array => None,
-        JobPart::Member(_) => job.forecast.filter(|told| !told.is_of_array),
-    };
-    let Some(told) = told.filter(|told| draft.now.secs_since(told.made) >= TOLD_AFTER_SECS) else {
+    let Some(told) = job.told_before(draft.now) else {
         return;
     };
     let forecasts = draft.state.forecasts().after(told, draft.now);

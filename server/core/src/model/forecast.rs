@@ -16,14 +16,14 @@ const ONE: i64 = 1 << 16;
 /// What every forecast is at least, seconds; it keeps ratios of short waits sensible.
 const LEAST_SECS: u64 = 60;
 /// Jobs that wait shorter than this were told nothing: nobody could have asked.
-pub(crate) const TOLD_AFTER_SECS: u64 = 1;
+const TOLD_AFTER_SECS: u64 = 1;
 /// Where factors begin: a start is called likely by four times the rough wait.
 const FACTOR_FIRST: i64 = 2 * ONE;
 /// How far factors go, up and down.
 const FACTOR_MAX: i64 = 20 * ONE;
 /// A miss moves a factor up by four times what a hit moves it down, so it rests where four of five hit. This is the
 /// sum of both steps in the long run, in doublings' 65536ths; the first ones are larger.
-const STEP_LEAST: i64 = ONE / 8;
+const STEP_LEAST: i64 = ONE / 2;
 
 /// What a waiting job was told of its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,23 +77,21 @@ impl Default for Forecasts {
 }
 
 impl Forecasts {
-    /// How long a job may have to wait by a rough reckoning: six steps of two doublings each.
-    const WAITS: usize = 6;
-    /// And how large it is: small for the cluster, or not.
-    const SIZES: usize = 2;
-    const CLASSES: usize = Self::WAITS * Self::SIZES;
+    /// How long a job may have to wait by a rough reckoning: six steps of two doublings each. More classes would be sharper
+    /// and learn more slowly: each must find its factor from its own starts.
+    const CLASSES: usize = 6;
 
-    /// All classes, short waits first, small jobs before large ones.
+    /// All classes, short waits first.
     #[must_use]
     pub fn classes(&self) -> &[ForecastClass] {
         &self.classes
     }
 
-    /// The forecast for a job that is expected to wait for `rough`.
-    fn of(&self, rough: Rough, run_secs: u64, now: Timestamp) -> Forecast {
-        let class = rough.class();
+    /// The forecast for a job that is expected to wait for about `rough_secs`.
+    fn of(&self, rough_secs: u64, run_secs: u64, now: Timestamp) -> Forecast {
+        let class = class(rough_secs);
         let factor = self.classes.get(class).copied().unwrap_or_default().factor;
-        let from = rough.secs.saturating_add(LEAST_SECS);
+        let from = rough_secs.saturating_add(LEAST_SECS);
         let likely = stretched(from, factor).max(LEAST_SECS);
         Forecast {
             made: now,
@@ -106,9 +104,8 @@ impl Forecasts {
 
     /// By when a job starts with a likelihood of four in five that is expected to start at `at`.
     #[must_use]
-    pub fn likely_by(&self, at: Timestamp, is_small: bool, now: Timestamp) -> Timestamp {
-        let secs = at.secs_since(now);
-        self.of(Rough { secs, is_small }, 0, now).likely_by
+    pub fn likely_by(&self, at: Timestamp, now: Timestamp) -> Timestamp {
+        self.of(at.secs_since(now), 0, now).likely_by
     }
 
     /// Learns that a job started at `at` that was told `forecast`.
@@ -151,22 +148,12 @@ fn stretched(secs: u64, factor: i64) -> u64 {
     u64::try_from(found).unwrap_or(u64::MAX)
 }
 
-/// A first guess at a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Rough {
-    secs: u64,
-    is_small: bool,
-}
-
-impl Rough {
-    fn class(self) -> usize {
-        // 3 minutes, a quarter of an hour, one hour, 4 hours, 16 hours, more.
-        let steps = log2(self.secs / LEAST_SECS + 1) / (2 * ONE);
-        let wait = usize::try_from(steps)
-            .unwrap_or(0)
-            .min(Forecasts::WAITS - 1);
-        wait * Forecasts::SIZES + usize::from(!self.is_small)
-    }
+/// Which factor is used for a rough wait: up to 3 minutes, a quarter of an hour, one hour, 4 hours, 16 hours, more.
+fn class(rough_secs: u64) -> usize {
+    let steps = log2(rough_secs / LEAST_SECS + 1) / (2 * ONE);
+    usize::try_from(steps)
+        .unwrap_or(0)
+        .min(Forecasts::CLASSES - 1)
 }
 
 /// How much waits and runs, in cards for jobs with cards and in slots for those without. Sums that are kept as jobs
@@ -274,13 +261,9 @@ impl Load {
         }
     }
 
-    fn rough(&self, job: &Job, run_secs: u32, policy: &Policy, now: Timestamp) -> Rough {
+    fn rough_secs(&self, job: &Job, run_secs: u32, policy: &Policy, now: Timestamp) -> u64 {
         let (kind, size) = job.spec.kind_and_size();
-        let kind = &self.0[kind];
-        Rough {
-            secs: kind.wait_secs(size, run_secs, policy, now),
-            is_small: is_small(size, kind.capacity),
-        }
+        self.0[kind].wait_secs(size, run_secs, policy, now)
     }
 }
 
@@ -291,9 +274,15 @@ const fn add(sum: u64, amount: u64, is_new: bool) -> u64 {
     }
 }
 
-/// Whether a job of this size is small for the cluster.
-pub(crate) const fn is_small(size: u64, capacity: u64) -> bool {
-    size.saturating_mul(32) <= capacity
+impl Job {
+    /// What it was told of its start before it starts at `now`; nothing when that is at once, or of a member of an array.
+    #[must_use]
+    pub fn told_before(&self, now: Timestamp) -> Option<Forecast> {
+        let own = self
+            .forecast
+            .filter(|told| !told.is_of_array && !self.is_array());
+        own.filter(|told| now.secs_since(told.made) >= TOLD_AFTER_SECS)
+    }
 }
 
 impl JobSpec {
@@ -347,7 +336,9 @@ impl State {
         let policy = self.settings().map(|settings| Policy::of(settings));
         let run_secs = self.expected_run_secs(job);
         let run = u32::try_from(run_secs).unwrap_or(u32::MAX);
-        let rough = self.load.rough(job, run, &policy.unwrap_or_default(), now);
+        let rough = self
+            .load
+            .rough_secs(job, run, &policy.unwrap_or_default(), now);
         self.forecasts.of(rough, run_secs, now)
     }
 }
@@ -369,10 +360,7 @@ mod tests {
         let (mut seed, mut in_time) = (7, 0);
         let jobs = 4000;
         for at in 0..jobs {
-            let rough = Rough {
-                secs: 600 + thrown(&mut seed) % 600,
-                is_small: true,
-            };
+            let rough = 600 + thrown(&mut seed) % 600;
             let now = Timestamp(at * 1000);
             let forecast = forecasts.of(rough, 0, now);
             let start = now.plus_secs(wait(thrown(&mut seed), at));
@@ -404,12 +392,9 @@ mod tests {
     }
 
     #[test]
-    fn longer_waits_and_larger_jobs_are_classes_of_their_own() {
-        let class = |secs, is_small| Rough { secs, is_small }.class();
-        let classes = [0, 200, 1000, 3800, 20_000, 70_000, u64::MAX].map(|secs| class(secs, true));
-        assert_eq!(classes, [0, 2, 4, 6, 8, 10, 10]);
-        assert_eq!(class(0, false), 1);
-        assert_eq!(Forecasts::CLASSES, class(u64::MAX, false) + 1);
+    fn longer_waits_are_classes_of_their_own() {
+        let classes = [0, 200, 1000, 3800, 20_000, 70_000, u64::MAX].map(class);
+        assert_eq!(classes, [0, 1, 2, 3, 4, 5, 5]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod wait;
 
 pub use capstan_types::Holds;
 pub use fair_share::{FACTOR_MAX, FairShare, Standing};
-pub(crate) use forecast::{Load, TOLD_AFTER_SECS, is_small};
+pub(crate) use forecast::Load;
 pub use forecast::{Forecast, ForecastClass, Forecasts};
 pub(crate) use history::{History, UserHistory};
 pub use history::{RunTime, RunTimes, RunTimesKey};

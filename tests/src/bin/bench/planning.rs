@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use capstan_core::{
     Card, Change, Event, Inventory, Job, JobSpec, JobState, Link, Node, Owner, PlanOrder, Settings,
-    State, Ties, apply, plan,
+    State, Ties, apply, explain, plan,
 };
 use capstan_types::{CardId, JobId, NodeSpec, ResourceList, Timestamp};
 
@@ -31,7 +31,11 @@ pub(crate) fn measure(report: &mut Report) {
         let state = waiting(jobs);
         let each = resident_bytes().saturating_sub(before) / jobs;
         figure(report, &state, (jobs, "idle", goal));
-        figure(report, &full(state), (jobs, "full", goal));
+        let full = full(state);
+        figure(report, &full, (jobs, "full", goal));
+        if jobs == 10_000 || jobs == 100_000 {
+            explaining(report, &full, jobs);
+        }
         if jobs == 100_000 {
             let conditions = "with its place in every index, of 100,000";
             report.figure(
@@ -58,6 +62,31 @@ fn figure(report: &mut Report, state: &State, (jobs, load, goal): (u64, &str, &s
         format!("{NODES} {load} nodes of {CARDS} cards; {placed} placed; best of {times}");
     let name = format!("plan of {jobs} waiting jobs, {load} cluster");
     report.figure(&name, &format!("{best:.1} ms"), goal, &conditions);
+}
+
+/// Why one of them waits, beside the plan that left it waiting: of the first, one in the middle and the last in line.
+fn explaining(report: &mut Report, state: &State, jobs: u64) {
+    let start = Instant::now();
+    let decided = plan(state, Timestamp(NOW));
+    let planned = start.elapsed().as_secs_f64() * 1000.0;
+    let line = &decided.line;
+    let mut slowest = 0.0_f64;
+    for asked in [line.first(), line.get(line.len() / 2), line.last()] {
+        let Some(job) = asked else { continue };
+        let mut best = f64::MAX;
+        for _ in 0..5 {
+            let start = Instant::now();
+            let explained = explain(state, &decided, *job, Timestamp(NOW));
+            assert!(explained.is_some(), "who stands in line is explained");
+            best = best.min(start.elapsed().as_secs_f64() * 1000.0);
+        }
+        slowest = slowest.max(best);
+    }
+    let conditions = format!(
+        "full cluster; slowest of the first, the middle and the last in line; a plan takes {planned:.1} ms"
+    );
+    let name = format!("explanation of one of {jobs} waiting jobs");
+    report.figure(&name, &format!("{slowest:.1} ms"), "< 20 ms", &conditions);
 }
 
 /// The same with what its plan starts running: hardly a card is free.

@@ -12,10 +12,14 @@ use super::standing::{Place, Places, desk, desk_behind, waiting};
 use super::{Asked, Suggestion, subject};
 use crate::apply::apply;
 use crate::model::Pending;
-use crate::{AlterOrder, Altered, Caller, Event, Holds, JobSpec, MoveOrder, Policy, Submission};
+use crate::{
+    AlterOrder, Altered, Caller, Event, Holds, JobSpec, MoveOrder, Policy, State, Submission,
+};
 
 /// Most changes of one kind that are tried.
 const TRIES_MAX: usize = 16;
+/// The longest line that is planned anew to see whether a change helps.
+const LINE_MAX: usize = 1000;
 /// Most suggestions.
 const SUGGESTIONS_MAX: usize = 5;
 /// Shorter walltimes are no use to anybody, seconds.
@@ -25,6 +29,8 @@ const WALLTIME_LEAST_SECS: u64 = 60;
 struct Candidate {
     suggestion: Suggestion,
     job: Pending,
+    /// The state with the change.
+    state: State,
 }
 
 /// Changes with which the job would start now, the mildest of each kind.
@@ -94,11 +100,11 @@ fn is_sure<'a>(
     let Some(own) = own else {
         return true;
     };
-    // Where users take turns, what a job costs decides who is next: it may fall behind anybody.
-    let new = match places.is_fair() {
-        true if new != own => places.last(),
-        true | false => new,
-    };
+    // Where users take turns, what a job costs decides who is next, and every change may change the whole line.
+    if places.is_fair() {
+        let is_short = asked.plan.line.len() <= LINE_MAX;
+        return is_short && starts_in(&candidate.state, asked);
+    }
     if new <= own {
         return true;
     }
@@ -107,6 +113,13 @@ fn is_sure<'a>(
     };
     desk.promise_nothing_more();
     desk.ask(waiting(&candidate.job)).is_none()
+}
+
+/// Whether a whole plan of the changed state starts it.
+fn starts_in(state: &State, asked: &Asked<'_>) -> bool {
+    let again = crate::plan::plan(state, asked.now);
+    let mut placed = again.placements.iter();
+    placed.any(|placement| asked.is_own(placement.job))
 }
 
 /// With less walltime: so that it ends before something begins.
@@ -336,5 +349,9 @@ fn candidate(asked: &Asked<'_>, event: &Event, suggestion: Suggestion) -> Option
     apply(&mut state, event, asked.now).ok()?;
     let id: JobId = asked.in_line;
     let job = subject(state.job(id)?)?;
-    Some(Candidate { suggestion, job })
+    Some(Candidate {
+        suggestion,
+        job,
+        state,
+    })
 }

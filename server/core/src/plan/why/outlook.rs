@@ -7,7 +7,6 @@ use std::collections::BinaryHeap;
 use capstan_types::{LimitedOwner, Reason, Timestamp};
 
 use super::{Asked, Confidence, ExpectedStart};
-use crate::model::is_small;
 use crate::{Job, State};
 
 /// Jobs before it in line that are looked at one by one; those behind them are taken to be like them.
@@ -21,7 +20,6 @@ pub(super) fn of(asked: &Asked<'_>) -> Option<ExpectedStart> {
     let job = asked.job();
     let before = asked.place?;
     let (kind, size) = job.spec.kind_and_size();
-    let (capacity, _) = asked.state.room(kind);
     let told = job.forecast.filter(|told| !told.is_of_array);
     let is_overdue = told.is_some_and(|told| told.likely_by < asked.now);
     let promises = &asked.plan.promises;
@@ -43,7 +41,7 @@ pub(super) fn of(asked: &Asked<'_>) -> Option<ExpectedStart> {
     let anew = || {
         let forecasts = asked.state.forecasts();
         let from = reckoned.map_or(at, |reckoned| reckoned.max(sooner.unwrap_or(reckoned)));
-        forecasts.likely_by(from, is_small(size, capacity), asked.now)
+        forecasts.likely_by(from, asked.now)
     };
     let likely_by = told.filter(|_| !is_overdue).map(|told| told.likely_by);
     Some(ExpectedStart {

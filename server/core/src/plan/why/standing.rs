@@ -20,14 +20,14 @@ const ONE: i64 = 1 << 16;
 
 /// Where the job stands.
 pub(super) fn of(asked: &Asked<'_>) -> Option<LinePlace> {
-    let before = asked.place?;
+    let place = asked.place?;
     let policy = Policy::of(asked.state.settings()?);
     let mut line = Places::of(asked.state, &policy, asked.now);
     let factors = line.named(asked.subject);
     let factors = factors.into_iter().filter(|(_, points)| *points != 0);
     Some(LinePlace {
-        before: before as u64,
-        in_line: asked.plan.line.len() as u64,
+        before: still_waiting(asked.plan, place),
+        in_line: still_waiting(asked.plan, asked.plan.line.len()),
         factors: factors
             .map(|(name, points)| Factor {
                 name: name.into(),
@@ -35,6 +35,15 @@ pub(super) fn of(asked: &Asked<'_>) -> Option<LinePlace> {
             })
             .collect(),
     })
+}
+
+/// How many of the first jobs in line the plan has not started.
+fn still_waiting(plan: &Plan, first: usize) -> u64 {
+    let mut started: Vec<JobId> = plan.placements.iter().map(|placed| placed.job).collect();
+    started.sort_unstable();
+    let line = plan.line.iter().take(first);
+    let waiting = line.filter(|id| started.binary_search(id).is_err());
+    waiting.count() as u64
 }
 
 pub(super) const fn waiting(pending: &Pending) -> Waiting<'_> {
@@ -72,12 +81,6 @@ impl<'a> Places<'a> {
     /// Whether users take turns, so that places depend on each other.
     pub(super) const fn is_fair(&self) -> bool {
         self.scores.is_fair()
-    }
-
-    /// The place behind all others.
-    pub(super) const fn last(&self) -> Place {
-        let came = (Timestamp(u64::MAX), JobId::whole(u64::MAX));
-        (true, Reverse(i64::MIN), came)
     }
 
     fn factors(&mut self, pending: &'a Pending) -> Factors {
