@@ -81,11 +81,13 @@ pub(super) fn line_up<'a>(state: &'a State, policy: &Policy, now: Timestamp) -> 
         };
         let starves_at = policy.starve_after_secs.map(|secs| came.0.plus_secs(secs));
         let is_uncalled = job.first_until.is_none_or(|until| until <= now);
-        let is_patient = is_uncalled && starves_at.is_none_or(|at| at > now);
-        if let Some(at) = starves_at.filter(|_| is_patient) {
+        let account = scores.account(job);
+        // Of somebody who has had more than his share every job starves some day: that is no way around the shares.
+        let has_starved = starves_at.is_some_and(|at| at <= now);
+        let is_patient = is_uncalled && !(has_starved && !scores.is_ahead(account));
+        if let Some(at) = starves_at.filter(|_| is_patient && !has_starved) {
             next_starving = Some(next_starving.map_or(at, |next| next.min(at)));
         }
-        let account = scores.account(job);
         let score = match is_patient {
             true => scores.of_job(job, factors),
             false => 0,

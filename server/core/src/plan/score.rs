@@ -66,6 +66,13 @@ impl<'a> Scores<'a> {
         }
     }
 
+    /// Whether an account has used more than its share, if that counts.
+    pub(super) fn is_ahead(&self, account: Option<usize>) -> bool {
+        let shares = self.shares.as_ref();
+        let factor = shares.zip(account).map(|(shares, at)| shares.factor_of(at));
+        factor.is_some_and(|factor| factor < FACTOR_MAX / 2)
+    }
+
     /// What an account is owed counts for so much, in 65536ths of a point.
     pub(super) fn of_account(&self, account: Option<usize>) -> i64 {
         let shares = self.shares.as_ref();
