@@ -17,6 +17,9 @@ const LINE_BYTES_MAX: usize = 4 << 20;
 /// What follows from other resources, and the walltime, which has a field of its own.
 const NOT_ASKED: [&str; 4] = ["nodect", "neednodes", "procct", "walltime"];
 
+/// A resource's name and its value.
+type Resource = (Box<str>, Box<str>);
+
 /// Logs, read one after another.
 #[derive(Default)]
 pub(crate) struct Logs {
@@ -24,7 +27,7 @@ pub(crate) struct Logs {
     /// Jobs that came, by id, and were not seen to end.
     open: BTreeMap<Box<str>, ()>,
     names: BTreeMap<Box<str>, Arc<str>>,
-    asks: BTreeMap<Vec<(Box<str>, Box<str>)>, Ask>,
+    asks: BTreeMap<Vec<Resource>, Ask>,
     first: Option<PathBuf>,
     incomplete: usize,
 }

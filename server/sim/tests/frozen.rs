@@ -1,6 +1,11 @@
 //! Figures of a public trace that stay as they are: whoever changes the order of jobs or their placement sees here what
 //! that does, and changes the figures on purpose or not at all.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what cannot be unwrapped is what the test would fail for"
+)]
+
 use capstan_sim::{Cluster, PolicyName, Site, Slice, Summary, load, replay, summarise};
 
 /// 700 jobs of Philly on ten nodes of eight cards, which is fewer than they would like.

@@ -1,5 +1,10 @@
 //! What is read of traces and logs, and what is said of those that mean nothing. No input may end in a panic.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what cannot be unwrapped is what the test would fail for"
+)]
+
 use std::io::Write;
 use std::path::Path;
 

@@ -1,5 +1,10 @@
 //! Whole simulations: tiny ones whose waits are reckoned by hand, and a part of a public trace whose figures must stay.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what cannot be unwrapped is what the test would fail for"
+)]
+
 use capstan_sim::{
     Ask, Cluster, Order, PolicyName, Run, Site, Slice, Summary, Trace, TraceJob, load, plot,
     replay, summarise,
@@ -170,6 +175,27 @@ fn what_the_server_refuses_is_counted_and_said() {
         (1, 1, 0)
     );
     assert!(run.first_refusal.unwrap().starts_with("job 1: "));
+}
+
+#[test]
+fn lent_cards_are_called_back_and_the_job_that_had_them_runs_again() {
+    let mut trace = trace(&[(0, 1000, 1000, 8, "a"), (100, 50, 50, 4, "b")]);
+    trace.jobs[1].group = "own".into();
+    let mut site = site(PolicyName::Easy, 2, 4);
+    for order in [
+        "guaranteed_cards=own=4",
+        "queue.batch.preemptable=requeue",
+        "queue.batch.preempt_grace=90",
+    ] {
+        site.orders.extend(Order::assignment(order));
+    }
+    let (run, _) = ran(&trace, &site);
+    let times = run.jobs.iter().map(|job| {
+        let secs = |time: Option<capstan_types::Timestamp>| time.unwrap().secs() - START;
+        (secs(job.start), secs(job.end), job.requeues)
+    });
+    // Told at 100, gone at 190; both nodes are free again at 240.
+    assert_eq!(times.collect::<Vec<_>>(), [(240, 1240, 1), (190, 240, 0)]);
 }
 
 #[test]
