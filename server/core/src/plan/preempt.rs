@@ -137,10 +137,7 @@ impl<'a> Preemptor<'a> {
                 self.look_again_at(job.first_until);
                 Way::Kept
             }
-            None => {
-                self.tries += 1;
-                self.stop_others((cluster, shape), waiting, (id, rights))
-            }
+            None => self.stop_others((cluster, shape), waiting, (id, rights)),
         };
         match way {
             Way::None => {}
@@ -173,6 +170,7 @@ impl<'a> Preemptor<'a> {
         if book.failed.contains(&(shape.number, rights)) {
             return Way::None;
         }
+        self.tries += 1;
         let allowed = book.allowed(rights);
         let graces = allowed.iter().map(|at| book.candidates[*at].grace_secs);
         let soon = u64::from(graces.min().unwrap_or(0)).max(OVERDUE_SECS);

@@ -353,18 +353,6 @@ impl Each {
         }
     }
 
-    /// The more of each measure.
-    pub(super) fn most(self, other: Self) -> Self {
-        Self {
-            slots: self.slots.max(other.slots),
-            cards: self.cards.max(other.cards),
-            memory_bytes: self.memory_bytes.max(other.memory_bytes),
-            kinds: both(self.kinds, other.kinds, u16::max),
-            spare_slots: self.spare_slots.max(other.spare_slots),
-            spare_memory: self.spare_memory.max(other.spare_memory),
-        }
-    }
-
     /// All that `node` has, of which no card keeps a slice.
     pub(super) fn whole(node: &Node) -> Self {
         Self {
