@@ -323,6 +323,37 @@ fn chunks_of_pbs_pro_are_understood_and_other_texts_are_torques() {
 }
 
 #[test]
+fn what_minus_l_says_of_cards_is_kept_in_one_form() {
+    let keeps = |name: &str, value: &str, kept: &str, shown: &str| {
+        let spec = taken(&[(&format!("Resource_List.{name}"), value)]).spec;
+        assert_eq!(spec.resources.get(kept), Some(shown), "{name}={value}");
+    };
+    keeps("gpus", "1:rtx4090", "gres", "gpus:1:rtx4090");
+    keeps(
+        "ngpus",
+        "2:3090|a40:gpumem>=24gb",
+        "gres",
+        "gpus:2:3090|a40:gpumem>=24gb",
+    );
+    keeps("gpumem>", "24gb", "gpumem", "24gb");
+    keeps("cuda>", "12.1", "cuda", "12.1");
+    keeps("cc", "8", "cc", "8.0");
+    keeps("gpu_model", "a100-80gb|h100", "gpu_model", "a100-80gb|h100");
+    let bad = |name: &str| format!("Illegal attribute or resource value for Resource_List.{name}");
+    check("Resource_List.gpus", "1:a|", 168, &bad("gpus"));
+    check("Resource_List.gpus", "1:a+1", 168, &bad("gpus"));
+    check("Resource_List.gpus", "x", 168, &bad("gpus"));
+    check("Resource_List.cuda>", "new", 168, &bad("cuda"));
+    check("Resource_List.gpu_model", "a b", 168, &bad("gpu_model"));
+    check(
+        "Resource_List.nosuch>",
+        "1",
+        189,
+        "Unknown resource type  Resource_List.nosuch>",
+    );
+}
+
+#[test]
 fn managers_submit_for_others() {
     let attributes = [("proxy_user", "bob:physics"), ("group_list", "physics")];
     let submission = read_as(request(&attributes), 0, true).unwrap();
