@@ -9,6 +9,7 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod limits;
 mod managing;
 mod order;
 mod orders;
@@ -59,6 +60,11 @@ proptest! {
         keeps_slices in any::<bool>(),
     ) {
         placing::check(&machines, &asks, keeps_slices);
+    }
+
+    #[test]
+    fn no_plan_exceeds_a_limit(limits in limits::limits(), wishes in limits::wishes()) {
+        limits::hold(&limits, &wishes);
     }
 
     #[test]
