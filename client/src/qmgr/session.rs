@@ -4,8 +4,10 @@ use std::io::Write;
 
 use capstan_proto::Refusal;
 use capstan_proto::wire::manage_request::{self, directive};
-use capstan_proto::wire::{ManageRequest, StatNodesRequest, StatQueuesRequest, StatServerRequest};
-use capstan_types::Pbse;
+use capstan_proto::wire::{
+    ManageRequest, StatNodesRequest, StatQueuesRequest, StatReservationsRequest, StatServerRequest,
+};
+use capstan_types::{Pbse, ReservationId};
 use jiff::tz::TimeZone;
 use tonic::Status;
 
@@ -179,7 +181,8 @@ impl<'a> Session<'a> {
             Verb::Print => {
                 if object == Object::Server && wanted.is_empty() {
                     let queues = stat(server, Object::Queue, "").await;
-                    print(screen, Object::Queue, &wanted, or_none(queues)?)?;
+                    let queues = by_managers(server, or_none(queues)?).await?;
+                    print(screen, Object::Queue, &wanted, queues)?;
                 }
                 return print(screen, object, &wanted, stat(server, object, name).await?);
             }
@@ -303,6 +306,18 @@ fn print<W: Write>(
         );
     }
     Ok(())
+}
+
+/// Without the queues of reservations: fed back to a server they would be queues without one.
+async fn by_managers(server: &mut Server, mut queues: Vec<Shown>) -> Result<Vec<Shown>, No> {
+    let is_called_so = |shown: &Shown| shown.name.parse::<ReservationId>().is_ok();
+    if queues.iter().any(is_called_so) {
+        let all = StatReservationsRequest::default();
+        let made = server.stat_reservations(all).await?.into_inner();
+        let made = made.reservations;
+        queues.retain(|shown| made.iter().all(|made| made.queue != shown.name));
+    }
+    Ok(queues)
 }
 
 /// A server without queues is none without an answer.

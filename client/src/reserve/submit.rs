@@ -23,14 +23,14 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::value(
         'l',
         "RESOURCES",
-        "What to set aside: nodes=…, or select=… and place=…",
+        "What to set aside: nodes=..., or select=... and place=...",
     ),
     Opt::value('U', "USER[,...]", "Let these users in as well (user@host)"),
     Opt::value('G', "GROUP[,...]", "Let these groups in"),
     Opt::value(
         'r',
         "RULE",
-        "Come again: FREQ=DAILY|WEEKLY;INTERVAL=…;BYDAY=…;COUNT=…|UNTIL=…",
+        "Come again: FREQ=DAILY|WEEKLY;INTERVAL=N;BYDAY=MO,WE;COUNT=N|UNTIL=DATE",
     ),
     Opt::value('I', "SECONDS", "No effect: the answer is there at once"),
     Opt::value(

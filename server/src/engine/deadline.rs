@@ -53,8 +53,8 @@ const AGED_OUT_AT_ONCE: usize = 100_000;
 mod tests {
     use std::sync::Arc;
 
-    use capstan_core::{Change, Inventory, Job, Node};
-    use capstan_types::JobId;
+    use capstan_core::{Change, Inventory, Job, Node, Reservation, ReservationKind};
+    use capstan_types::{JobId, ResourceList, Span};
 
     use super::*;
     use crate::testing::{ended, job, run, seconds, state};
@@ -81,6 +81,35 @@ mod tests {
         let state = state([waiting]);
         check(&state, 0, Some(60));
         check(&state, 60, None);
+    }
+
+    #[test]
+    fn a_reservation_is_due_when_it_begins_and_when_it_ends() {
+        let span = |from, until| Span {
+            from: seconds(from),
+            until: seconds(until),
+        };
+        let made = Reservation {
+            id: "S1".parse().unwrap(),
+            name: "".into(),
+            owner: "alice".into(),
+            host: "hn1".into(),
+            kind: ReservationKind::Jobs,
+            users: Vec::new(),
+            groups: Vec::new(),
+            asked: ResourceList::default(),
+            shares: Vec::new(),
+            spans: vec![span(60, 120), span(180, 240)],
+            past: 0,
+            rule: "".into(),
+            created: seconds(0),
+        };
+        let mut state = state([]);
+        state.absorb(&Change::PutReservation(Arc::new(made)));
+        check(&state, 0, Some(60));
+        check(&state, 60, Some(120));
+        check(&state, 120, Some(180));
+        check(&state, 180, Some(240));
     }
 
     /// Only a lost node that still holds something is judged when its time has come.

@@ -11,6 +11,7 @@ mod faults;
 mod foresight;
 mod habits;
 mod jobs;
+mod reserving;
 mod store_faults;
 
 /// Says aloud why a test does nothing here.
