@@ -228,7 +228,10 @@ impl Engine {
         if self.ticks.is_stale {
             self.ticks.not_before = Instant::now() + TICK_PAUSE;
             self.ticks.is_stale = false;
-            self.ticks.due = deadline::next_due(&self.state, self.ticks.done_until);
+            let after = self.ticks.done_until;
+            let planned = self.last_plan.look_again.filter(|at| *at > after);
+            let due = deadline::next_due(&self.state, after).into_iter();
+            self.ticks.due = due.chain(planned).min();
         }
         if self.ticks.due.is_none_or(|due| due > now) {
             return;
@@ -263,6 +266,7 @@ impl Engine {
         self.plan.not_before = Instant::now() + (took * PLAN_REST).min(PLAN_REST_MAX);
         let plan = Arc::new(plan);
         self.last_plan = plan.clone();
+        self.ticks.is_stale |= plan.look_again.is_some();
         tracing::debug!(parent: &span, placed = plan.placements.len(), waiting = plan.reasons.len(), ?took, "planned");
         if plan.placements.is_empty() && plan.preemptions.is_empty() {
             self.waits.note(&self.state, &plan.reasons, at);
