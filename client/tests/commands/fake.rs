@@ -260,6 +260,12 @@ impl Scheduler for Fake {
         }))
     }
 
+    async fn stat_shares(&self, request: Request<StatSharesRequest>) -> Answer<StatSharesReply> {
+        let StatSharesRequest { user } = request.into_inner();
+        self.judge(&user, format!("stat shares {user}"))?;
+        Ok(Response::new(StatSharesReply::default()))
+    }
+
     async fn stat_reservations(
         &self,
         request: Request<StatReservationsRequest>,

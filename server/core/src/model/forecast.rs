@@ -13,7 +13,7 @@ use crate::plan::log2;
 
 /// A doubling, in the unit of factors.
 const ONE: i64 = 1 << 16;
-/// What every forecast is at least, seconds; it keeps ratios of short waits sensible.
+/// What a rough wait is taken to be at least, seconds.
 const LEAST_SECS: u64 = 60;
 /// Jobs that wait shorter than this were told nothing: nobody could have asked.
 const TOLD_AFTER_SECS: u64 = 1;
@@ -92,7 +92,7 @@ impl Forecasts {
         let class = class(rough_secs);
         let factor = self.classes.get(class).copied().unwrap_or_default().factor;
         let from = rough_secs.saturating_add(LEAST_SECS);
-        let likely = stretched(from, factor).max(LEAST_SECS);
+        let likely = stretched(from, factor).max(1);
         Forecast {
             made: now,
             likely_by: now.plus_secs(likely),
