@@ -2,8 +2,8 @@
 //! Grammars are those of `capstan-types`, by which the server judges as well.
 
 use capstan_types::{
-    AttributeObject, ParseError, ResourceKind, ResourceList, Seconds, Select, Size, nearest_word,
-    resource, resource_kind, resource_names,
+    AttributeObject, NodeSpec, ParseError, ResourceKind, ResourceList, Seconds, Select, Size,
+    Version, check_models, nearest_word, resource, resource_kind, resource_names,
 };
 
 use super::finding::{Finding, Severity};
@@ -84,6 +84,11 @@ fn check_resource(word: &Word, part: &Part<'_>) -> Option<Finding> {
         Some(spot) => finding.at(spot, bytes),
         None => finding,
     };
+    // `gpumem>=24gb` comes as a value of `gpumem>`.
+    let name = match name.strip_suffix('>') {
+        Some(bare @ ("gpumem" | "cuda" | "cc")) => bare,
+        Some(_) | None => name,
+    };
     if resource(name).is_none() && !TAKEN.contains(&name) {
         let message = format!("there is no resource {name}");
         let finding = Finding::new(Severity::Error, message).advise(meant(name));
@@ -116,9 +121,17 @@ fn problem(name: &str, value: &str) -> Option<ParseError> {
         "select" => Select::parse(value).err(),
         "place" => capstan_types::Place::parse(value).err(),
         "gpus" | "ngpus" => {
-            let is_count = value.parse::<u32>().is_ok();
-            (!is_count).then(|| ParseError::new(value, 0, "a number of cards"))
+            let count = value.split(':').next().unwrap_or_default();
+            if count.parse::<u32>().is_err() {
+                return Some(ParseError::new(value, 0, "a number of cards"));
+            }
+            let before = "1:gpus=";
+            let error = NodeSpec::parse(&format!("{before}{value}")).err()?;
+            let at = error.at.saturating_sub(before.len());
+            Some(ParseError::new(value, at, error.expected))
         }
+        "cuda" | "cc" => Version::parse(value).err(),
+        "gpu_model" => check_models(value).err(),
         _ => ResourceList::default().set(name, value).err(),
     }
 }
@@ -142,12 +155,22 @@ fn meant(name: &str) -> String {
 fn advice(name: &str, wrong: &str) -> String {
     let word = wrong.split(['=', '>', '<']).next().unwrap_or_default();
     match (name, resource_kind(name)) {
-        ("nodes", _) => match nearest_word(word, &["ppn=", "gpus="]) {
-            Some(near) => format!("{near} is meant?"),
-            None => "for example nodes=2:ppn=4:gpus=1".to_owned(),
-        },
+        ("nodes", _) => {
+            match nearest_word(word, &["ppn=", "gpus=", "gpumem>=", "cuda>=", "cc>="]) {
+                Some(near) => format!("{near} is meant?"),
+                None => "for example nodes=2:ppn=4:gpus=1".to_owned(),
+            }
+        }
         ("select", _) => {
-            let known = ["ncpus=", "ngpus=", "mem=", "mpiprocs=", "host="];
+            let known = [
+                "ncpus=",
+                "ngpus=",
+                "mem=",
+                "mpiprocs=",
+                "host=",
+                "gpumem>=",
+                "gpu_model=",
+            ];
             match nearest_word(word, &known) {
                 Some(near) => format!("{near} is meant?"),
                 None => "for example select=2:ncpus=8:ngpus=1:mem=32gb".to_owned(),
@@ -273,6 +296,14 @@ mod tests {
             Some((Error, "x", "for example nodes=2:ppn=4:gpus=1")),
         );
         check("mem=abc", Some((Error, "abc", "for example mem=16gb")));
+        for cards in [
+            "gpus=1:rtx4090",
+            "gpus=2:3090|a40:gpumem>=24gb",
+            "nodes=1:gpus=1,cuda>=12.1",
+            "nodes=1:gpus=1,gpu_model=a100|h100",
+        ] {
+            check(cards, None);
+        }
         check(
             "walltime=12h",
             Some((
