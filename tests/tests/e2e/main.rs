@@ -11,6 +11,7 @@ mod faults;
 mod foresight;
 mod habits;
 mod jobs;
+mod preempting;
 mod reserving;
 mod store_faults;
 
