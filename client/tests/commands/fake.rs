@@ -276,10 +276,7 @@ impl Scheduler for Fake {
         Ok(Response::new(StatReservationsReply { reservations }))
     }
 
-    async fn cancel_reservation(
-        &self,
-        request: Request<CancelReservationRequest>,
-    ) -> Answer<Done> {
+    async fn cancel_reservation(&self, request: Request<CancelReservationRequest>) -> Answer<Done> {
         let CancelReservationRequest { reservation } = request.into_inner();
         self.judge(&reservation, format!("cancel {reservation}"))?;
         Ok(Response::new(Done {}))

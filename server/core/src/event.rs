@@ -8,7 +8,9 @@ use capstan_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Holds, Inventory, JobSpec, Payload, Placement, Preemption, Settings, Tie, Usage, Wait};
+use crate::{
+    Holds, Inventory, JobSpec, Payload, Placement, Preemption, Settings, Tie, Usage, Wait,
+};
 
 /// Something that happened or is asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -15,13 +15,13 @@ pub use apply::{ManageProblem, Outcome, QueueRefusal, Reply, apply, depend_shown
 pub use change::{Change, Payload};
 pub use effect::{Account, Deletion, Effect};
 pub use event::{
-    AlterOrder, Altered, AttemptReport, Caller, CancelOrder, DeleteOrder, Directive, Event, Hello, HoldOrder,
-    ManageCommand, ManageOrder, MoveOrder, NodeOrder, PlanOrder, ReportedPhase, RerunOrder,
-    ReserveOrder, ReserveWish, RunOrder, Submission, SuspendOrder, SwapOrder,
+    AlterOrder, Altered, AttemptReport, Caller, CancelOrder, DeleteOrder, Directive, Event, Hello,
+    HoldOrder, ManageCommand, ManageOrder, MoveOrder, NodeOrder, PlanOrder, ReportedPhase,
+    RerunOrder, ReserveOrder, ReserveWish, RunOrder, Submission, SuspendOrder, SwapOrder,
 };
 pub use model::*;
 pub use plan::{
     Amount, Awaited, Blocker, Confidence, ExpectedStart, Explanation, Factor, Holder, Lack,
-    NearNode, Placement, Plan, Preemption, LinePlace, Suggestion, explain, plan, waited,
+    LinePlace, NearNode, Placement, Plan, Preemption, Suggestion, explain, plan, waited,
 };
 pub use rejection::{OrderProblem, Rejection, ReserveProblem};

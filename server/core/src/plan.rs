@@ -36,13 +36,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{JobSpec, NodeShare, OrderProblem, Policy, PreemptionRight, Rejection, State};
 pub(crate) use feasible::{can_run_user, feasible};
+pub(crate) use realm::OWNING_QUEUES_MAX;
 pub(crate) use score::log2;
+pub(crate) use setting_aside::{expected_end, set_nodes_aside};
 pub use why::{
     Amount, Awaited, Blocker, Confidence, ExpectedStart, Explanation, Factor, Holder, Lack,
-    NearNode, LinePlace, Suggestion, explain, waited,
+    LinePlace, NearNode, Suggestion, explain, waited,
 };
-pub(crate) use realm::OWNING_QUEUES_MAX;
-pub(crate) use setting_aside::{expected_end, set_nodes_aside};
 
 /// A job to start, and what it gets; the script runs on the first share's node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,7 +166,10 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
         desk.serve(waiting, &mut plan);
     }
     plan.promises = desk.promises();
-    let look_again = plan.look_again.into_iter().chain(desk.preemptor.look_again());
+    let look_again = plan
+        .look_again
+        .into_iter()
+        .chain(desk.preemptor.look_again());
     let look_again = look_again.chain(desk.windows.next_change());
     let look_again = look_again.chain(desk.look_again());
     plan.look_again = look_again.min();

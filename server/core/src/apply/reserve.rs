@@ -86,7 +86,8 @@ fn check(draft: &Draft, order: &ReserveOrder) -> Result<Vec<Span>, ReserveProble
     let settings = draft.state.settings();
     let may_users = settings.is_some_and(|settings| settings.is("reservations_by_users"));
     let is_for_jobs = matches!(order.wish, ReserveWish::Jobs(_));
-    if !is_operator && !(may_users && is_for_jobs && !order.is_forced) {
+    let may = is_operator || (may_users && is_for_jobs && !order.is_forced);
+    if !may {
         return Err(ReserveProblem::NotAllowed);
     }
     let own = draft.state.reservations();

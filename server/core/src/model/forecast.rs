@@ -21,9 +21,12 @@ const TOLD_AFTER_SECS: u64 = 1;
 const FACTOR_FIRST: i64 = 2 * ONE;
 /// How far factors go, up and down.
 const FACTOR_MAX: i64 = 20 * ONE;
-/// A miss moves a factor up by four times what a hit moves it down, so it rests where four of five hit. This is the
-/// sum of both steps in the long run, in doublings' 65536ths; the first ones are larger.
-const STEP_LEAST: i64 = ONE / 2;
+/// A step of the quantile: the first ones are larger.
+const STEP_LEAST: i64 = ONE / 4;
+/// A step of the correction, and how far it goes: much slower, because a start tells of a word that was given long ago, and
+/// hundreds that were told the same miss together.
+const CORRECTION_STEP: i64 = ONE / 32;
+const CORRECTION_MAX: i64 = 4 * ONE;
 
 /// What a waiting job was told of its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,9 @@ pub struct Forecast {
     pub run_secs: u32,
     /// Which factor was used.
     pub class: u8,
+    /// The rough wait that was reckoned with, seconds.
+    #[serde(default)]
+    pub rough_secs: u32,
     /// Of a member of an array: it was never told anything itself.
     #[serde(default)]
     pub is_of_array: bool,
@@ -50,8 +56,11 @@ pub struct Forecasts {
 /// Forecasts of one class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForecastClass {
-    /// Doublings from the rough wait to a likely one, 65536ths.
-    pub factor: i64,
+    /// Doublings that four of five starts of late needed at most, 65536ths.
+    pub quantile: i64,
+    /// What is added so that what was told comes true for four of five in the long run: backlogs grow and shrink faster
+    /// than starts are seen.
+    pub correction: i64,
     /// Jobs that started of those that were told a time.
     pub started: u64,
     /// Those of them that started by it.
@@ -61,7 +70,8 @@ pub struct ForecastClass {
 impl Default for ForecastClass {
     fn default() -> Self {
         Self {
-            factor: FACTOR_FIRST,
+            quantile: FACTOR_FIRST,
+            correction: 0,
             started: 0,
             in_time: 0,
         }
@@ -90,7 +100,12 @@ impl Forecasts {
     /// The forecast for a job that is expected to wait for about `rough_secs`.
     fn of(&self, rough_secs: u64, run_secs: u64, now: Timestamp) -> Forecast {
         let class = class(rough_secs);
-        let factor = self.classes.get(class).copied().unwrap_or_default().factor;
+        let factor = self
+            .classes
+            .get(class)
+            .copied()
+            .unwrap_or_default()
+            .factor();
         let from = rough_secs.saturating_add(LEAST_SECS);
         let likely = stretched(from, factor).max(1);
         Forecast {
@@ -98,6 +113,7 @@ impl Forecasts {
             likely_by: now.plus_secs(likely),
             run_secs: u32::try_from(run_secs).unwrap_or(u32::MAX),
             class: u8::try_from(class).unwrap_or(0),
+            rough_secs: u32::try_from(from).unwrap_or(u32::MAX),
             is_of_array: false,
         }
     }
@@ -116,21 +132,37 @@ impl Forecasts {
             .classes
             .resize(Self::CLASSES, ForecastClass::default());
         if let Some(class) = after.classes.get_mut(usize::from(forecast.class)) {
-            class.learn(at <= forecast.likely_by);
+            class.learn(forecast, at);
         }
         after
     }
 }
 
 impl ForecastClass {
-    fn learn(&mut self, is_in_time: bool) {
+    /// Doublings from the rough wait to a likely one, 65536ths.
+    #[must_use]
+    pub const fn factor(&self) -> i64 {
+        self.quantile + self.correction
+    }
+
+    fn learn(&mut self, told: Forecast, at: Timestamp) {
         let seen = i64::try_from(self.started).unwrap_or(i64::MAX);
         let step = (4 * ONE / seen.saturating_add(4)).max(STEP_LEAST);
-        let change = if is_in_time { -step / 5 } else { step * 4 / 5 };
-        self.factor = (self.factor + change).clamp(-FACTOR_MAX, FACTOR_MAX);
+        let waited = log2(at.secs_since(told.made));
+        let needed = waited - log2(u64::from(told.rough_secs));
+        self.quantile = moved(self.quantile, step, needed <= self.quantile);
+        let is_in_time = at <= told.likely_by;
+        let corrected = moved(self.correction, CORRECTION_STEP, is_in_time);
+        self.correction = corrected.clamp(-CORRECTION_MAX, CORRECTION_MAX);
         self.started += 1;
         self.in_time += u64::from(is_in_time);
     }
+}
+
+/// Down by a fifth of a step after a hit, up by four fifths after a miss: at rest where four of five hit.
+fn moved(from: i64, step: i64, is_hit: bool) -> i64 {
+    let change = if is_hit { -step / 5 } else { step * 4 / 5 };
+    (from + change).clamp(-FACTOR_MAX, FACTOR_MAX)
 }
 
 /// `secs` times two to the power of `factor`.

@@ -69,7 +69,7 @@ impl PolicyName {
 
     const fn policy(self) -> Policy {
         let arrival = Weights {
-            queue: 10_000,
+            queue: 100_000,
             priority: 0,
             age: 100,
             fairshare: 0,
@@ -102,7 +102,7 @@ impl PolicyName {
             Self::Default => default,
             Self::Fair => Policy {
                 weights: Weights {
-                    fairshare: 400,
+                    fairshare: 10_000,
                     ..shortest
                 },
                 ..default

@@ -269,15 +269,13 @@ impl<'a> Desk<'a> {
             shape.known.fails_from = Some((walltime_secs, reason.clone()));
             return Err(reason);
         }
-        let reason = match claimant(&self.bookings, cluster, shape, span) {
-            // It may be the claims: whether it fits without them is what `explain` looks at.
-            Some(by) => explain(cluster, shape, Some(by)),
-            None => explain(cluster, shape, None),
-        };
+        // It may be the claims: whether it fits without them is what `explain` looks at.
+        let by = claimant(&self.bookings, cluster, shape, span);
+        let reason = explain(cluster, shape, by);
         let known = &mut shape.known;
-        match reason {
-            Reason::BehindJob(_) => known.fails_from = Some((walltime_secs, reason.clone())),
-            _ => known.fails = Some(reason.clone()),
+        match matches!(reason, Reason::BehindJob(_)) {
+            true => known.fails_from = Some((walltime_secs, reason.clone())),
+            false => known.fails = Some(reason.clone()),
         }
         Err(reason)
     }

@@ -169,11 +169,12 @@ impl Cluster<'_> {
         let class = &self.classes[seat.class];
         let mut each = each;
         let thousandths = super::shape::thousandths(each.cards, &order.wish);
-        if order.wish.is_shared && each.cards > 0 {
-            if let When::Now(span) = when {
-                let joined = self.joinable(place, order, span).len();
-                each.cards -= u32::try_from(joined).unwrap_or(each.cards).min(each.cards);
-            }
+        if order.wish.is_shared
+            && each.cards > 0
+            && let When::Now(span) = when
+        {
+            let joined = self.joinable(place, order, span).len();
+            each.cards -= u32::try_from(joined).unwrap_or(each.cards).min(each.cards);
         }
         if class.kinds.is_mixed() && each.cards > 0 {
             each.kinds = kinds::choose(each.cards, order.mask, room.kinds)?;

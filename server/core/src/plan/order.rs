@@ -8,6 +8,7 @@ use capstan_types::{JobId, QueueName, Reason, Timestamp};
 
 use super::estimate::Estimates;
 use super::score::{Factors, Scores};
+use crate::model::Pending;
 use crate::{Job, Policy, Settings, State};
 
 /// Waiting jobs, sorted out.
@@ -72,44 +73,19 @@ pub(super) fn line_up<'a>(state: &'a State, policy: &Policy, now: Timestamp) -> 
             Ok(priority) => priority,
         };
         let came = job.place.unwrap_or((job.queued, id));
-        let walltime_secs = pending.walltime_secs;
+        let starves_at = policy.starve_after_secs.map(|secs| came.0.plus_secs(secs));
+        let has_starved = starves_at.is_some_and(|at| at <= now);
         let factors = Factors {
             queue_priority,
             since: came.0,
             size: pending.size,
             estimate_secs: estimates.of_job(pending),
         };
-        let starves_at = policy.starve_after_secs.map(|secs| came.0.plus_secs(secs));
-        let is_uncalled = job.first_until.is_none_or(|until| until <= now);
-        let account = scores.account(job);
-        // Of somebody who has had more than his share every job starves some day: that is no way around the shares.
-        let has_starved = starves_at.is_some_and(|at| at <= now);
-        let is_patient = is_uncalled && !(has_starved && !scores.is_ahead(account));
-        if let Some(at) = starves_at.filter(|_| is_patient && !has_starved) {
+        let entry = Entry::of(pending, (came, has_starved), factors, (&mut scores, now));
+        if let Some(at) = starves_at.filter(|_| entry.place.is_patient && !has_starved) {
             next_starving = Some(next_starving.map_or(at, |next| next.min(at)));
         }
-        let score = match is_patient {
-            true => scores.of_job(job, factors),
-            false => 0,
-        };
-        let owed = scores.of_account(account.filter(|_| is_patient));
-        entries.push(Entry {
-            place: Place {
-                is_uncalled,
-                is_patient,
-                score: Reverse(score.saturating_add(owed)),
-                came,
-            },
-            waiting: Waiting {
-                job,
-                walltime_secs,
-                is_exclusive: pending.is_exclusive,
-                hash: pending.hash,
-            },
-            estimate_secs: factors.estimate_secs,
-            account,
-            score,
-        });
+        entries.push(entry);
     }
     entries.sort_unstable_by_key(|entry| entry.place);
     if scores.is_fair() {
@@ -137,6 +113,44 @@ struct Entry<'a> {
     account: Option<usize>,
     /// Without what its user is owed.
     score: i64,
+}
+
+impl<'a> Entry<'a> {
+    fn of(
+        pending: &'a Pending,
+        (came, has_starved): ((Timestamp, JobId), bool),
+        factors: Factors,
+        (scores, now): (&mut Scores<'a>, Timestamp),
+    ) -> Self {
+        let job = &pending.job;
+        let is_uncalled = job.first_until.is_none_or(|until| until <= now);
+        let account = scores.account(job);
+        // Of somebody who has had more than his share every job starves some day: that is no way around the shares.
+        let goes_first = has_starved && !scores.is_ahead(account);
+        let is_patient = is_uncalled && !goes_first;
+        let score = match is_patient {
+            true => scores.of_job(job, factors),
+            false => 0,
+        };
+        let owed = scores.of_account(account.filter(|_| is_patient));
+        Self {
+            place: Place {
+                is_uncalled,
+                is_patient,
+                score: Reverse(score.saturating_add(owed)),
+                came,
+            },
+            waiting: Waiting {
+                job,
+                walltime_secs: pending.walltime_secs,
+                is_exclusive: pending.is_exclusive,
+                hash: pending.hash,
+            },
+            estimate_secs: factors.estimate_secs,
+            account,
+            score,
+        }
+    }
 }
 
 /// So many jobs are lined up by turns; those behind them will hardly start in this plan.

@@ -195,12 +195,6 @@ impl Timeline {
         let active = claims.filter(|claim| claim.from <= at && span.meets(claim));
         active.fold(self.free_at(free, at), |left, claim| left.minus(claim.each))
     }
-
-    /// The first to whom it is promised, of those whose claims meet `span`.
-    pub(super) fn claimant(&self, span: Span) -> Option<Claimant> {
-        let met = self.claims.iter().find(|claim| span.meets(claim));
-        met.map(|claim| claim.by)
-    }
 }
 
 #[cfg(test)]
@@ -251,8 +245,7 @@ mod tests {
         room(0, 11, 1);
         room(19_999, 1, 1);
         let span = Span::of(Timestamp(0), 11);
-        let claimant = timeline().claimant(span);
-        assert_eq!(claimant, Some(Claimant::Job(JobId::whole(1))));
-        assert_eq!(timeline().claimant(Span::of(Timestamp(0), 10)), None);
+        assert!(timeline().meets_claims(span));
+        assert!(!timeline().meets_claims(Span::of(Timestamp(0), 10)));
     }
 }

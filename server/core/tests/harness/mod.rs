@@ -114,7 +114,9 @@ impl World {
         let outcome = self.apply(&Event::Submit(Box::new(job)))?;
         match outcome.reply {
             Reply::Submitted(id) => Ok(id),
-            Reply::Done | Reply::SomeUnchanged | Reply::Reserved(_) => panic!("a submission is answered with an id"),
+            Reply::Done | Reply::SomeUnchanged | Reply::Reserved(_) => {
+                panic!("a submission is answered with an id")
+            }
         }
     }
 

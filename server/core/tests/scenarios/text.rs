@@ -15,7 +15,8 @@
 //! `array LIST`, `select=CHUNKS`, `place=HOW`, `exclusive`, `by USER`, `of GROUP`, `fixed` (may not run twice). A line `pass` lets so many seconds pass. A line `qmgr` is one for `qmgr`. A line `fifo` wants Torque's scheduler. Jobs are numbered as they come, so `j2` is the second. What is expected is the whole plan.
 
 use capstan_core::{
-    Event, Holds, Inventory, NodeOrder, NumaNode, Plan, PreemptionRight, Queue, Scheduler, Settings, Submission,
+    Event, Holds, Inventory, NodeOrder, NumaNode, Plan, PreemptionRight, Queue, Scheduler,
+    Settings, Submission,
 };
 use capstan_types::{NodeName, Place, QueueName, Select, ServerName, Version};
 

@@ -4,9 +4,9 @@
 use capstan_types::{AttributeError, Attributes, Hours};
 
 use super::ManageProblem;
-use crate::{Preemptable, Settings};
 use crate::model::share_policy::{read_entry, read_secs, read_thousandths};
 use crate::plan::OWNING_QUEUES_MAX;
+use crate::{Preemptable, Settings};
 
 /// Comma lists of `NAME=NUMBER`.
 const ENTRIES: [&str; 6] = [

@@ -251,7 +251,7 @@ fn other_cards(asked: &Asked<'_>) -> Vec<Candidate> {
             found.extend(resource(asked, "nodes", &value, format!("any {either}")));
         }
     }
-    let wish = chunk.cards.clone();
+    let wish = chunk.cards;
     let lesser = CardWish {
         memory_bytes: 0,
         cuda: CardWish::ANY.cuda,
