@@ -37,6 +37,10 @@ impl Document {
     }
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table: each thing that is told with its name"
+)]
 fn object(job: &JobWhy) -> Value {
     let JobWhy {
         id,

@@ -5,7 +5,10 @@ use capstan_types::{Pbse, QueueName};
 use tonic::Code;
 
 /// The gRPC code, the PBS error, and what follows its text.
-#[expect(clippy::too_many_lines, reason = "a table: each refusal with its words")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table: each refusal with its words"
+)]
 pub(super) fn words(queue: &QueueName, owner: &str, why: &QueueRefusal) -> (Code, Pbse, String) {
     use QueueRefusal as Q;
     let who = format!("user {owner}, queue {queue}");

@@ -89,7 +89,10 @@ fn uses(state: &State, plan: &Plan, now: Timestamp) -> Vec<Use> {
                 let killed = order.at.plus_secs(order.grace_secs.into());
                 end(job, began).min(killed)
             }
-            _ => end(job, began),
+            JobState::Pending
+            | JobState::Starting(_)
+            | JobState::Running(_)
+            | JobState::Ended(_) => end(job, began),
         };
         let until = until.max(now.plus_secs(OVERDUE_SECS));
         let shares = run.shares.iter();

@@ -15,8 +15,11 @@ use proptest::prelude::*;
 
 use crate::harness::{World, inventory, submission};
 
+/// Names and values.
+type Attributes = &'static [(&'static str, &'static str)];
+
 /// Name, priority, what is said of preemption.
-const QUEUES: [(&str, &str, &[(&str, &str)]); 4] = [
+const QUEUES: [(&str, &str, Attributes); 4] = [
     ("high", "10", &[("preempts", "True")]),
     (
         "mid",

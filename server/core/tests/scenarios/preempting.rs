@@ -408,7 +408,11 @@ fn a_canceled_job_ends_and_says_why() {
     world.place();
     let records = world.effects.iter().filter_map(|effect| match effect {
         Effect::Account { record, .. } => Some(record),
-        _ => None,
+        Effect::StartAttempt { .. }
+        | Effect::StopAttempt { .. }
+        | Effect::AdjustAttempt { .. }
+        | Effect::ForgetAttempt { .. }
+        | Effect::WelcomeNode { .. } => None,
     });
     assert_eq!(records.collect::<Vec<_>>(), [&Account::Aborted]);
     world.exits(low, 271);

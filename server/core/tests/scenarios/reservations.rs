@@ -43,7 +43,9 @@ pub(crate) fn reserve(world: &mut World, order: ReserveOrder) -> Result<Reservat
     let outcome = world.apply(&Event::Reserve(Box::new(order)))?;
     match outcome.reply {
         Reply::Reserved(id) => Ok(id),
-        other => panic!("a reservation is answered with its id: {other:?}"),
+        other @ (Reply::Done | Reply::Submitted(_) | Reply::SomeUnchanged) => {
+            panic!("a reservation is answered with its id: {other:?}")
+        }
     }
 }
 
