@@ -25,8 +25,8 @@ const FACTOR_MAX: i64 = 20 * ONE;
 const STEP_LEAST: i64 = ONE / 4;
 /// A step of the correction, and how far it goes: much slower, because a start tells of a word that was given long ago, and
 /// hundreds that were told the same miss together.
-const CORRECTION_STEP: i64 = ONE / 32;
-const CORRECTION_MAX: i64 = 4 * ONE;
+const CORRECTION_STEP: i64 = ONE / 16;
+const CORRECTION_MAX: i64 = 8 * ONE;
 
 /// What a waiting job was told of its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

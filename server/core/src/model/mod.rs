@@ -1,5 +1,6 @@
 //! The values that decisions are made of: jobs, nodes, queues, and the state that holds them.
 
+mod array;
 mod decay;
 mod fair_share;
 mod forecast;
@@ -22,16 +23,14 @@ mod ties;
 mod vnode;
 mod wait;
 
+pub use array::{ArrayState, MemberFates};
 pub use capstan_types::Holds;
 pub use fair_share::{FACTOR_MAX, FairShare, Standing};
 pub(crate) use forecast::Load;
 pub use forecast::{Forecast, ForecastClass, Forecasts};
 pub(crate) use history::{History, UserHistory};
 pub use history::{RunTime, RunTimes, RunTimesKey};
-pub use job::{
-    ArrayState, Ended, IllegalTransition, Job, JobEvent, JobSpec, JobState, MemberFates, Run,
-    StopOrder, Usage,
-};
+pub use job::{Ended, IllegalTransition, Job, JobEvent, JobSpec, JobState, Run, StopOrder, Usage};
 pub use node::{Card, CardTraits, Inventory, Link, Node, NodeShare, NumaNode, ShareCard};
 pub use owner::Owner;
 pub(crate) use pending::{ENDLESS_SECS, Pending, request_hash, walltime_secs};
