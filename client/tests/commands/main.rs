@@ -68,7 +68,7 @@ impl Stage {
             fs::copy(built, &capstan).unwrap();
         }
         for name in [
-            "qsub", "qalter", "qstat", "qdel", "qhold", "qrls", "qselect", "pbsnodes",
+            "qsub", "qalter", "qstat", "qwhy", "qdel", "qhold", "qrls", "qselect", "pbsnodes",
         ] {
             symlink("capstan", folder.path().join(name)).unwrap();
         }
@@ -631,7 +631,7 @@ fn pbsnodes_lists_and_changes_nodes() {
 fn versions_and_help_need_no_server() {
     let stage = Stage::without_server();
     for command in [
-        "qsub", "qstat", "qdel", "qhold", "qrls", "qselect", "pbsnodes",
+        "qsub", "qstat", "qwhy", "qdel", "qhold", "qrls", "qselect", "pbsnodes",
     ] {
         let seen = stage.run(&format!("{command} --version"));
         let commit = seen

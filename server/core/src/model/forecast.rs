@@ -21,12 +21,16 @@ const TOLD_AFTER_SECS: u64 = 1;
 const FACTOR_FIRST: i64 = 2 * ONE;
 /// How far factors go, up and down.
 const FACTOR_MAX: i64 = 20 * ONE;
+/// Of a hundred that are told a time, so many are to start by it.
+const AIM: i64 = 80;
+/// Those that start late are seen late: of the starts that have been seen, a few more have to be in time.
+const QUANTILE_AIM: i64 = 87;
 /// A step of the quantile: the first ones are larger.
 const STEP_LEAST: i64 = ONE / 4;
 /// A step of the correction, and how far it goes: much slower, because a start tells of a word that was given long ago, and
 /// hundreds that were told the same miss together.
-const CORRECTION_STEP: i64 = ONE / 16;
-const CORRECTION_MAX: i64 = 8 * ONE;
+const CORRECTION_STEP: i64 = ONE / 32;
+const CORRECTION_MAX: i64 = 4 * ONE;
 
 /// What a waiting job was told of its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,18 +154,21 @@ impl ForecastClass {
         let step = (4 * ONE / seen.saturating_add(4)).max(STEP_LEAST);
         let waited = log2(at.secs_since(told.made));
         let needed = waited - log2(u64::from(told.rough_secs));
-        self.quantile = moved(self.quantile, step, needed <= self.quantile);
+        self.quantile = moved(self.quantile, (step, QUANTILE_AIM), needed <= self.quantile);
         let is_in_time = at <= told.likely_by;
-        let corrected = moved(self.correction, CORRECTION_STEP, is_in_time);
+        let corrected = moved(self.correction, (CORRECTION_STEP, AIM), is_in_time);
         self.correction = corrected.clamp(-CORRECTION_MAX, CORRECTION_MAX);
         self.started += 1;
         self.in_time += u64::from(is_in_time);
     }
 }
 
-/// Down by a fifth of a step after a hit, up by four fifths after a miss: at rest where four of five hit.
-fn moved(from: i64, step: i64, is_hit: bool) -> i64 {
-    let change = if is_hit { -step / 5 } else { step * 4 / 5 };
+/// Down after a hit, up after a miss, so that it rests where `aim` of a hundred hit.
+fn moved(from: i64, (step, aim): (i64, i64), is_hit: bool) -> i64 {
+    let change = match is_hit {
+        true => -step * (100 - aim) / 100,
+        false => step * aim / 100,
+    };
     (from + change).clamp(-FACTOR_MAX, FACTOR_MAX)
 }
 
