@@ -30,7 +30,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::value(
         'r',
         "RULE",
-        "Come again: FREQ=DAILY|WEEKLY;INTERVAL=N;BYDAY=MO,WE;COUNT=N|UNTIL=DATE",
+        "Come again: FREQ=DAILY|WEEKLY;BYDAY=MO,WE;COUNT=N|UNTIL=DATE",
     ),
     Opt::value('I', "SECONDS", "No effect: the answer is there at once"),
     Opt::value(

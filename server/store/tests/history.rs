@@ -105,7 +105,8 @@ fn the_past_takes_no_more_room_than_the_options_say() {
         bytes(dir.path())
     });
     assert!(some <= none + (100 << 10), "{none} {some}");
-    assert!(none < some && some < all, "{none} {some} {all}");
+    // Besides the past there is what is not yet in a snapshot: how much that is depends on when one was made.
+    assert!(some < all, "{some} {all}");
 }
 
 #[test]
