@@ -54,21 +54,25 @@ pub(crate) fn check(state: &State, plan: &Plan, now: Timestamp) {
                 uses.iter()
                     .filter(move |one| one.from <= at && at < one.until)
             };
-            // A node may have lost what was lent of it; nothing more of it is given then.
-            if then().all(|one| one.is_lent) {
-                continue;
-            }
-            let slots: u64 = then().map(|one| one.slots).sum();
-            let cards: u64 = then().map(|one| one.cards).sum();
-            let memory: u64 = then().map(|one| one.memory_bytes).sum();
+            let sum = |amount: fn(&Use) -> u64| {
+                let all: u64 = then().map(amount).sum();
+                let given: u64 = then().filter(|one| !one.is_lent).map(amount).sum();
+                // A node may have lost what was lent of it; no more of that is given then.
+                if given == 0 { 0 } else { all }
+            };
+            let gives = (
+                sum(|one| one.slots),
+                sum(|one| one.cards),
+                sum(|one| one.memory_bytes),
+            );
             let has = (
                 u64::from(node.slots),
                 node.inventory.cards.len() as u64,
                 node.inventory.memory_bytes,
             );
             assert!(
-                slots <= has.0 && cards <= has.1 && memory <= has.2,
-                "{name} has {has:?} and gives {slots}, {cards}, {memory} at {at}: {plan:?}"
+                gives.0 <= has.0 && gives.1 <= has.1 && gives.2 <= has.2,
+                "{name} has {has:?} and gives {gives:?} at {at}: {plan:?}"
             );
         }
     }
