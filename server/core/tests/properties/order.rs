@@ -55,8 +55,9 @@ pub(crate) fn check(state: &State, plan: &Plan, now: Timestamp) {
                     .filter(move |one| one.from <= at && at < one.until)
             };
             let sum = |amount: fn(&Use) -> u64| {
-                let all: u64 = then().map(amount).sum();
-                let given: u64 = then().filter(|one| !one.is_lent).map(amount).sum();
+                let all: u64 = then().map(|one| amount(one)).sum();
+                let given = then().filter(|one| !one.is_lent);
+                let given: u64 = given.map(|one| amount(one)).sum();
                 // A node may have lost what was lent of it; no more of that is given then.
                 if given == 0 { 0 } else { all }
             };
