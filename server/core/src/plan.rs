@@ -31,11 +31,16 @@ mod timeline;
 mod why;
 mod windows;
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use capstan_types::{AttemptId, ChunkTarget, JobId, NodeName, NodeSpec, Reason, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{JobSpec, NodeShare, OrderProblem, Policy, PreemptionRight, Rejection, State};
+use desk::Desk;
 pub(crate) use feasible::{can_run_user, feasible};
+use order::{Candidates, Entry};
 pub(crate) use realm::OWNING_QUEUES_MAX;
 pub(crate) use score::log2;
 pub(crate) use setting_aside::{expected_end, set_nodes_aside};
@@ -147,33 +152,82 @@ pub struct Promised {
 /// false nothing starts, and nobody is told why, as in Torque.
 #[must_use]
 pub fn plan(state: &State, now: Timestamp) -> Plan {
-    let Some(settings) = state.settings() else {
+    let Some((policy, mut desk)) = open(state, now) else {
         return Plan::default();
     };
-    if !settings.is_scheduling() {
-        return Plan::default();
-    }
-    let policy = Policy::of(settings);
-    let line = order::line_up(state, &policy, now);
+    let candidates = Candidates::of(state, &policy, now);
+    let next_starving = candidates.next_starving;
+    let line = candidates.line_up();
     let mut plan = Plan {
         reasons: line.aside,
         line: line.jobs.iter().map(|waiting| waiting.job.id).collect(),
-        look_again: line.next_starving,
         ..Plan::default()
     };
-    let mut desk = desk::Desk::new(state, &policy, now);
+    plan.reasons.reserve(line.jobs.len());
     for waiting in line.jobs {
         desk.serve(waiting, &mut plan);
     }
-    plan.promises = desk.promises();
-    let look_again = plan
-        .look_again
+    finish(&mut plan, desk, next_starving);
+    plan.reasons.sort_unstable_by_key(|(job, _)| *job);
+    plan
+}
+
+/// The same decisions, without a word to those who go on waiting: there are no reasons, and of the line only the first that
+/// does not start. What cannot start is not looked at one by one, so this costs less than [`plan`] where many wait.
+#[must_use]
+pub fn decide(state: &State, now: Timestamp) -> Plan {
+    let Some((policy, mut desk)) = open(state, now) else {
+        return Plan::default();
+    };
+    let mut candidates = Candidates::of(state, &policy, now);
+    let next_starving = candidates.next_starving;
+    let mut plan = Plan::default();
+    if candidates.is_simple() && desk.is_simple() {
+        let entries = std::mem::take(&mut candidates.entries);
+        let mut line: BinaryHeap<Reverse<Entry<'_>>> = entries.into_iter().map(Reverse).collect();
+        while desk.may_reserve_more()
+            && let Some(Reverse(first)) = line.pop()
+        {
+            desk.serve(first.job, &mut plan);
+        }
+        // From here on who does not start changes nothing for those behind him.
+        let mut rest = line.into_vec();
+        rest.retain(|Reverse(entry)| desk.could_start(entry.job));
+        rest.sort_unstable_by(|one, other| other.cmp(one));
+        for Reverse(entry) in rest {
+            desk.serve(entry.job, &mut plan);
+        }
+    } else {
+        for waiting in candidates.line_up().jobs {
+            desk.serve(waiting, &mut plan);
+        }
+    }
+    plan.line = plan
+        .reasons
+        .first()
+        .map(|(id, _)| *id)
         .into_iter()
-        .chain(desk.preemptor.look_again());
+        .collect();
+    plan.reasons = Vec::new();
+    finish(&mut plan, desk, next_starving);
+    plan
+}
+
+/// The desk, if anything starts at all.
+fn open(state: &State, now: Timestamp) -> Option<(Policy, Desk<'_>)> {
+    let settings = state.settings()?;
+    let policy = Policy::of(settings);
+    settings
+        .is_scheduling()
+        .then(|| (policy, Desk::new(state, &policy, now)))
+}
+
+/// What is known when all have been served.
+fn finish(plan: &mut Plan, mut desk: Desk<'_>, next_starving: Option<Timestamp>) {
+    plan.promises = desk.promises();
+    let look_again = next_starving.into_iter().chain(desk.preemptor.look_again());
     let look_again = look_again.chain(desk.windows.next_change());
     let look_again = look_again.chain(desk.look_again());
     plan.look_again = look_again.min();
     plan.preemptions = desk.preemptor.take_chosen();
-    plan.reasons.sort_unstable_by_key(|(job, _)| *job);
-    plan
 }

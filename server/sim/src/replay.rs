@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 use capstan_core::{
     AttemptReport, Effect, Event, Job, JobState, Outcome, Plan, PlanOrder, Rejection, Reply,
-    ReportedPhase, State, Usage, apply, plan,
+    ReportedPhase, State, Usage, apply, decide,
 };
 use capstan_types::{AttemptId, JobId, NodeName, Timestamp};
 
@@ -372,7 +372,7 @@ impl<'a> World<'a> {
     fn plan_until_nothing_new(&mut self, now: Timestamp) {
         for _ in 0..PLANS_PER_INSTANT_MAX {
             let state = &self.state;
-            let plan = self.run.plans.timed(|| plan(state, now));
+            let plan = self.run.plans.timed(|| decide(state, now));
             self.next_look = plan.look_again.filter(|look| *look > now);
             self.head = self.head_of(&plan);
             let wished = plan.placements.len();
@@ -395,9 +395,7 @@ impl<'a> World<'a> {
 
     /// The first in line of those that go on waiting.
     fn head_of(&self, plan: &Plan) -> Option<usize> {
-        let starts = |id: &JobId| plan.placements.iter().any(|placement| placement.job == *id);
-        let first = plan.line.iter().find(|id| !starts(id))?;
-        self.by_seq.get(&first.seq).copied()
+        self.by_seq.get(&plan.line.first()?.seq).copied()
     }
 
     fn report(&mut self, node: NodeName, attempt: AttemptId, phase: ReportedPhase, now: Timestamp) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use capstan_types::ChunkTarget;
+use capstan_types::{ChunkTarget, JobId, Timestamp};
 
 use super::{Job, JobSpec};
 
@@ -14,19 +14,27 @@ pub(crate) struct Pending {
     pub(crate) walltime_secs: u64,
     /// Cards in all, of a job without cards slots.
     pub(crate) size: u32,
-    /// Whether nobody else may be on its nodes.
-    pub(crate) is_exclusive: bool,
-    /// [`request_hash`] of it.
-    pub(crate) hash: u64,
+    /// Which others are like it; `None` of a job that is in no state.
+    pub(crate) profile: Option<u32>,
+    /// `-p`.
+    pub(crate) priority: i32,
+    /// Since when it is in line, and who of several that came at once is first.
+    pub(crate) came: (Timestamp, JobId),
+    /// Neither an array nor kept from starting by anything of its own, nor called to the front: most are.
+    pub(crate) is_plain: bool,
 }
 
 impl Pending {
     pub(crate) fn of(job: Arc<Job>) -> Self {
+        let has_terms = !job.holds.is_empty() || !job.waits_for.is_empty() || job.ties.hold();
+        let is_timed = job.not_before.is_some() || job.first_until.is_some();
         Self {
             walltime_secs: walltime_secs(&job),
             size: job.spec.size(),
-            is_exclusive: job.spec.is_exclusive(),
-            hash: request_hash(&job.spec),
+            profile: None,
+            priority: job.priority,
+            came: job.place(),
+            is_plain: job.array.is_none() && !has_terms && !is_timed,
             job,
         }
     }
@@ -57,7 +65,7 @@ pub(crate) fn request_hash(spec: &JobSpec) -> u64 {
     fnv(fnv(hash, &loose), &memory)
 }
 
-fn fnv(hash: u64, bytes: &[u8]) -> u64 {
+pub(super) fn fnv(hash: u64, bytes: &[u8]) -> u64 {
     const PRIME: u64 = 0x0100_0000_01b3;
     bytes.iter().fold(hash, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(PRIME)

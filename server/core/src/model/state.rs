@@ -8,8 +8,8 @@ use capstan_types::{AttemptId, JobId, JobPart, NodeName, QueueName, ReservationI
 use imbl::{OrdMap, OrdSet};
 
 use super::{
-    Forecasts, History, Job, JobState, Load, Node, NodeShare, Payer, Pending, Reservation,
-    RunTimes, RunTimesKey, Settings, Spending, UserHistory,
+    Forecasts, History, Job, JobState, Load, Node, NodeShare, Payer, Pending, Profiles,
+    Reservation, RunTimes, RunTimesKey, Settings, Spending, UserHistory,
 };
 use crate::Change;
 
@@ -22,6 +22,7 @@ pub struct State {
     next_seq: u64,
     next_attempt: u64,
     pending: OrdMap<JobId, Pending>,
+    profiles: Profiles,
     attempts: OrdMap<AttemptId, Arc<Job>>,
     /// (node, attempt) → share: what is held where.
     held: OrdMap<(NodeName, AttemptId), NodeShare>,
@@ -129,6 +130,11 @@ impl State {
     /// The same with what every plan asks of them.
     pub(crate) fn waiting(&self) -> impl ExactSizeIterator<Item = &Pending> {
         self.pending.values()
+    }
+
+    /// The profiles of waiting jobs are below this.
+    pub(crate) fn profile_bound(&self) -> usize {
+        self.profiles.bound()
     }
 
     /// The job whose current attempt this is.
@@ -344,7 +350,7 @@ impl State {
         match old {
             Some(old) if is_indexed_alike(&old, &job) => {
                 if let JobState::Pending = job.state {
-                    self.pending.insert(job.id, Pending::of(job));
+                    self.put_pending(job);
                 } else if let Some(run) = job.state.run() {
                     self.attempts.insert(run.attempt, job.clone());
                 }
@@ -354,6 +360,15 @@ impl State {
                 self.index(job);
             }
             None => self.index(job),
+        }
+    }
+
+    fn put_pending(&mut self, job: Arc<Job>) {
+        let mut pending = Pending::of(job);
+        // The new one first: so a profile that stays keeps its number.
+        pending.profile = Some(self.profiles.add(&pending.job));
+        if let Some(old) = self.pending.insert(pending.job.id, pending) {
+            self.profiles.remove(&old.job);
         }
     }
 
@@ -403,9 +418,7 @@ impl State {
             }
         }
         match &job.state {
-            JobState::Pending => {
-                self.pending.insert(job.id, Pending::of(job));
-            }
+            JobState::Pending => self.put_pending(job),
             JobState::Starting(run) | JobState::Running(run) | JobState::Exiting(run, _) => {
                 self.attempts.insert(run.attempt, job.clone());
                 for share in run.shares.iter() {
@@ -425,7 +438,9 @@ impl State {
         }
         match &job.state {
             JobState::Pending => {
-                self.pending.remove(&job.id);
+                if let Some(old) = self.pending.remove(&job.id) {
+                    self.profiles.remove(&old.job);
+                }
             }
             JobState::Starting(run) | JobState::Running(run) | JobState::Exiting(run, _) => {
                 self.attempts.remove(&run.attempt);

@@ -12,7 +12,6 @@ use super::explain::explain;
 use super::fit::{Shape, fit, pick};
 use super::inside::{claim_windows, fit_inside, in_the_way, until};
 use super::limits::RunLimits;
-use super::order::Waiting;
 use super::preempt::{Preemptor, Way};
 use super::realm::Realms;
 use super::request::ShapeKey;
@@ -20,7 +19,7 @@ use super::reserve::{Booking, places, reserve};
 use super::timeline::Span;
 use super::windows::Windows;
 use super::{Placement, Plan, Promise, Promised};
-use crate::model::ENDLESS_SECS;
+use crate::model::{ENDLESS_SECS, Pending};
 use crate::{NodeShare, Policy, State};
 
 pub(super) use asking::Near;
@@ -29,6 +28,8 @@ pub(super) struct Desk<'a> {
     cluster: Cluster<'a>,
     shapes: Vec<Shape<'a>>,
     index: BTreeMap<ShapeKey<'a>, usize>,
+    /// Of each profile, once it came: the shape of jobs to whom no card is banned.
+    by_profile: Vec<Option<usize>>,
     /// Whether any node is one user's only.
     has_private_nodes: bool,
     policy: Policy,
@@ -61,6 +62,8 @@ pub(super) struct Known {
     fails_from: Option<(u64, Reason)>,
     /// It would not fit if all others were gone.
     is_hopeless: bool,
+    /// Whether it fitted, walltime and reservations aside, when it was first asked.
+    fits_for_a_moment: Option<bool>,
 }
 
 impl Known {
@@ -92,6 +95,7 @@ impl<'a> Desk<'a> {
             cluster,
             shapes: Vec::new(),
             index: BTreeMap::new(),
+            by_profile: vec![None; state.profile_bound()],
             policy: *policy,
             reserves_until,
             bookings: Vec::new(),
@@ -108,8 +112,8 @@ impl<'a> Desk<'a> {
     }
 
     /// Places the job, or the members of the array that are its turn, or says why not.
-    pub(super) fn serve(&mut self, waiting: Waiting<'a>, plan: &mut Plan) {
-        let job = waiting.job;
+    pub(super) fn serve(&mut self, waiting: &'a Pending, plan: &mut Plan) {
+        let job = &waiting.job;
         let shape = self.shape(waiting, CardTypes::default());
         let reason = match &job.array {
             None => self
@@ -128,6 +132,38 @@ impl<'a> Desk<'a> {
             }
         };
         plan.reasons.extend(reason.map(|reason| (job.id, reason)));
+    }
+
+    /// Whether a job that does not fit may still change something: get nodes reserved, or have others stopped.
+    pub(super) fn may_reserve_more(&self) -> bool {
+        let depth = usize::try_from(self.policy.backfill_depth).unwrap_or(usize::MAX);
+        let is_full = self.bookings.len() - self.bookings_beside >= depth.max(1);
+        !is_full && self.barrier.is_none()
+    }
+
+    /// Whether whoever does not start is of no consequence once nodes are reserved for all who may have some: nobody is
+    /// stopped for him, and no limit is looked at again for his sake.
+    pub(super) fn is_simple(&self) -> bool {
+        self.preemptor.is_idle() && !self.limits.forget()
+    }
+
+    /// Whether a job could start in this plan: what fits nowhere even for a moment will not.
+    pub(super) fn could_start(&mut self, waiting: &'a Pending) -> bool {
+        if self.barrier.is_some() {
+            return false;
+        }
+        if self.windows.own(&waiting.job.queue).is_some() {
+            return true;
+        }
+        let number = self.shape(waiting, CardTypes::default());
+        if let Some(known) = self.shapes[number].known.fits_for_a_moment {
+            return known;
+        }
+        let (cluster, shape) = (&mut self.cluster, &mut self.shapes[number]);
+        let moment = cluster.span(1).of_guest(shape.key.guest);
+        let fits = pick(cluster, shape, When::Now(moment)).is_some();
+        shape.known.fits_for_a_moment = Some(fits);
+        fits
     }
 
     /// When the plan would be another one though nothing has happened.
@@ -159,7 +195,7 @@ impl<'a> Desk<'a> {
     /// Members in their order, as if each were a job of its own; why the first that is not placed is not.
     fn serve_members(
         &mut self,
-        array: Waiting<'a>,
+        array: &'a Pending,
         members: impl Iterator<Item = JobId>,
         shape: usize,
         plan: &mut Plan,
@@ -178,12 +214,12 @@ impl<'a> Desk<'a> {
 
     fn serve_one(
         &mut self,
-        waiting: Waiting<'a>,
+        waiting: &'a Pending,
         id: JobId,
         shape: usize,
         plan: &mut Plan,
     ) -> Result<(), Turned> {
-        let job = waiting.job;
+        let job = &waiting.job;
         let asked_secs = Some(waiting.walltime_secs).filter(|secs| *secs < ENDLESS_SECS);
         if let Some(reason) = self.windows.gate(&job.queue, asked_secs) {
             return Err(Turned::finally(reason));
@@ -227,26 +263,26 @@ impl<'a> Desk<'a> {
     /// A job of a reservation gets what others of it leave, whatever is reserved or promised otherwise.
     fn serve_inside(
         &mut self,
-        waiting: Waiting<'a>,
+        waiting: &'a Pending,
         id: JobId,
         (shape, window): (usize, usize),
         plan: &mut Plan,
     ) -> Result<(), Turned> {
         let end = self.cluster.span(waiting.walltime_secs).until;
-        let end = until(&self.windows, waiting.job, end);
+        let end = until(&self.windows, &waiting.job, end);
         let (cluster, shape) = (&mut self.cluster, &self.shapes[shape]);
         let shares = fit_inside(cluster, &self.windows, (shape, window), end);
         let Some(shares) = shares else {
             let full = self.windows.reservation(window).id;
             return Err(Turned::finally(Reason::ReservationFull(full)));
         };
-        self.limits.count(waiting.job, &shares);
+        self.limits.count(&waiting.job, &shares);
         plan.placements.push(Placement { job: id, shares });
         Ok(())
     }
 
     /// Whether the job would start but for limits on types of cards.
-    fn would_fit(&mut self, waiting: Waiting<'a>, span: Span) -> bool {
+    fn would_fit(&mut self, waiting: &'a Pending, span: Span) -> bool {
         let shape = self.shape(waiting, CardTypes::default());
         pick(&mut self.cluster, &self.shapes[shape], When::Now(span)).is_some()
     }
@@ -283,12 +319,12 @@ impl<'a> Desk<'a> {
     /// A job that does not fit: nodes are reserved for it if it is its turn.
     fn turn_away(
         &mut self,
-        waiting: Waiting<'a>,
+        waiting: &'a Pending,
         id: JobId,
         shape: usize,
         reason: Reason,
     ) -> Turned {
-        let job = waiting.job;
+        let job = &waiting.job;
         let may_wait = self.reserves_until.is_some_and(|time| job.queued <= time);
         let depth = usize::try_from(self.policy.backfill_depth).unwrap_or(usize::MAX);
         let is_strict = self.strict.contains(&&job.queue);
@@ -326,25 +362,30 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn shape(&mut self, waiting: Waiting<'a>, banned: CardTypes) -> usize {
-        let job = waiting.job;
-        let mut key = ShapeKey::with(&job.spec, waiting.is_exclusive, waiting.hash);
+    fn shape(&mut self, waiting: &'a Pending, banned: CardTypes) -> usize {
+        let profile = waiting.profile.filter(|_| banned == CardTypes::default());
+        let profile = profile.map_or(usize::MAX, |at| at as usize);
+        if let Some(Some(known)) = self.by_profile.get(profile) {
+            return *known;
+        }
+        let job = &waiting.job;
+        let mut key = ShapeKey::of(&job.spec);
         if !self.has_private_nodes {
             key.uid = 0;
         }
         key.realm = self.realms.realm(&job.queue);
         key.banned = banned;
         key.guest = self.windows.guest(&job.queue);
-        // Most jobs ask for what the one before asked for.
-        if let Some(last) = self.shapes.last().filter(|last| last.key == key) {
-            return last.number;
-        }
         let (shapes, cluster) = (&mut self.shapes, &self.cluster);
-        *self.index.entry(key).or_insert_with(|| {
+        let number = *self.index.entry(key).or_insert_with(|| {
             let number = shapes.len();
             shapes.push(Shape::new(key, number, cluster));
             number
-        })
+        });
+        if let Some(known) = self.by_profile.get_mut(profile) {
+            *known = Some(number);
+        }
+        number
     }
 }
 

@@ -8,7 +8,8 @@ use crate::{Job, Policy, RunTimes, State};
 pub(super) struct Estimates<'a> {
     state: &'a State,
     is_wanted: bool,
-    last: Option<(Like<'a>, Option<RunTimes>)>,
+    /// By profile, once asked for.
+    known: Vec<Option<Option<RunTimes>>>,
     user: Option<(&'a str, Option<&'a UserHistory>)>,
 }
 
@@ -16,11 +17,12 @@ pub(super) struct Estimates<'a> {
 type Like<'a> = (&'a str, &'a str, u32);
 
 impl<'a> Estimates<'a> {
-    pub(super) const fn of(state: &'a State, policy: &Policy) -> Self {
+    pub(super) fn of(state: &'a State, policy: &Policy) -> Self {
+        let is_wanted = policy.weights.shortness != 0;
         Self {
             state,
-            is_wanted: policy.weights.shortness != 0,
-            last: None,
+            is_wanted,
+            known: vec![None; state.profile_bound()],
             user: None,
         }
     }
@@ -31,14 +33,18 @@ impl<'a> Estimates<'a> {
         if !self.is_wanted {
             return walltime_secs;
         }
-        let like = like(&pending.job, pending.size);
-        // Most jobs are like the one before them.
-        let known = match self.last {
-            Some((last, known)) if last == like => known,
-            Some(_) | None => {
-                let known = self.look_up(like);
-                self.last = Some((like, known));
-                known
+        let of_profile = pending.profile.and_then(|at| self.known.get(at as usize));
+        let known = match of_profile {
+            Some(Some(known)) => *known,
+            Some(None) | None => {
+                let found = self.look_up(like(&pending.job, pending.size));
+                let at = pending
+                    .profile
+                    .and_then(|at| self.known.get_mut(at as usize));
+                if let Some(place) = at {
+                    *place = Some(found);
+                }
+                found
             }
         };
         known.map_or(walltime_secs, |times| times.estimate_secs(walltime_secs))

@@ -181,6 +181,12 @@ impl<'a> RunLimits<'a> {
         None
     }
 
+    /// Whether a limit may let a job go though nothing has happened: what is counted is forgotten with time.
+    pub(super) fn forget(&self) -> bool {
+        let mut rules = self.counted.iter().map(|counted| &counted.rule.of);
+        rules.any(|of| matches!(of, Limited::CardHours { .. }))
+    }
+
     /// When a job that waits for a limit might start though nothing has happened.
     pub(super) const fn look_again(&self) -> Option<Timestamp> {
         self.look_again

@@ -12,8 +12,8 @@ use capstan_types::{JobId, Reason, Timestamp};
 use super::Preemption;
 use super::cluster::{Cluster, OVERDUE_SECS};
 use super::fit::Shape;
-use super::order::Waiting;
 use super::timeline::Span;
+use crate::model::Pending;
 use crate::model::limit::cards;
 use crate::model::preemption::PreemptionRules;
 use crate::{Job, PreemptionRight, State};
@@ -83,6 +83,11 @@ impl<'a> Preemptor<'a> {
         preemptor
     }
 
+    /// Whether nobody is ever stopped for another.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.rules.is_none()
+    }
+
     /// Who is to be told.
     pub(super) fn take_chosen(&mut self) -> Vec<Preemption> {
         std::mem::take(&mut self.chosen)
@@ -110,10 +115,10 @@ impl<'a> Preemptor<'a> {
     pub(super) fn make_way(
         &mut self,
         (cluster, shape): (&mut Cluster<'a>, &Shape<'a>),
-        waiting: Waiting<'a>,
+        waiting: &'a Pending,
         id: JobId,
     ) -> Way {
-        let job = waiting.job;
+        let job = &waiting.job;
         let Some(rules) = &self.rules else {
             return Way::None;
         };
@@ -161,7 +166,7 @@ impl<'a> Preemptor<'a> {
     fn stop_others(
         &mut self,
         (cluster, shape): (&mut Cluster<'a>, &Shape<'a>),
-        waiting: Waiting<'a>,
+        waiting: &'a Pending,
         (id, rights): (JobId, Rights<'a>),
     ) -> Way {
         let Some(book) = &mut self.book else {

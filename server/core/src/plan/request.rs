@@ -38,19 +38,14 @@ pub(super) struct ShapeKey<'a> {
 
 impl<'a> ShapeKey<'a> {
     pub(super) fn of(spec: &'a JobSpec) -> Self {
-        Self::with(spec, spec.is_exclusive(), request_hash(spec))
-    }
-
-    /// Of a request of which it is known already whether its nodes are its own, and its hash.
-    pub(super) fn with(spec: &'a JobSpec, is_exclusive: bool, hash: u64) -> Self {
         let nodes = spec.nodes.as_ref().filter(|_| spec.loose_slots.is_none());
         Self {
-            hash,
+            hash: request_hash(spec),
             chunks: nodes.map_or(&[], |nodes| &nodes.chunks),
             loose_slots: spec.loose_slots,
             memory_bytes: spec.memory_bytes,
             arrangement: arrangement(spec),
-            is_exclusive,
+            is_exclusive: spec.is_exclusive(),
             uid: spec.owner.uid,
             realm: Realm::ANYWHERE,
             guest: Guest::STRANGER,

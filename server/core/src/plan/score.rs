@@ -29,6 +29,8 @@ type Owner<'a> = (&'a str, &'a str);
 #[derive(Clone, Copy)]
 pub(super) struct Factors {
     pub(super) queue_priority: i64,
+    /// `-p`.
+    pub(super) priority: i32,
     /// Since when it waits.
     pub(super) since: Timestamp,
     pub(super) estimate_secs: u64,
@@ -91,21 +93,21 @@ impl<'a> Scores<'a> {
     }
 
     /// The score of a job without what its user is owed, in 65536ths of a point.
-    pub(super) fn of_job(&self, job: &Job, factors: Factors) -> i64 {
-        let parts = self.parts(job, factors);
+    pub(super) fn of_job(&self, factors: Factors) -> i64 {
+        let parts = self.parts(factors);
         parts
             .into_iter()
             .fold(0, |sum, (_, part)| sum.saturating_add(part))
     }
 
     /// What that score is the sum of, by name.
-    pub(super) fn parts(&self, job: &Job, factors: Factors) -> [(&'static str, i64); 5] {
+    pub(super) fn parts(&self, factors: Factors) -> [(&'static str, i64); 5] {
         let weights = &self.weights;
         let queue = weights
             .queue
             .saturating_mul(factors.queue_priority)
             .saturating_mul(ONE);
-        let priority = i64::from(job.priority) * ONE / PRIORITY_MAX;
+        let priority = i64::from(factors.priority) * ONE / PRIORITY_MAX;
         let (mut age, mut shortness, mut size) = (0, 0, 0);
         if weights.age != 0 {
             let waited = self.now.secs_since(factors.since);

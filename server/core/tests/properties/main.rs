@@ -19,6 +19,7 @@ mod steps;
 mod suggestions;
 mod windows;
 
+use capstan_core::{Plan, decide};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -50,6 +51,9 @@ proptest! {
             let plan = world.plan();
             order::check(&world.state, &plan, world.now);
             assert_eq!(world.plan(), plan, "the same state, another plan");
+            let decided = decide(&world.state, world.now);
+            let told = |plan: &Plan| Plan { line: Vec::new(), reasons: Vec::new(), ..plan.clone() };
+            assert_eq!(told(&decided), told(&plan), "another plan without the words");
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use capstan_core::{Card, DeleteOrder, Event, Node, Settings};
-use capstan_types::{JobId, ServerName};
+use capstan_types::{CardWish, JobId, ServerName};
 use proptest::prelude::*;
 
 use crate::harness::{World, caller, inventory, submission};
@@ -122,6 +122,8 @@ struct Sight {
     is_any: bool,
     /// What is left to spare beside slices.
     spare: i64,
+    /// So much of each of its cards is wanted, thousandths.
+    share: u32,
 }
 
 impl Sight {
@@ -145,7 +147,7 @@ impl Sight {
     }
 
     fn gives(&self, (slots, cards): (u32, u32), leaves_slices: bool) -> bool {
-        let surplus = self.surplus(slots, cards * 1000);
+        let surplus = self.surplus(slots, cards * self.share);
         let is_left = self.cards == 0 || surplus == 0 || surplus <= self.spare;
         (self.suiting > 0 || self.is_any && cards == 0)
             && self.free_slots >= slots
@@ -183,6 +185,10 @@ fn sights(world: &World, ask: &Ask) -> Vec<Sight> {
             suiting: count(&|card| suits(&card)),
             is_any: text.is_empty(),
             spare: 0,
+            share: u32::from(match ask.is_shared {
+                true => CardWish::SHARE_DEFAULT,
+                false => CardWish::WHOLE,
+            }),
         };
         sight.spare = sight.idle().spare;
         for share in held() {

@@ -4,7 +4,7 @@
 use capstan_types::{NodeName, Reason};
 
 use super::{CardTypes, Desk, Plan};
-use crate::plan::order::Waiting;
+use crate::model::Pending;
 use crate::plan::request::Each;
 use crate::plan::reserve::places;
 
@@ -28,14 +28,14 @@ impl<'a> Desk<'a> {
     }
 
     /// Nothing if the job would start, which then has what it gets; else why it would not.
-    pub(in crate::plan) fn ask(&mut self, waiting: Waiting<'a>) -> Option<Reason> {
+    pub(in crate::plan) fn ask(&mut self, waiting: &'a Pending) -> Option<Reason> {
         let mut plan = Plan::default();
         self.serve(waiting, &mut plan);
         plan.reasons.pop().map(|(_, reason)| reason)
     }
 
     /// Why the job would not get nodes, whatever limits say.
-    pub(in crate::plan) fn ask_nodes(&mut self, waiting: Waiting<'a>) -> Option<Reason> {
+    pub(in crate::plan) fn ask_nodes(&mut self, waiting: &'a Pending) -> Option<Reason> {
         if self.windows.own(&waiting.job.queue).is_some() {
             // A reservation has nodes of its own, of which its own jobs are told.
             return self.ask(waiting);
@@ -47,13 +47,13 @@ impl<'a> Desk<'a> {
     }
 
     /// All limits that keep the job from starting.
-    pub(in crate::plan) fn limits_reached(&mut self, waiting: Waiting<'a>) -> Vec<Reason> {
-        let reached = self.limits.all_reached(waiting.job);
+    pub(in crate::plan) fn limits_reached(&mut self, waiting: &'a Pending) -> Vec<Reason> {
+        let reached = self.limits.all_reached(&waiting.job);
         reached.into_iter().map(Reason::RunLimit).collect()
     }
 
     /// Where the job comes nearest to what it asks for; at most `most` nodes.
-    pub(in crate::plan) fn near(&mut self, waiting: Waiting<'a>, most: usize) -> Option<Near> {
+    pub(in crate::plan) fn near(&mut self, waiting: &'a Pending, most: usize) -> Option<Near> {
         let number = self.shape(waiting, CardTypes::default());
         let (cluster, shape) = (&self.cluster, &self.shapes[number]);
         let mut usable: Vec<usize> = places(cluster, shape).collect();

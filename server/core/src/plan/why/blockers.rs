@@ -2,7 +2,7 @@
 
 use capstan_types::{Condition, JobId, Reason};
 
-use super::standing::{desk, waiting};
+use super::standing::desk;
 use super::{Amount, Asked, Awaited, Blocker, Holder, Lack, NearNode};
 use crate::plan::desk::Near;
 use crate::plan::expected_end;
@@ -46,7 +46,7 @@ pub(super) fn find(asked: &Asked<'_>) -> (Vec<Blocker>, Option<Lack>) {
     let mut lack = None;
     if let Some(mut desk) = desk(asked, &policy) {
         desk.promise_nothing_more();
-        let waiting = waiting(asked.subject);
+        let waiting = asked.subject;
         desk.limits_reached(waiting).into_iter().for_each(&mut add);
         let near = desk.near(waiting, NODES_MAX);
         if let Some(reason) = desk.ask_nodes(waiting) {

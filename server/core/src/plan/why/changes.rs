@@ -8,7 +8,7 @@ use capstan_types::{
     is_model,
 };
 
-use super::standing::{Place, Places, desk, desk_behind, waiting};
+use super::standing::{Place, Places, desk, desk_behind};
 use super::{Asked, Suggestion, subject};
 use crate::apply::apply;
 use crate::model::Pending;
@@ -66,7 +66,7 @@ fn first_of_each(asked: &Asked<'_>, policy: &Policy, kinds: &[Vec<Candidate>]) -
             let Some(mut desk) = fresh.take().or_else(|| asking(asked, policy)) else {
                 return found;
             };
-            if desk.ask(waiting(&candidate.job)).is_some() {
+            if desk.ask(&candidate.job).is_some() {
                 // Who gets nothing leaves the desk as it was.
                 fresh = Some(desk);
                 continue;
@@ -112,7 +112,7 @@ fn is_sure<'a>(
         return false;
     };
     desk.promise_nothing_more();
-    desk.ask(waiting(&candidate.job)).is_none()
+    desk.ask(&candidate.job).is_none()
 }
 
 /// Whether a whole plan of the changed state starts it.

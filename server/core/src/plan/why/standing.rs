@@ -8,7 +8,6 @@ use super::{Asked, Factor, LinePlace};
 use crate::model::Pending;
 use crate::plan::desk::Desk;
 use crate::plan::estimate::Estimates;
-use crate::plan::order::Waiting;
 use crate::plan::score::{Factors, Scores};
 use crate::{Plan, Policy, State};
 
@@ -46,15 +45,6 @@ fn still_waiting(plan: &Plan, first: usize) -> u64 {
     waiting.count() as u64
 }
 
-pub(super) const fn waiting(pending: &Pending) -> Waiting<'_> {
-    Waiting {
-        job: &pending.job,
-        walltime_secs: pending.walltime_secs,
-        is_exclusive: pending.is_exclusive,
-        hash: pending.hash,
-    }
-}
-
 /// The order of the line, as far as single jobs are compared.
 pub(super) struct Places<'a> {
     state: &'a State,
@@ -89,6 +79,7 @@ impl<'a> Places<'a> {
         let queue = queues.and_then(|queues| queues.get(&job.queue));
         Factors {
             queue_priority: queue.map_or(0, |queue| queue.priority()),
+            priority: pending.priority,
             since: job.place.map_or(job.queued, |(since, _)| since),
             size: pending.size,
             estimate_secs: self.estimates.of_job(pending),
@@ -98,7 +89,7 @@ impl<'a> Places<'a> {
     /// What the score is made of, by name, 65536ths of a point.
     fn named(&mut self, pending: &'a Pending) -> Vec<(&'static str, i64)> {
         let factors = self.factors(pending);
-        let mut named = self.scores.parts(&pending.job, factors).to_vec();
+        let mut named = self.scores.parts(factors).to_vec();
         let account = self.scores.account(&pending.job);
         named.push(("fairshare", self.scores.of_account(account)));
         named
@@ -142,7 +133,7 @@ pub(super) fn desk<'a>(asked: &Asked<'a>, policy: &Policy) -> Option<Desk<'a>> {
     let mut plan = Plan::default();
     for (_, id) in promised {
         if let Some(job) = asked.waiting_at(id) {
-            desk.serve(waiting(job), &mut plan);
+            desk.serve(job, &mut plan);
         }
     }
     Some(desk)
@@ -182,7 +173,7 @@ pub(super) fn desk_behind<'a>(
         if passed >= OVERTAKEN_MAX {
             return None;
         }
-        desk.serve(waiting(job), &mut plan);
+        desk.serve(job, &mut plan);
     }
     Some(desk)
 }
