@@ -85,6 +85,7 @@ pub(crate) fn inventory(host: &Host, gpus: GpuInventory, engine: Engine) -> wire
         simulated,
         numa_nodes: host.numa_nodes.clone(),
         images: engine.images,
+        health_problem: String::new(),
     }
 }
 

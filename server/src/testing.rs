@@ -97,6 +97,7 @@ pub(crate) fn ended(mut job: Job, run: Run, end: u64, exit_status: i32) -> Job {
         at: seconds(end),
         exit_status: Some(exit_status),
         run: Some(run),
+        cause: Box::default(),
     });
     job
 }

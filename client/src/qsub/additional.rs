@@ -1,6 +1,6 @@
 //! `-W name=value`: the attributes that Torque's qsub looks into, and any other by its name.
 
-use capstan_types::JobReference;
+use capstan_types::{JobReference, WarningSignal};
 
 use crate::command::Failure;
 use crate::dialect::Dialect;
@@ -20,6 +20,7 @@ const NAMES: &[&str] = &[
     "job_array_request",
     "job_radix",
     "sandbox",
+    "signal",
     "stagein",
     "stageout",
     "umask",
@@ -111,6 +112,13 @@ fn attribute(
             let refuse = || misuse("qsub: illegal -W value grouplist");
             draft.set(name, checks::one_per_host(value).ok_or_else(refuse)?);
         }
+        "signal" => match WarningSignal::parse(value) {
+            Ok(warning) => draft.set(name, warning.to_string()),
+            Err(error) => {
+                let text = format!("qsub: illegal -W value for signal: {error}");
+                return Err(misuse(&text));
+            }
+        },
         "interactive" => match value {
             "true" => draft.is_interactive = true,
             _ => return Err(illegal('W')),

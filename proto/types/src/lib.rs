@@ -31,6 +31,7 @@ mod select;
 mod size;
 mod stage;
 mod time;
+mod warning;
 mod weekdays;
 mod zone;
 
@@ -67,5 +68,6 @@ pub use select::{Arrangement, Place, Select, SelectPart, SelectTotals, Sharing};
 pub use size::Size;
 pub use stage::StagedFile;
 pub use time::{Seconds, Timestamp};
+pub use warning::WarningSignal;
 pub use weekdays::Weekdays;
 pub use zone::{DAY_SECS, WallTime, Zone};

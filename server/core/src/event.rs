@@ -430,6 +430,9 @@ pub enum ReportedPhase {
         usage: Usage,
         /// Cards of it that are not clean yet.
         unclean: Vec<CardId>,
+        /// Why it ended, when it was not by itself; for the user, one line.
+        #[serde(default)]
+        cause: Box<str>,
     },
     /// It never ran and would not on a second try: the job is to be held with this reason.
     Unstartable {
@@ -450,6 +453,13 @@ pub enum ReportedPhase {
         /// When.
         at: Timestamp,
         /// Why, for the user.
+        reason: Box<str>,
+    },
+    /// The script never ran because a prologue of the node failed.
+    PrologueFailed {
+        /// When.
+        at: Timestamp,
+        /// Which and how, for the user.
         reason: Box<str>,
     },
 }

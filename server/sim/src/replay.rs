@@ -321,6 +321,7 @@ impl<'a> World<'a> {
             exit_status: if is_stopped { STOPPED } else { 0 },
             usage,
             unclean: Vec::new(),
+            cause: Box::default(),
         };
         self.report(node, attempt, phase, now);
         self.settle(job, held.id, now);

@@ -289,6 +289,7 @@ const fn has_ended(report: &AttemptReport) -> bool {
         ReportedPhase::Exited { .. }
         | ReportedPhase::Unstartable { .. }
         | ReportedPhase::Lost { .. }
-        | ReportedPhase::StageInFailed { .. } => true,
+        | ReportedPhase::StageInFailed { .. }
+        | ReportedPhase::PrologueFailed { .. } => true,
     }
 }

@@ -76,7 +76,8 @@ fn is_plan_wanted_after(event: &Event) -> bool {
             ReportedPhase::Exited { .. }
             | ReportedPhase::Unstartable { .. }
             | ReportedPhase::Lost { .. }
-            | ReportedPhase::StageInFailed { .. } => true,
+            | ReportedPhase::StageInFailed { .. }
+            | ReportedPhase::PrologueFailed { .. } => true,
         },
         // What a job holds it keeps, moving or not.
         Event::Suspend(_) => false,

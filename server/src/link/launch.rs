@@ -1,8 +1,8 @@
 //! What an agent is told to run: a job and its payload as a launch specification. Pure.
 
-use capstan_core::{Job, JobSpec, Node, NodeShare, Payload, Run, State};
+use capstan_core::{Job, JobSpec, Node, NodeShare, Payload, Run, Settings, State};
 use capstan_proto::wire;
-use capstan_types::{JobPart, JoinPath, NodeName, NodeSpec, StagedFile};
+use capstan_types::{JobPart, JoinPath, NodeName, NodeSpec, StagedFile, WarningSignal};
 
 use crate::view::paths::{stderr_path, stdout_path};
 use crate::view::words::{job_name, variable_list};
@@ -70,7 +70,53 @@ pub(crate) fn spec(
         stage_in: staged(&job.spec.stagein),
         stage_out: staged(&job.spec.stageout),
         pro_dialect: job.spec.select.is_some(),
+        warning: warning(settings, job),
+        account: shown(job, "Account_Name").to_owned(),
+        resource_list: resource_list(job),
+        job_type: job.spec.job_type.to_string(),
+        prologue: asked
+            .get("prologue")
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        epilogue: asked
+            .get("epilogue")
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        slots: share.slots.iter().map(|slot| u32::from(*slot)).collect(),
+        node_slots: state.node(node).map_or(0, |node| node.slots.into()),
+        node_cards: state
+            .node(node)
+            .map_or(0, |node| node.inventory.cards.len() as u32),
     })
+}
+
+/// The job's own, else its queue's; a value that was valid when it was set.
+fn warning(settings: &Settings, job: &Job) -> Option<wire::Warning> {
+    let queue = settings.queues.get(&job.queue);
+    let default = queue.and_then(|queue| queue.attributes.text("warning_signal"));
+    let text = Some(shown(job, "signal")).filter(|text| !text.is_empty());
+    let warning = WarningSignal::parse(text.or(default)?).ok()?;
+    Some(wire::Warning {
+        signal: warning.number,
+        secs: warning.secs,
+    })
+}
+
+/// `nodes=gpu01:ppn=2,walltime=00:01:00,…,neednodes=gpu01:ppn=2`, as prologues get it.
+fn resource_list(job: &Job) -> String {
+    let resources = job.spec.resources.iter();
+    let mut list: Vec<String> = resources
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    if let Some(nodes) = job.spec.resources.get("nodes") {
+        list.push(format!("neednodes={nodes}"));
+    }
+    list.join(",")
+}
+
+fn shown<'a>(job: &'a Job, name: &str) -> &'a str {
+    let found = job.spec.shown.iter().find(|(known, _)| **known == *name);
+    found.map_or("", |(_, value)| value)
 }
 
 /// By name only when the job asked for one: the login group may have another name on the node.

@@ -97,6 +97,7 @@ pub(crate) fn inventory(inventory: wire::Inventory) -> Result<Inventory, Unheard
         simulated,
         numa_nodes,
         images,
+        health_problem,
     } = inventory;
     if cards.len() > CARDS_MAX {
         return Err(field("cards", "too long"));
@@ -122,6 +123,7 @@ pub(crate) fn inventory(inventory: wire::Inventory) -> Result<Inventory, Unheard
             .map(numa_node)
             .collect::<Result<_, _>>()?,
         images: images.into_iter().map(text).collect(),
+        health_problem: text(health_problem),
     })
 }
 
@@ -223,6 +225,7 @@ pub(crate) fn ended(said: wire::AttemptEnded) -> Result<AttemptReport, Unheard> 
         outcome,
         unclean_cards,
         messages,
+        cause,
     } = said;
     for message in messages.iter().take(MESSAGES_MAX) {
         tracing::warn!(
@@ -241,6 +244,7 @@ pub(crate) fn ended(said: wire::AttemptEnded) -> Result<AttemptReport, Unheard> 
             exit_status,
             usage: usage.map(self::usage).unwrap_or_default(),
             unclean: card_ids(unclean_cards)?,
+            cause: text(cause),
         },
         Outcome::Unstartable(reason) => ReportedPhase::Unstartable {
             at,
@@ -251,6 +255,10 @@ pub(crate) fn ended(said: wire::AttemptEnded) -> Result<AttemptReport, Unheard> 
             reason: text(reason),
         },
         Outcome::StageInFailed(reason) => ReportedPhase::StageInFailed {
+            at,
+            reason: text(reason),
+        },
+        Outcome::PrologueFailed(reason) => ReportedPhase::PrologueFailed {
             at,
             reason: text(reason),
         },

@@ -68,6 +68,7 @@ mod tests {
             unclean: ids(state),
             strays: Vec::new(),
             ordinal: 1,
+            is_unwell: false,
         };
         let seen = ids(seen)
             .into_iter()

@@ -91,6 +91,7 @@ fn ended(text: &mut String, job: &Job) {
         at,
         exit_status,
         run,
+        cause: _, // Torque's records have no words for it.
     }) = &job.state
     else {
         return;

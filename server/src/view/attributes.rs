@@ -235,7 +235,9 @@ fn rest(list: &mut Attributes, job: &Job) {
     );
     shown(list, job, &["req_information", "copy_on_rerun"]);
     list.put_some("user_kill_delay", job.spec.kill_delay_secs);
-    shown(list, job, &["idle_slot_limit", "L_Request", "x"]);
+    shown(list, job, &["idle_slot_limit", "L_Request", "x", "signal"]);
+    let cause = ended(job).map(|ended| &ended.cause);
+    list.put_some("exit_cause", cause.filter(|cause| !cause.is_empty()));
 }
 
 /// When a waiting job starts, as far as that is known without reckoning: at the latest when nodes are reserved for it,

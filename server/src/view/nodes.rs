@@ -113,7 +113,7 @@ fn state(scene: Scene<'_>, node: &Node, held: &[(AttemptId, &NodeShare)]) -> Str
         Link::Lost(since) => scene.now >= since.plus_secs(down_after),
     };
     let words = [
-        (is_down, "down"),
+        (is_down || node.is_unwell, "down"),
         (node.is_offline, "offline"),
         (slots >= usize::from(node.slots), "job-exclusive"),
     ];
@@ -250,6 +250,9 @@ impl Items {
 fn messages(node: &Node) -> Vec<String> {
     let inventory = &node.inventory;
     let mut messages = Vec::new();
+    if !inventory.health_problem.is_empty() {
+        messages.push(inventory.health_problem.to_string());
+    }
     if !inventory.gpu_problem.is_empty() {
         messages.push(format!("gpu: {}", inventory.gpu_problem));
     }

@@ -122,6 +122,7 @@ pub(crate) fn over(attempt: u64, exit_status: i32) -> AttemptEnded {
         outcome: Some(Outcome::ExitStatus(exit_status)),
         unclean_cards: Vec::new(),
         messages: Vec::new(),
+        cause: String::new(),
     }
 }
 

@@ -254,5 +254,6 @@ pub(super) fn ended(attempt: u64, outcome: Outcome) -> AttemptEnded {
         outcome: Some(outcome),
         unclean_cards: Vec::new(),
         messages: Vec::new(),
+        cause: String::new(),
     }
 }

@@ -137,4 +137,7 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
         .without_effect("there is no support for MIC cards"),
     AttributeDefinition::new("_other_", Text, User)
         .without_effect("unknown attributes are refused"),
+    // Beside Torque's: a warning before the walltime ends, and why the job ended.
+    AttributeDefinition::new("signal", Text, User),
+    AttributeDefinition::new("exit_cause", Text, Nobody),
 ];

@@ -101,4 +101,6 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     AttributeDefinition::new("preemptable", Text, Operator),
     AttributeDefinition::new("preempt_grace", Integer, Operator),
     AttributeDefinition::new("preempt_after", Integer, Operator),
+    // What its jobs hear before their walltime ends, when they name nothing themselves.
+    AttributeDefinition::new("warning_signal", Text, Operator),
 ];

@@ -60,8 +60,7 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     AttributeDefinition::new("log_level", Integer, Manager).without_effect(
         "the log files are one a day; CAPSTAN_LOG chooses what goes to standard error",
     ),
-    AttributeDefinition::new("down_on_error", Boolean, Manager)
-        .without_effect("health scripts are not run"),
+    AttributeDefinition::new("down_on_error", Boolean, Manager),
     AttributeDefinition::new("disable_server_id_check", Boolean, Manager)
         .without_effect("ids are read with any server name"),
     AttributeDefinition::new("job_nanny", Boolean, Manager)
@@ -190,7 +189,7 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     AttributeDefinition::new("legacy_vmem", Boolean, Manager)
         .without_effect("vmem is the limit of the job"),
     AttributeDefinition::new("note_append_on_error", Boolean, Manager)
-        .without_effect("health scripts are not run"),
+        .without_effect("what a health script says is shown as a message"),
     AttributeDefinition::new("email_batch_seconds", Integer, Manager),
     AttributeDefinition::new("tcp_incoming_timeout", Integer, Operator).without_effect(
         "agents keep a connection and send heartbeats (heartbeat_secs in server.toml)",

@@ -23,10 +23,26 @@ pub(super) const LOST_ATTEMPTS_MAX: u32 = 20;
 /// A job whose files could not be copied to its node is tried again after so long, as Torque does.
 const STAGE_IN_RETRY_SECS: u64 = 30 * 60;
 
+/// A job whose node's prologue fails is tried so often, with a pause of seconds that doubles each time.
+const PROLOGUE_ATTEMPTS_MAX: u32 = 8;
+
 /// What is left of an attempt that is over.
 pub(super) struct Remains {
     pub(super) exit_status: Option<i32>,
     pub(super) usage: Option<Usage>,
+    /// Why, in words; empty when it ended by itself.
+    pub(super) cause: Box<str>,
+}
+
+impl Remains {
+    /// Nothing ran to its end.
+    pub(super) fn of_nothing(exit_status: Option<i32>) -> Self {
+        Self {
+            exit_status,
+            usage: None,
+            cause: Box::default(),
+        }
+    }
 }
 
 /// The script ran to its end, or was stopped.
@@ -34,7 +50,7 @@ pub(super) fn exited(
     draft: &mut Draft,
     job: &Arc<Job>,
     exit_status: i32,
-    usage: Usage,
+    (usage, cause): (Usage, &str),
 ) -> Result<(), Rejection> {
     if let JobState::Starting(_) = &job.state {
         // Its node had no chance to say that it started before it was over.
@@ -62,6 +78,7 @@ pub(super) fn exited(
             let remains = Remains {
                 exit_status: canceled_exit(draft).or(Some(exit_status)),
                 usage: Some(usage),
+                cause: cause.into(),
             };
             end(draft, Job::clone(job), remains)
         }
@@ -69,6 +86,7 @@ pub(super) fn exited(
             let remains = Remains {
                 exit_status: Some(exit_status),
                 usage: Some(usage),
+                cause: cause.into(),
             };
             end(draft, Job::clone(job), remains)
         }
@@ -97,10 +115,7 @@ pub(super) fn unstartable(
     reason: &str,
 ) -> Result<(), Rejection> {
     if let JobState::Exiting(_, StopOrder { requeue: false, .. }) = &job.state {
-        let remains = Remains {
-            exit_status: Some(EXIT_DELETED),
-            usage: None,
-        };
+        let remains = Remains::of_nothing(Some(EXIT_DELETED));
         return end(draft, commented(job, reason), remains);
     }
     let Some(attempt) = job.state.run().map(|run| run.attempt) else {
@@ -128,10 +143,7 @@ pub(super) fn stage_in_failed(
         return Ok(());
     };
     if let JobState::Exiting(_, StopOrder { requeue: false, .. }) = &job.state {
-        let remains = Remains {
-            exit_status: Some(EXIT_DELETED),
-            usage: None,
-        };
+        let remains = Remains::of_nothing(Some(EXIT_DELETED));
         return end(draft, commented(job, reason), remains);
     }
     draft.account(job, Account::StageInFailed(reason.into()));
@@ -139,6 +151,35 @@ pub(super) fn stage_in_failed(
     job.not_before = Some(draft.now.plus_secs(STAGE_IN_RETRY_SECS));
     job.eligible = None;
     draft.advance(job, JobEvent::Requeued(attempt))?;
+    Ok(())
+}
+
+/// The script never ran because a prologue of its node failed: it is tried again, after a while that doubles each time,
+/// and held when nothing helps. (Torque tries again at once and without end: a broken prologue keeps a cluster busy.)
+pub(super) fn prologue_failed(
+    draft: &mut Draft,
+    job: &Arc<Job>,
+    reason: &str,
+) -> Result<(), Rejection> {
+    let Some(attempt) = job.state.run().map(|run| run.attempt) else {
+        return Ok(());
+    };
+    let comment = format!("prologue failed: {reason}");
+    if let JobState::Exiting(_, StopOrder { requeue: false, .. }) = &job.state {
+        let remains = Remains::of_nothing(Some(EXIT_DELETED));
+        return end(draft, commented(job, &comment), remains);
+    }
+    let count = job.run_count;
+    let mut job = commented(job, &comment);
+    if count >= PROLOGUE_ATTEMPTS_MAX {
+        job.holds = job.holds.with(Holds::SYSTEM);
+        job.comment = Some(format!("held after {count} attempts; {comment}").into());
+    }
+    let pause_secs = 1_u64 << count.min(PROLOGUE_ATTEMPTS_MAX);
+    job.not_before = Some(draft.now.plus_secs(pause_secs));
+    job.eligible = None;
+    let job = draft.advance(job, JobEvent::Requeued(attempt))?;
+    draft.account(&job, Account::Rerun);
     Ok(())
 }
 
@@ -161,16 +202,17 @@ pub(super) fn lost(draft: &mut Draft, job: &Arc<Job>, reason: &str) -> Result<()
             EXIT_LOST
         }
     };
-    let remains = Remains {
-        exit_status: Some(exit_status),
-        usage: None,
-    };
+    let remains = Remains::of_nothing(Some(exit_status));
     end(draft, commented(job, &comment), remains)
 }
 
 /// Ends the job with its current attempt.
 pub(super) fn end(draft: &mut Draft, job: Job, remains: Remains) -> Result<(), Rejection> {
-    let Remains { exit_status, usage } = remains;
+    let Remains {
+        exit_status,
+        usage,
+        cause,
+    } = remains;
     let run = job.state.run().map(|run| Run {
         usage: usage.unwrap_or(run.usage),
         ..run.clone()
@@ -179,6 +221,7 @@ pub(super) fn end(draft: &mut Draft, job: Job, remains: Remains) -> Result<(), R
         at: draft.now,
         exit_status,
         run,
+        cause,
     };
     let job = draft.advance(job, JobEvent::Ended(ended))?;
     draft.account(&job, Account::Ended);

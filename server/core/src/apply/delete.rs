@@ -61,10 +61,8 @@ fn delete_one(draft: &mut Draft, job: &Arc<Job>, order: &DeleteOrder) -> Result<
         }
         (JobState::Starting(run) | JobState::Running(run) | JobState::Exiting(run, _), true) => {
             draft.account(job, Account::Deleted(deletion(order)));
-            let remains = Remains {
-                exit_status: attempt::canceled_exit(draft).or(Some(EXIT_DELETED)),
-                usage: None,
-            };
+            let exit_status = attempt::canceled_exit(draft).or(Some(EXIT_DELETED));
+            let remains = Remains::of_nothing(exit_status);
             attempt::end(draft, Job::clone(job), remains)?;
             attempt::disown(draft, run, 0);
         }
@@ -121,6 +119,7 @@ fn end_pending(draft: &mut Draft, job: Job) -> Result<Arc<Job>, Rejection> {
         at: draft.now,
         exit_status: attempt::canceled_exit(draft),
         run: None,
+        cause: Box::default(),
     };
     draft.advance(job, JobEvent::Ended(ended))
 }

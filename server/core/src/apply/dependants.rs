@@ -138,6 +138,7 @@ fn delete_dependant(draft: &mut Draft, mut job: Job, parent: JobId) -> Result<()
         at: draft.now,
         exit_status: Some(EXIT_DEPENDENCY_FAILED),
         run: None,
+        cause: Box::default(),
     };
     let job = draft.advance(job, JobEvent::Ended(ended))?;
     draft.account(&job, Account::Aborted);

@@ -256,6 +256,7 @@ impl Draft {
             at,
             exit_status,
             run: None,
+            cause: Box::default(),
         };
         self.advance(array, JobEvent::Ended(ended))?;
         Ok(())

@@ -28,6 +28,7 @@ pub(super) fn configured(name: NodeName, link: Link, settings: &Settings) -> Nod
         unclean: Vec::new(),
         strays: Vec::new(),
         ordinal: 0,
+        is_unwell: false,
     };
     configure(&mut node, Some(settings));
     node
@@ -77,7 +78,8 @@ pub(super) fn attached(draft: &mut Draft, hello: &Hello) -> Result<(), Rejection
             ReportedPhase::Exited { .. }
             | ReportedPhase::Unstartable { .. }
             | ReportedPhase::Lost { .. }
-            | ReportedPhase::StageInFailed { .. } => false,
+            | ReportedPhase::StageInFailed { .. }
+            | ReportedPhase::PrologueFailed { .. } => false,
         };
         if is_live && report::current(draft, &hello.node, known.attempt).is_none() {
             attempt::add_stray(draft, &hello.node, known.attempt);
@@ -125,6 +127,7 @@ fn put_attached(draft: &mut Draft, hello: &Hello, old: Option<Arc<Node>>) {
         // What is astray shows when the agent's attempts are gone through.
         strays: Vec::new(),
         ordinal: 0,
+        is_unwell: false,
     };
     configure(&mut node, draft.state.settings().map(AsRef::as_ref));
     draft.put_node(node);
@@ -256,4 +259,6 @@ pub(super) fn configure(node: &mut Node, settings: Option<&Settings>) {
     let slots = np.or(fallback).and_then(|np| u16::try_from(np).ok());
     node.slots = slots.unwrap_or(node.inventory.cores).max(1);
     node.properties = own.map_or_else(Vec::new, |own| own.list("properties").to_vec());
+    let counts = settings.and_then(|settings| settings.attributes.boolean("down_on_error"));
+    node.is_unwell = !node.inventory.health_problem.is_empty() && counts != Some(false);
 }

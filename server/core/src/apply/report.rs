@@ -70,14 +70,18 @@ fn on_current(
             exit_status,
             usage,
             unclean,
+            cause,
         } => {
-            attempt::exited(draft, job, *exit_status, *usage)?;
+            attempt::exited(draft, job, *exit_status, (*usage, cause))?;
             add_unclean(draft, node, unclean);
         }
         ReportedPhase::Unstartable { at: _, reason } => attempt::unstartable(draft, job, reason)?,
         ReportedPhase::Lost { at: _, reason } => attempt::lost(draft, job, reason)?,
         ReportedPhase::StageInFailed { at: _, reason } => {
             attempt::stage_in_failed(draft, job, reason)?;
+        }
+        ReportedPhase::PrologueFailed { at: _, reason } => {
+            attempt::prologue_failed(draft, job, reason)?;
         }
     }
     forget(draft, node, report.attempt);
@@ -106,7 +110,8 @@ pub(super) fn on_stale(draft: &mut Draft, node: &NodeName, report: &AttemptRepor
         }
         ReportedPhase::Unstartable { .. }
         | ReportedPhase::Lost { .. }
-        | ReportedPhase::StageInFailed { .. } => {
+        | ReportedPhase::StageInFailed { .. }
+        | ReportedPhase::PrologueFailed { .. } => {
             remove_stray(draft, node, attempt);
             forget(draft, node, attempt);
         }

@@ -85,6 +85,7 @@ fn expire(draft: &mut Draft, job: &Arc<Job>) -> Result<(), Rejection> {
         at: draft.now,
         exit_status: Some(EXIT_EXPIRED),
         run: None,
+        cause: Box::default(),
     };
     let job = draft.advance(job, JobEvent::Ended(ended))?;
     draft.account(&job, Account::Aborted);

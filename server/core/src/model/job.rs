@@ -195,6 +195,9 @@ pub struct Ended {
     pub exit_status: Option<i32>,
     /// Its last attempt, when there was one; its shares are history and hold nothing.
     pub run: Option<Run>,
+    /// Why it ended, in words, when it was not by itself: a limit, memory, a prologue. Empty else.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub cause: Box<str>,
 }
 
 /// Resources used, as PBS counts them.
@@ -208,6 +211,41 @@ pub struct Usage {
     pub vmem_kb: u64,
     /// Seconds since the start.
     pub walltime_secs: u64,
+    /// What its node's samples said; `None` when there was time for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
+}
+
+/// A thing that was looked at again and again. Saturates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Series {
+    /// Weighed by time.
+    pub mean: u32,
+    /// The highest.
+    pub peak: u32,
+    /// The last.
+    pub last: u32,
+}
+
+/// What samples of an attempt said, on the node of its script.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measured {
+    /// How many there were.
+    pub samples: u32,
+    /// Of one core: 250 is two and a half.
+    pub cpu_percent: Series,
+    /// Memory of the host in MiB, without cache that would be given back first.
+    pub memory_mib: Series,
+    /// Load of its cards, the mean over them.
+    pub card_percent: Series,
+    /// Memory of all its cards, MiB.
+    pub card_memory_mib: Series,
+    /// Power of all its cards, watts.
+    pub power_watts: Series,
+    /// Read from disks, kilobytes.
+    pub read_kb: u64,
+    /// Written to disks, kilobytes.
+    pub written_kb: u64,
 }
 
 /// What can happen to a job's state.

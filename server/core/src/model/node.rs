@@ -31,6 +31,9 @@ pub struct Node {
     /// there are any, the node gets no new work: nobody knows what they still use.
     #[serde(default)]
     pub strays: Vec<AttemptId>,
+    /// Its health script complains, and the site says that nothing is started there then (`down_on_error`).
+    #[serde(default)]
+    pub is_unwell: bool,
 }
 
 /// Whether a node's agent is connected.
@@ -74,6 +77,9 @@ pub struct Inventory {
     /// [`Inventory::IMAGES_MAX`] of them.
     #[serde(default)]
     pub images: Vec<Box<str>>,
+    /// What its health script complains of; empty when all is well.
+    #[serde(default)]
+    pub health_problem: Box<str>,
 }
 
 impl Inventory {
@@ -187,10 +193,10 @@ impl Node {
         matches!(self.link, Link::Up(_) | Link::Lost(_))
     }
 
-    /// Whether it may get new work, as far as its link and its operator are concerned.
+    /// Whether it may get new work, as far as its link, its operator and its health are concerned.
     #[must_use]
     pub const fn is_usable(&self) -> bool {
-        self.is_up() && !self.is_offline
+        self.is_up() && !self.is_offline && !self.is_unwell
     }
 
     /// Whether it has `property`.

@@ -262,6 +262,7 @@ pub(crate) fn exited(exit_status: i32) -> ReportedPhase {
             ..Usage::default()
         },
         unclean: Vec::new(),
+        cause: Box::default(),
     }
 }
 

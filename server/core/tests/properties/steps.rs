@@ -47,6 +47,7 @@ pub(crate) enum AttemptStep {
     Lost,
     Unstartable,
     StageInFailed,
+    PrologueFailed,
     Stale,
 }
 
@@ -148,6 +149,7 @@ fn attempt_step() -> impl Strategy<Value = AttemptStep> {
         1 => Just(AttemptStep::Lost),
         1 => Just(AttemptStep::Unstartable),
         1 => Just(AttemptStep::StageInFailed),
+        1 => Just(AttemptStep::PrologueFailed),
         1 => Just(AttemptStep::Stale),
     ]
 }
@@ -339,6 +341,10 @@ fn report(world: &mut World, which: usize, step: AttemptStep) {
         AttemptStep::StageInFailed => {
             let reason = "no file".into();
             ReportedPhase::StageInFailed { at, reason }
+        }
+        AttemptStep::PrologueFailed => {
+            let reason = "prologue ended with 3".into();
+            ReportedPhase::PrologueFailed { at, reason }
         }
         AttemptStep::Stale => return stale(world, which),
     };

@@ -64,6 +64,7 @@ fn ends(world: &mut World, job: JobId) {
         exit_status: 0,
         usage: Usage::default(),
         unclean: Vec::new(),
+        cause: Box::default(),
     };
     let report = capstan_core::AttemptReport { attempt, phase };
     world.must(&Event::Reported { node, report });

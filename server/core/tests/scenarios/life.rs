@@ -1,6 +1,7 @@
 //! One job's life, from `qsub` to the end of its record.
 
-use capstan_core::{Account, Effect, Event, Holds, JobState, Rejection, ReportedPhase};
+use capstan_core::{Account, Effect, Event, Holds, Inventory, JobState, Rejection, ReportedPhase};
+use capstan_types::NodeName;
 
 use crate::harness::{World, caller, deletion, exited, submission};
 
@@ -237,6 +238,44 @@ fn a_job_whose_files_could_not_be_copied_waits_half_an_hour() {
     world.pass(1);
     world.place();
     assert_eq!((world.letter(job), world.job(job).run_count), ('R', 2));
+}
+
+#[test]
+fn a_prologue_that_fails_is_tried_again_more_and_more_seldom_and_then_the_job_is_held() {
+    let mut world = one_node();
+    let job = world.queue("");
+    for attempt in 1..=8_u32 {
+        world.place();
+        assert_eq!(world.job(job).run_count, attempt);
+        let (at, reason) = (world.now, "prologue ended with 3".into());
+        world.report(job, ReportedPhase::PrologueFailed { at, reason });
+        assert_eq!(world.job(job).not_before, Some(at.plus_secs(1 << attempt)));
+        world.pass(1 << attempt);
+    }
+    let held = world.job(job);
+    assert_eq!((world.letter(job), held.holds), ('H', Holds::SYSTEM));
+    let comment = held.comment.as_deref().unwrap();
+    assert!(comment.contains("prologue ended with 3"), "{comment}");
+}
+
+#[test]
+fn a_node_whose_health_script_complains_gets_no_work_unless_the_site_says_otherwise() {
+    let mut world = one_node();
+    let node = NodeName::from("node01");
+    let mut inventory = world.state.node(&node).unwrap().inventory.clone();
+    inventory.health_problem = "ERROR disk is read-only".into();
+    let changed = |inventory: &Inventory| Event::NodeChanged {
+        node: node.clone(),
+        inventory: Box::new(inventory.clone()),
+    };
+    world.must(&changed(&inventory));
+    let job = world.queue("");
+    world.place();
+    assert_eq!(world.letter(job), 'Q');
+    inventory.health_problem = "".into();
+    world.must(&changed(&inventory));
+    world.place();
+    assert_eq!(world.letter(job), 'R');
 }
 
 #[test]

@@ -265,6 +265,7 @@ fn unclean_cards_wait_until_they_are_seen_clean() {
             exit_status,
             usage,
             unclean,
+            cause: Box::default(),
         },
     );
     let node = NodeName::from("node01");

@@ -5,7 +5,7 @@ use capstan_core::{Holds, MembersWait, Tie};
 use capstan_proto::{Refusal, wire};
 use capstan_types::{
     ArrayRequest, Dependency, ErrorClass, JobPart, JobReference, JoinPath, MailPoints, ParseError,
-    Pbse, StagedFile, Timestamp, check_job_name,
+    Pbse, StagedFile, Timestamp, WarningSignal, check_job_name,
 };
 
 use super::{Draft, VALUE_BYTES_MAX, check_group};
@@ -166,6 +166,13 @@ impl Draft<'_> {
                 }
                 self.spec.job_type = value.into();
                 self.show(name, value)
+            }
+            "signal" => {
+                let warning = WarningSignal::parse(value).map_err(|error| {
+                    let detail = format!("signal: {error}; write signal=USR1@300");
+                    Refusal::new(Pbse::Badatval, detail)
+                })?;
+                self.show(name, &warning.to_string())
             }
             "idle_slot_limit" => {
                 let limit = value.parse().ok().filter(|limit| *limit > 0);

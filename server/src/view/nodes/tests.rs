@@ -41,6 +41,7 @@ fn node(name: &str, ordinal: u64, driver: &str) -> Node {
         unclean: Vec::new(),
         ordinal,
         strays: Vec::new(),
+        is_unwell: false,
     }
 }
 

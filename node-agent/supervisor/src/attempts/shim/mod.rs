@@ -214,6 +214,7 @@ fn ended(entry: &Entry, outcome: Outcome, usage: wire::Usage) -> wire::AttemptEn
         outcome: Some(outcome),
         unclean_cards: Vec::new(),
         messages: Vec::new(),
+        cause: String::new(),
     }
 }
 
