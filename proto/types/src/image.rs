@@ -13,9 +13,104 @@ pub fn image_name(typed: &str) -> String {
     }
 }
 
+/// Whether `name` can be an image: `[HOST[:PORT]/]PATH[:TAG][@sha256:HEX]`. The name becomes part of a request to the
+/// engine, so nothing else may pass.
+#[must_use]
+pub fn is_image_name(name: &str) -> bool {
+    let plain = |text: &str, extra: &str| {
+        !text.is_empty()
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
+            && !text.contains("..")
+    };
+    if name.len() > 255 {
+        return false;
+    }
+    let (name, digest) = match name.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (name, None),
+    };
+    let digest_is_good = digest.is_none_or(|digest| {
+        digest
+            .strip_prefix("sha256:")
+            .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+    });
+    let last_slash = name.rfind('/').map_or(0, |at| at + 1);
+    let (path, tag) = match name[last_slash..].find(':') {
+        Some(colon) => (
+            &name[..last_slash + colon],
+            Some(&name[last_slash + colon + 1..]),
+        ),
+        None => (name, None),
+    };
+    let tag_is_good =
+        tag.is_none_or(|tag| tag.len() <= 128 && plain(tag.trim_start_matches('_'), "_.-"));
+    let mut parts = path.split('/');
+    let first = parts.next().unwrap_or("");
+    let (host, port) = first.split_once(':').unwrap_or((first, "0"));
+    digest_is_good
+        && tag_is_good
+        && plain(host, "_.-")
+        && port.bytes().all(|b| b.is_ascii_digit())
+        && !port.is_empty()
+        && (path.contains('/') || !first.contains(':'))
+        && parts.all(|part| plain(part, "_.-"))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::image_name;
+    use super::{image_name, is_image_name};
+
+    #[test]
+    fn image_names_are_names_and_nothing_else() {
+        let digest = format!("a@sha256:{}", "0".repeat(64));
+        for good in [
+            "deepo",
+            "bit:5000/deepo",
+            "bit:5000/deepo_9",
+            "bit:5000/deepo:1.0-cuda11",
+            "docker.io/library/busybox:latest",
+            "a.b-c__d/e",
+            "localhost/x",
+            "capstan-demo:1",
+            digest.as_str(),
+            "a:_x",
+            "192.168.9.99:5000/a/b/c:d",
+        ] {
+            assert!(is_image_name(good), "{good}");
+        }
+        let long = "a".repeat(256);
+        for bad in [
+            "",
+            "-x",
+            "--privileged",
+            "../x",
+            "a/../b",
+            "a?b=c",
+            "a b",
+            "a#b",
+            "a%2fb",
+            "a\n",
+            "a//b",
+            "/a",
+            "a/",
+            ":x",
+            "a:",
+            "a@b",
+            "a@sha256:0",
+            "a:b:c",
+            "bit:port/a",
+            "a\0",
+            "b\u{e4}r",
+            "a:../../x",
+            long.as_str(),
+            "a/:5/b",
+        ] {
+            assert!(!is_image_name(bad), "{bad:?}");
+        }
+    }
 
     #[test]
     fn an_image_has_one_name_however_it_is_typed() {

@@ -1,0 +1,272 @@
+//! One pull for all who wait for the same image on the same terms. Who asks first does the work; when they go away in the
+//! middle, the next who waits goes on with it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Semaphore, watch};
+
+use super::credentials::Credentials;
+use super::problem::PullProblem;
+use super::progress::Progress;
+use super::store::ImageStore;
+
+/// Pulls at the same time; the others wait. dockerd itself gets three layers of each at a time.
+const PULLS_MAX: usize = 4;
+
+/// On whose terms an image is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asker {
+    /// The user whose own account is used; none on the site's terms or on anybody's.
+    pub uid: Option<u32>,
+    /// For the registry.
+    pub credentials: Option<Credentials>,
+}
+
+/// The pulls that are under way.
+#[derive(Debug)]
+pub struct Pulls {
+    /// Two users with accounts of their own never share a pull: the registry may refuse one of them.
+    under_way: Mutex<BTreeMap<Key, watch::Receiver<State>>>,
+    places: Semaphore,
+}
+
+type Key = (String, Option<u32>);
+
+#[derive(Clone, Debug)]
+enum State {
+    Going(Progress),
+    Done(Result<(), PullProblem>),
+}
+
+enum Role<'a> {
+    Lead(Lead<'a>),
+    Follow(watch::Receiver<State>),
+}
+
+/// The one who pulls. Dropped when they go away.
+struct Lead<'a> {
+    pulls: &'a Pulls,
+    key: Key,
+    state: watch::Sender<State>,
+}
+
+impl Default for Pulls {
+    fn default() -> Self {
+        Self {
+            under_way: Mutex::default(),
+            places: Semaphore::new(PULLS_MAX),
+        }
+    }
+}
+
+impl Pulls {
+    /// Gets `image` (a resolved name) from its registry, or waits for the pull that is under way. `told` hears how far it
+    /// is. May be dropped half-way.
+    ///
+    /// # Errors
+    /// The one cause, the same for all who waited for the same pull.
+    pub async fn ensure<S: ImageStore>(
+        &self,
+        store: &S,
+        image: &str,
+        asker: &Asker,
+        told: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<(), PullProblem> {
+        let key = (capstan_types::image_name(image), asker.uid);
+        loop {
+            match self.enter(&key) {
+                Role::Lead(lead) => {
+                    let tell = |progress| {
+                        lead.state.send_replace(State::Going(progress));
+                        told(progress);
+                    };
+                    // Never closed; and a pull without a place would only be slower for all.
+                    let _place = self.places.acquire().await;
+                    let credentials = asker.credentials.as_ref();
+                    let pulled = store.pull_image(&key.0, credentials, &tell).await;
+                    lead.state.send_replace(State::Done(pulled.clone()));
+                    return pulled;
+                }
+                Role::Follow(mut state) => {
+                    if let Some(pulled) = follow(&mut state, told).await {
+                        return pulled;
+                    }
+                }
+            }
+        }
+    }
+
+    /// How many pulls are under way.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn enter(&self, key: &Key) -> Role<'_> {
+        let mut under_way = self.lock();
+        if let Some(state) = under_way.get(key) {
+            return Role::Follow(state.clone());
+        }
+        let (state, seen) = watch::channel(State::Going(Progress::default()));
+        under_way.insert(key.clone(), seen);
+        Role::Lead(Lead {
+            pulls: self,
+            key: key.clone(),
+            state,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, watch::Receiver<State>>> {
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        self.pulls.lock().remove(&self.key);
+    }
+}
+
+/// The end of somebody else's pull; none when they went away before it.
+async fn follow(
+    state: &mut watch::Receiver<State>,
+    told: &(dyn Fn(Progress) + Send + Sync),
+) -> Option<Result<(), PullProblem>> {
+    loop {
+        let now = state.borrow_and_update().clone();
+        match now {
+            State::Done(pulled) => return Some(pulled),
+            State::Going(progress) => told(progress),
+        }
+        state.changed().await.ok()?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use futures_util::future::join_all;
+
+    use super::super::store::StoredImage;
+    use super::*;
+    use crate::containers::EngineError;
+
+    /// A registry that answers when it is let.
+    struct Slow {
+        pulls: AtomicU32,
+        gate: Semaphore,
+        answer: Result<(), PullProblem>,
+    }
+
+    impl Slow {
+        fn with(answer: Result<(), PullProblem>) -> Self {
+            Self {
+                pulls: AtomicU32::new(0),
+                gate: Semaphore::new(0),
+                answer,
+            }
+        }
+    }
+
+    impl ImageStore for Slow {
+        async fn pull_image(
+            &self,
+            _: &str,
+            _: Option<&Credentials>,
+            told: &(dyn Fn(Progress) + Send + Sync),
+        ) -> Result<(), PullProblem> {
+            self.pulls.fetch_add(1, Ordering::Relaxed);
+            told(Progress {
+                layers: 7,
+                ..Progress::default()
+            });
+            drop(self.gate.acquire().await);
+            self.answer.clone()
+        }
+
+        async fn stored_images(&self) -> Result<Vec<StoredImage>, EngineError> {
+            Ok(Vec::new())
+        }
+
+        async fn remove_image(&self, _: &str) -> Result<(), EngineError> {
+            Ok(())
+        }
+    }
+
+    fn of(uid: Option<u32>) -> Asker {
+        Asker {
+            uid,
+            ..Asker::default()
+        }
+    }
+
+    /// Polls `waiting` until it waits.
+    async fn begin<F: Future + Unpin>(waiting: &mut F) {
+        let begun = futures_util::future::poll_immediate(waiting).await;
+        assert!(begun.is_none(), "it waits for the registry");
+    }
+
+    #[tokio::test]
+    async fn many_who_ask_share_one_pull_and_its_progress_and_its_end() {
+        for answer in [Ok(()), Err(PullProblem::EngineAway)] {
+            let (store, pulls, heard) = (
+                Slow::with(answer.clone()),
+                Pulls::default(),
+                AtomicU32::new(0),
+            );
+            let told = |progress: Progress| {
+                if progress.layers == 7 {
+                    heard.fetch_add(1, Ordering::Relaxed);
+                }
+            };
+            let asker = of(None);
+            let mut all = Box::pin(join_all((0..50).map(|nth| {
+                // The tag that is meant by none.
+                let name = ["bit:5000/a", "bit:5000/a:latest"][nth % 2];
+                pulls.ensure(&store, name, &asker, &told)
+            })));
+            begin(&mut all).await;
+            assert_eq!((store.pulls.load(Ordering::Relaxed), pulls.count()), (1, 1));
+            store.gate.add_permits(1);
+            assert!(all.await.iter().all(|end| *end == answer));
+            assert_eq!(heard.load(Ordering::Relaxed), 50);
+            assert_eq!(pulls.count(), 0, "the next one pulls anew");
+        }
+    }
+
+    #[tokio::test]
+    async fn accounts_of_two_users_share_no_pull() {
+        let (store, pulls) = (Slow::with(Ok(())), Pulls::default());
+        let (alice, bob, site) = (of(Some(1001)), of(Some(1002)), of(None));
+        let ask = |asker| pulls.ensure(&store, "a", asker, &|_| {});
+        let mut all = Box::pin(join_all([ask(&alice), ask(&bob), ask(&site)]));
+        begin(&mut all).await;
+        assert_eq!(store.pulls.load(Ordering::Relaxed), 3);
+        store.gate.add_permits(3);
+        assert!(all.await.iter().all(Result::is_ok));
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_leaves_the_pull_to_the_next() {
+        let (store, pulls) = (Slow::with(Ok(())), Pulls::default());
+        let asker = of(None);
+        let mut first = Box::pin(pulls.ensure(&store, "a", &asker, &|_| {}));
+        let mut second = Box::pin(pulls.ensure(&store, "a", &asker, &|_| {}));
+        begin(&mut first).await;
+        begin(&mut second).await;
+        assert_eq!(store.pulls.load(Ordering::Relaxed), 1);
+        drop(first);
+        begin(&mut second).await;
+        assert_eq!(
+            store.pulls.load(Ordering::Relaxed),
+            2,
+            "it is the second's now"
+        );
+        store.gate.add_permits(1);
+        assert_eq!(second.await, Ok(()));
+    }
+}
