@@ -7,11 +7,11 @@ use std::time::Duration;
 use capstan_proto::PROTOCOL;
 use capstan_proto::wire::agent_link_client::AgentLinkClient;
 use capstan_proto::wire::{
-    AdjustAttempt, AgentMessage, Heartbeat, Hello, Inventory, LaunchSpec, ServerMessage,
+    AdjustAttempt, AgentMessage, CardUse, Heartbeat, Hello, Inventory, LaunchSpec, ServerMessage,
     StartAttempt, StopAttempt, Welcome, agent_message, server_message,
 };
 use capstan_supervisor::attempts::{Order, Supervisor};
-use capstan_supervisor::ports::{CardControl, Gpus};
+use capstan_supervisor::ports::{CardControl, GpuUse, Gpus};
 use capstan_types::AttemptId;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
@@ -21,8 +21,10 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use crate::asked::{Asked, Sources};
+use crate::events::now_ms;
+use crate::health::Health;
 use crate::host;
-use crate::inventory::{Engine, Host, card_use, inventory, load_average, memory_available_bytes};
+use crate::inventory::{Engine, Host, card_uses, inventory, load_average, memory_available_bytes};
 use crate::sisters::TaskRelay;
 
 /// Reports that may wait for the network; a connection with more waiting is given up and begun anew.
@@ -60,6 +62,7 @@ pub(crate) struct Link<G, E> {
     pub(crate) gpus: Arc<G>,
     pub(crate) engine: Arc<E>,
     pub(crate) supervisor: Supervisor,
+    pub(crate) health: Arc<Health>,
     pub(crate) sources: Arc<Sources<G>>,
 }
 
@@ -124,6 +127,7 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             inventory: Some(inventory.clone()),
             attempts,
+            cards: self.cards().await,
         };
         let first = futures_util::stream::iter([wrap(agent_message::Message::Hello(hello))]);
         let stream = first.chain(ReceiverStream::new(reports));
@@ -288,6 +292,11 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
                 () = out.closed() => return,
             }
             let mut heartbeat = self.heartbeat().await;
+            let health = self.health.problem();
+            if health != known.health_problem {
+                known.health_problem = health;
+                heartbeat.inventory = Some(known.clone());
+            }
             if asked.elapsed() >= INVENTORY_PERIOD {
                 asked = Instant::now();
                 let mut now = self.inventory().await;
@@ -314,13 +323,12 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
         let server = self.server.clone();
         let measured = tokio::task::spawn_blocking(move || {
             let cards = gpus.usage();
-            let cards = cards
-                .iter()
-                .map(|card| card_use(card, |pid| supervisor.owns(pid)));
+            // A look is a look: attempts are sampled by the way.
+            supervisor.sample(&cards);
             Heartbeat {
                 load_average: load_average(),
                 memory_available_bytes: memory_available_bytes(),
-                cards: cards.collect(),
+                cards: look(&supervisor, &cards),
                 attempts: supervisor.usage(),
                 inventory: None,
                 host: Some(host::status(&server)),
@@ -330,12 +338,29 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
         measured.await.unwrap_or_default()
     }
 
+    /// What cards do now.
+    async fn cards(&self) -> Vec<CardUse> {
+        let (gpus, supervisor) = (self.gpus.clone(), self.supervisor.clone());
+        let looking = tokio::task::spawn_blocking(move || look(&supervisor, &gpus.usage()));
+        looking.await.unwrap_or_default()
+    }
+
     async fn inventory(&self) -> Inventory {
         let gpus = self.gpus.clone();
         let cards = tokio::task::spawn_blocking(move || gpus.inventory());
         let engine = self.engine.ask().await;
-        inventory(&self.host, cards.await.unwrap_or_default(), engine)
+        let inventory = inventory(&self.host, cards.await.unwrap_or_default(), engine);
+        let health_problem = self.health.problem();
+        Inventory {
+            health_problem,
+            ..inventory
+        }
     }
+}
+
+fn look(supervisor: &Supervisor, seen: &[GpuUse]) -> Vec<CardUse> {
+    let looks = supervisor.warden().look(seen, supervisor, now_ms());
+    card_uses(seen, looks)
 }
 
 /// For `momctl`: what the server said last.

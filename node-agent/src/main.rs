@@ -5,12 +5,15 @@ mod asked;
 mod diagnosis;
 mod door;
 mod engine;
+mod events;
+mod health;
 mod host;
 mod inventory;
 mod link;
 mod serve;
 mod settings;
 mod sisters;
+mod surroundings;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;

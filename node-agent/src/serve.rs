@@ -3,12 +3,12 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use capstan_gpu::NvmlGpus;
 use capstan_runtime::DockerEngine;
 use capstan_supervisor::attempts::{CgroupTree, Site, SiteSettings, Supervisor};
@@ -29,13 +29,17 @@ const NO_LIBRARY: &str = "none";
 /// A predecessor that was killed a moment ago may still be on its way out.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// Kept scratch folders are looked at so often.
+const SWEEP_PERIOD: Duration = Duration::from_secs(600);
 
 /// Runs the agent until SIGTERM or SIGINT.
 pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     let _lock = lock_state(&settings.state_folder).await?;
     let agent_id = agent_id(&settings.state_folder)?;
     let host = Host::ask(settings.cores);
-    let cgroups = find_cgroups(&agent_id, &host);
+    make_scratch(&settings)?;
+    let pins_cores = settings.surroundings.cores.may_pin();
+    let cgroups = find_cgroups(&agent_id, &host, pins_cores);
     let gpus = match settings.nvml_library.as_deref() {
         Some(library) if library == Path::new(NO_LIBRARY) => NvmlGpus::none(),
         library => NvmlGpus::open(library),
@@ -50,6 +54,7 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
         commands_folder: settings.commands_folder.clone(),
         only_uid: host.only_uid,
         program: OWN_BINARY.into(),
+        surroundings: settings.surroundings.clone(),
     };
     let site = Site::open(site, cgroups.clone()).context("opening the ledger")?;
     let (supervisor, table) =
@@ -64,6 +69,20 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
         settings.state_folder.clone(),
         host.uname.clone(),
     );
+    let diagnosis = Arc::new(diagnosis);
+    // Both end with the agent; without them jobs run as well.
+    tokio::spawn(supervisor.clone().keep_sampling(gpus.clone()));
+    tokio::spawn(crate::events::watch(
+        gpus.clone(),
+        supervisor.clone(),
+        diagnosis.clone(),
+    ));
+    if settings.surroundings.scratch_folder.is_some() {
+        sweep_scratch(&supervisor);
+    }
+    let told = diagnosis.clone();
+    let news = move || told.beat.notify_one();
+    let health = crate::health::watch(settings.health.clone(), news).await;
     let link = Link {
         server: settings.server.clone(),
         node: settings.node.to_string(),
@@ -72,10 +91,11 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
         gpus: gpus.clone(),
         engine: containers.clone(),
         supervisor: supervisor.clone(),
+        health,
         sources: Arc::new(Sources {
             supervisor,
             gpus,
-            diagnosis: Arc::new(diagnosis),
+            diagnosis,
         }),
     };
     tracing::info!(node = %settings.node, server = settings.server, "agent started");
@@ -121,20 +141,61 @@ fn containers(settings: &Settings, agent_id: &str) -> anyhow::Result<Keeper<Dock
         stage_dir: DEFAULT_STAGE.into(),
         volumes: settings.volumes.clone(),
         cards: settings.cards,
+        images: settings.images.clone(),
+        networks: settings.networks.clone(),
+        exceptions: settings.exceptions.clone(),
     };
     Keeper::open(engine, settings).context("making the folders for containers")
 }
 
-fn find_cgroups(agent_id: &str, host: &Host) -> CgroupTree {
+fn find_cgroups(agent_id: &str, host: &Host, pins_cores: bool) -> CgroupTree {
     if host.only_uid.is_some() {
         return CgroupTree::default();
     }
     let short: String = agent_id.chars().take(8).collect();
     let cgroups = CgroupTree::find(&format!("capstan/{short}"));
+    let cgroups = match pins_cores {
+        true => cgroups.with_cores_pinned(),
+        false => cgroups,
+    };
     if !cgroups.is_usable() {
         tracing::warn!("no cgroups on this host; attempts are followed by descent");
     }
     cgroups
+}
+
+/// The folder of scratch files: ours alone to write, or users could take the names of others' folders.
+fn make_scratch(settings: &Settings) -> anyhow::Result<()> {
+    let Some(folder) = &settings.surroundings.scratch_folder else {
+        return Ok(());
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(folder)
+        .with_context(|| format!("making the scratch folder {}", folder.display()))?;
+    let found = fs::metadata(folder).context("looking at the scratch folder")?;
+    ensure!(
+        found.uid() == nix::unistd::geteuid().as_raw() && found.mode() & 0o022 == 0,
+        "scratch_dir {} must be owned by the agent's user and writable by nobody else: name a folder below it",
+        folder.display()
+    );
+    Ok(())
+}
+
+/// Scratch folders that were kept after a failure go when their time is over.
+fn sweep_scratch(supervisor: &Supervisor) {
+    let supervisor = supervisor.clone();
+    tokio::spawn(async move {
+        loop {
+            let sweeping = supervisor.clone();
+            let swept = tokio::task::spawn_blocking(move || sweeping.sweep_scratch()).await;
+            if let Ok(count @ 1..) = swept {
+                tracing::info!(count, "scratch folders whose time is over are removed");
+            }
+            tokio::time::sleep(SWEEP_PERIOD).await;
+        }
+    });
 }
 
 /// One agent at a time on a state folder.

@@ -4,9 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use capstan_supervisor::containers::{CardsInContainers, Volume, VolumeFile, resolve_volumes};
+use capstan_supervisor::attempts::Surroundings;
+use capstan_supervisor::containers::{
+    CardsInContainers, DEFAULT_NETWORKS, Exception, ExceptionFile, Volume, VolumeFile,
+    resolve_exceptions, resolve_volumes,
+};
+use capstan_supervisor::images::{ImageSettings, ImagesFile};
 use capstan_types::NodeName;
 use serde::Deserialize;
+
+use crate::health::HealthCheck;
 
 /// The file as written: everything may be missing but the server.
 #[derive(Debug, Default, Deserialize)]
@@ -21,8 +28,15 @@ struct SettingsFile {
     commands_dir: Option<PathBuf>,
     docker_socket: Option<PathBuf>,
     cards_in_containers: Option<CardsInContainers>,
+    container_networks: Option<Vec<String>>,
+    #[serde(default)]
+    container_exceptions: Vec<ExceptionFile>,
     #[serde(default)]
     volumes: BTreeMap<String, VolumeFile>,
+    #[serde(default)]
+    images: ImagesFile,
+    #[serde(flatten)]
+    around: crate::surroundings::SurroundingsFile,
 }
 
 /// The settings in force.
@@ -46,8 +60,18 @@ pub(crate) struct Settings {
     pub(crate) docker_socket: PathBuf,
     /// How cards reach a container.
     pub(crate) cards: CardsInContainers,
+    /// Networks that containers may ask for.
+    pub(crate) networks: Vec<String>,
+    /// Who may have what everybody else is refused.
+    pub(crate) exceptions: Vec<Exception>,
     /// Folders that containers may mount.
     pub(crate) volumes: Vec<Volume>,
+    /// Names of images, accounts for them, and when they leave.
+    pub(crate) images: ImageSettings,
+    /// What surrounds every attempt.
+    pub(crate) surroundings: Surroundings,
+    /// The health script, if there is one.
+    pub(crate) health: Option<HealthCheck>,
 }
 
 /// What this host says about itself where the file says nothing.
@@ -84,7 +108,11 @@ fn resolve(text: &str, host: Host) -> anyhow::Result<Settings> {
         commands_dir,
         docker_socket,
         cards_in_containers,
+        container_networks,
+        container_exceptions,
         volumes,
+        images,
+        around,
     } = file;
     let server =
         server.context("server is missing: the host and port where agents are expected")?;
@@ -100,6 +128,7 @@ fn resolve(text: &str, host: Host) -> anyhow::Result<Settings> {
             && !node.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/'),
         "node_name `{node}` cannot name a node"
     );
+    let are_counted = cores.is_none();
     let cores = cores.unwrap_or(host.cores);
     ensure!(cores > 0, "cores must be at least 1");
     let absolute = |name: &str, path: PathBuf| {
@@ -129,7 +158,12 @@ fn resolve(text: &str, host: Host) -> anyhow::Result<Settings> {
             docker_socket.unwrap_or("/var/run/docker.sock".into()),
         )?,
         cards: cards_in_containers.unwrap_or_default(),
+        networks: container_networks.unwrap_or_else(|| DEFAULT_NETWORKS.map(str::to_owned).into()),
+        exceptions: resolve_exceptions(container_exceptions)?,
         volumes: resolve_volumes(&volumes)?,
+        images: images.resolve()?,
+        health: around.health()?,
+        surroundings: around.resolve(are_counted)?,
     })
 }
 
@@ -177,6 +211,15 @@ mod tests {
         refused("server = 'h:1'\nstate_dir = 'x'", "state_dir");
         refused("server = 'h:1'\ncores = 0", "cores");
         refused("server = 'h:1'\nnode_name = 'a b'", "a b");
+        refused(
+            "server = 'h:1'\n[images]\ndisk_low_percent = 5",
+            "disk_high",
+        );
+        refused("server = 'h:1'\n[images.aliases]\n'@site/' = 'x'", "@site/");
         refused("server = 'h:1'\n[volumes.home]\npat = '/x'", "pat");
+        refused(
+            "server = 'h:1'\n[[container_exceptions]]\noptions = ['volumes-from']\nusers = ['a']",
+            "volumes-from",
+        );
     }
 }

@@ -7,7 +7,7 @@ use crate::{ErrorClass, ParseError};
 /// Which signal, and how long before the end of the walltime. Prints as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WarningSignal {
-    /// Linux's number, 1 to 64; never one that no program can catch.
+    /// Linux's number; never one that no program can catch.
     pub number: i32,
     /// Seconds before the end of the walltime, at least 1.
     pub secs: u64,
@@ -31,8 +31,6 @@ const NAMES: [(&str, i32); 14] = [
     ("IO", 29),
     ("PWR", 30),
 ];
-/// The first and the last of the real-time signals that libraries leave to programs.
-const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
 impl WarningSignal {
     /// The longest warning: a week, in seconds.
@@ -73,8 +71,10 @@ fn number(signal: &str) -> Option<i32> {
     }
     let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
     let number: i32 = name.parse().ok().filter(|_| is_number)?;
-    let is_known = NAMES.iter().any(|(_, known)| *known == number);
-    (is_known || REAL_TIME.contains(&number)).then_some(number)
+    NAMES
+        .iter()
+        .any(|(_, known)| *known == number)
+        .then_some(number)
 }
 
 impl fmt::Display for WarningSignal {
@@ -98,7 +98,6 @@ mod tests {
             assert_eq!((read.number, read.secs), (10, 300), "{text}");
             assert_eq!(read.to_string(), "USR1@300");
         }
-        assert_eq!(WarningSignal::parse("40@1").unwrap().to_string(), "40@1");
     }
 
     #[test]
@@ -118,7 +117,7 @@ mod tests {
             "USR1@604801",
             "USR3@5",
             "33@5",
-            "65@5",
+            "40@5",
             "USR1@5@5",
             "USR1@5\n",
         ] {

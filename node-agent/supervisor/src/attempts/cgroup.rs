@@ -12,7 +12,11 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+pub(super) use self::bounds::Bounds;
+pub use self::bounds::{CoreLimit, HostCores};
 use super::record::CgroupFolder;
+
+mod bounds;
 
 /// Hierarchies of version 1 in which an attempt gets a folder. The freezer is what makes killing certain; the
 /// others bound and measure. Docker makes its own folders in the rest.
@@ -126,20 +130,35 @@ impl CgroupTree {
     }
 
     fn hand_down_controllers(&self) {
+        self.hand_down(&["+memory", "+cpu", "+pids"]);
+    }
+
+    /// Lets the groups of version 2 below ours have these controllers.
+    fn hand_down(&self, controllers: &[&str]) {
         for (_, mount) in self.mounts.iter().filter(|(name, _)| name.is_empty()) {
             let mut folder = mount.clone();
-            for part in Path::new(&self.base).components() {
-                for controller in ["+memory", "+cpu", "+pids"] {
+            let parts = Path::new(&self.base).iter().map(Some);
+            for part in parts.chain([None]) {
+                for controller in controllers {
                     // One that this kernel does not offer is not measured or bounded; nothing else depends on it.
                     let _absent = fs::write(folder.join("cgroup.subtree_control"), controller);
                 }
-                folder.push(part);
-            }
-            for controller in ["+memory", "+cpu", "+pids"] {
-                let _absent = fs::write(folder.join("cgroup.subtree_control"), controller);
+                folder.extend(part);
             }
         }
     }
+}
+
+/// Where the hierarchy of version 1 with `controller` is mounted.
+fn mount_of(mounts: &str, controller: &str) -> Option<PathBuf> {
+    mounts.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [_, mount, "cgroup", options, ..] = fields[..] else {
+            return None;
+        };
+        let has = options.split(',').any(|option| option == controller);
+        has.then(|| PathBuf::from(mount))
+    })
 }
 
 /// The hierarchies worth using, from the text of `/proc/self/mounts`, the one that decides about membership first:
@@ -211,42 +230,6 @@ impl Cgroup {
         (!folders.is_empty()).then(|| Self {
             folders: folders.to_vec(),
         })
-    }
-
-    /// Makes the groups, bounds their memory and weighs their claim on the processor.
-    ///
-    /// # Errors
-    /// When a group cannot be made or its memory cannot be bounded.
-    pub(super) fn create(&self, cores: u32, memory_bytes: Option<u64>) -> io::Result<()> {
-        let cores = u64::from(cores.max(1));
-        for folder in &self.folders {
-            let path = Path::new(&folder.path);
-            make(path)?;
-            match (folder.controller.as_str(), memory_bytes) {
-                ("memory", Some(limit)) => {
-                    fs::write(path.join("memory.limit_in_bytes"), limit.to_string())?;
-                    // Without swap accounting in the kernel this file is missing.
-                    let limit = limit.to_string();
-                    let _absent = fs::write(path.join("memory.memsw.limit_in_bytes"), limit);
-                }
-                ("cpu", _) if cores > 1 => {
-                    let shares = (cores * SHARES_PER_CORE).to_string();
-                    // A weight that is not taken costs fairness and nothing else.
-                    let _refused = fs::write(path.join("cpu.shares"), shares);
-                }
-                ("", limit) => {
-                    make(&path.join(LEAF))?;
-                    let weight = (cores * WEIGHT_PER_CORE).min(WEIGHT_MAX).to_string();
-                    let _refused = fs::write(path.join("cpu.weight"), weight);
-                    let max = path.join("memory.max");
-                    if let Some(limit) = limit.filter(|_| max.exists()) {
-                        fs::write(max, limit.to_string())?;
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(())
     }
 
     /// Bounds the memory of an attempt that runs, where its group is there and the kernel takes it: less than is in use
@@ -385,8 +368,7 @@ impl Cgroup {
                 }
                 "memory" => {
                     usage.memory_peak_bytes = number(&path.join("memory.max_usage_in_bytes"));
-                    usage.memory_kills =
-                        field(&path.join("memory.oom_control"), "oom_kill").unwrap_or(0);
+                    usage.memory_kills = kills_below(path);
                 }
                 "" => {
                     usage.cpu =
@@ -412,6 +394,13 @@ impl Cgroup {
             .map(removed)
             .fold(true, |all, one| all & one)
     }
+}
+
+/// Version 1 counts a kill in the victim's own group, which may be a container's.
+fn kills_below(path: &Path) -> u64 {
+    let own = field(&path.join("memory.oom_control"), "oom_kill").unwrap_or(0);
+    let below = subfolders(path).iter().map(|folder| kills_below(folder)).sum::<u64>();
+    own + below
 }
 
 fn make(path: &Path) -> io::Result<()> {

@@ -86,6 +86,9 @@ pub(super) fn of_task(entry: &Entry, identity: &Identity, host: &str, place: Pla
     set("PBS_VNODENUM", &place.vnode.to_string());
     set("PBS_ENVIRONMENT", "PBS_BATCH");
     set("ENVIRONMENT", "BATCH");
+    if let Some(folder) = entry.scratch_folder().filter(|_| !entry.is_guest()) {
+        set("PBS_SCRATCH", &folder);
+    }
     if !spec.cards.is_empty() {
         let indices = spec.cards.iter().map(|card| card.index.to_string());
         set(

@@ -3,6 +3,7 @@
 
 mod cgroup;
 mod environment;
+mod footer;
 mod identity;
 mod keeper;
 mod ledger;
@@ -11,6 +12,8 @@ mod outputs;
 mod proc;
 mod reconcile;
 mod record;
+mod sampling;
+mod settling;
 mod shim;
 mod signalling;
 mod site;
@@ -19,11 +22,12 @@ mod strays;
 mod table;
 mod tasks;
 
-pub use cgroup::CgroupTree;
+pub use cgroup::{CgroupTree, CoreLimit, HostCores};
 pub use ledger::LedgerError;
 pub use record::Damaged;
+pub use shim::only_roots;
 pub use signalling::NotReached;
-pub use site::{Site, SiteSettings};
+pub use site::{Site, SiteSettings, Surroundings};
 pub use spawner::{SHIM_COMMAND, SPAWNER_COMMAND, execute_shim, serve as serve_spawner};
 pub use table::{Held, Order, Supervisor};
 pub use tasks::TaskWanted;

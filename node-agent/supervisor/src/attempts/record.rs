@@ -129,6 +129,24 @@ pub(super) struct Entry {
     /// Relative to the root of every hierarchy: `/capstan/1a2b3c4d/att-57`; empty without rights for cgroups.
     #[prost(string, tag = "10")]
     pub(super) cgroup: String,
+    /// Time on cores, in hundredths of one; 0 for any amount.
+    #[prost(uint32, tag = "20")]
+    pub(super) core_percent: u32,
+    /// The cores that it may run on, `0,3`; empty for all.
+    #[prost(string, tag = "21")]
+    pub(super) cpus: String,
+    /// Where the site's prologues and epilogues are; empty for none.
+    #[prost(string, tag = "22")]
+    pub(super) hooks_folder: String,
+    /// Seconds that one of them may take.
+    #[prost(uint32, tag = "23")]
+    pub(super) hook_secs: u32,
+    /// Where attempts get a folder each for their scratch files; empty for none.
+    #[prost(string, tag = "24")]
+    pub(super) scratch_root: String,
+    /// Seconds that such a folder is kept after a failure.
+    #[prost(uint64, tag = "25")]
+    pub(super) scratch_keep_secs: u64,
 }
 
 /// One hierarchy's folder for an attempt.
@@ -208,6 +226,15 @@ impl Entry {
             self.state_folder,
             if letter == 'O' { 'U' } else { 'R' }
         )
+    }
+
+    /// `PBS_SCRATCH`, when the site has scratch space: named by the job for its user, and by the attempt, so that nobody
+    /// else can have made it.
+    #[must_use]
+    pub(super) fn scratch_folder(&self) -> Option<String> {
+        let name = file_name(&self.spec.job_id);
+        let folder = || format!("{}/{name}.{}", self.scratch_root, self.spec.attempt);
+        (!self.scratch_root.is_empty()).then(folder)
     }
 
     /// `TMPDIR` of a job that gets a folder of its own, which is gone after it.

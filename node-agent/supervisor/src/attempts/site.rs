@@ -8,11 +8,13 @@ use capstan_types::AttemptId;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::cgroup::{Cgroup, CgroupTree};
+use super::cgroup::{Cgroup, CgroupTree, HostCores};
 use super::identity::{Identities, IdentityProblem};
 use super::ledger::{AttemptFile, Ledger, LedgerError};
 use super::record::Entry;
+use super::shim::sweep_scratch;
 use super::spawner::Spawner;
+use super::table::Supervisor;
 use super::{live, proc};
 
 /// How long the shim of an attempt with a damaged entry may take to end.
@@ -37,6 +39,23 @@ pub struct SiteSettings {
     pub only_uid: Option<u32>,
     /// Our own binary, which is also the shim's.
     pub program: PathBuf,
+    /// What surrounds attempts.
+    pub surroundings: Surroundings,
+}
+
+/// What surrounds every attempt on this node: the site's scripts, scratch space, and what of the cores it gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Where prologues and epilogues are, by Torque's names.
+    pub hooks_folder: Option<PathBuf>,
+    /// Seconds that one of them may take.
+    pub hook_secs: u32,
+    /// Where attempts get a folder each for their scratch files.
+    pub scratch_folder: Option<PathBuf>,
+    /// Seconds that such a folder is kept after a failure.
+    pub scratch_keep_secs: u64,
+    /// What attempts may use of the cores.
+    pub cores: HostCores,
 }
 
 /// What all attempts of this node share.
@@ -72,6 +91,11 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 impl Site {
+    /// Where the agent keeps what it must remember.
+    pub(super) fn state_folder(&self) -> &std::path::Path {
+        &self.settings.state_folder
+    }
+
     /// Opens the ledger. Attempts get cgroups in `cgroups`, which is empty when there are no rights for them.
     ///
     /// # Errors
@@ -128,6 +152,9 @@ impl Site {
         let attempt = AttemptId(spec.attempt);
         let settings = &self.settings;
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let around = &settings.surroundings;
+        let maybe = |path: &Option<PathBuf>| path.as_ref().map(text).unwrap_or_default();
+        let cores = around.cores.bound(&spec);
         Entry {
             spec,
             identity: None,
@@ -135,14 +162,20 @@ impl Site {
             cookie: proc::cookie(),
             state_folder: text(&settings.state_folder),
             agent_socket: text(&settings.agent_socket),
-            commands_folder: settings
-                .commands_folder
-                .as_ref()
-                .map(text)
-                .unwrap_or_default(),
+            commands_folder: maybe(&settings.commands_folder),
             cgroups: self.cgroups.folders(attempt),
             node: settings.node.clone(),
             cgroup: self.cgroups.relative(attempt),
+            core_percent: cores.percent,
+            cpus: cores.cpus,
+            // Without root there is nobody to become the user, or to own the scripts.
+            hooks_folder: match settings.only_uid {
+                None => maybe(&around.hooks_folder),
+                Some(_) => String::new(),
+            },
+            hook_secs: around.hook_secs,
+            scratch_root: maybe(&around.scratch_folder),
+            scratch_keep_secs: around.scratch_keep_secs,
         }
     }
 
@@ -216,9 +249,23 @@ impl Site {
         cgroup.is_none_or(|cgroup| cgroup.kill_all(|| {}) && cgroup.remove())
     }
 
+    /// Removes scratch folders that were kept after a failure and whose time is over; how many. Blocks.
+    fn sweep_scratch(&self) -> usize {
+        let root = self.settings.surroundings.scratch_folder.as_ref();
+        root.map_or(0, |root| sweep_scratch(&self.settings.state_folder, root))
+    }
+
     /// The attempt's file.
     pub(super) fn file(&self, entry: &Entry) -> AttemptFile {
         self.ledger.file(entry.attempt())
+    }
+}
+
+impl Supervisor {
+    /// Removes scratch folders that were kept after a failure and whose time is over; how many. Blocks.
+    #[must_use]
+    pub fn sweep_scratch(&self) -> usize {
+        self.site.sweep_scratch()
     }
 }
 
@@ -260,6 +307,7 @@ mod tests {
             commands_folder: None,
             only_uid: None,
             program: "/proc/self/exe".into(),
+            surroundings: Surroundings::default(),
         };
         Site::open(settings, CgroupTree::default()).unwrap()
     }

@@ -154,6 +154,7 @@ fn node(number: u32) -> Node {
         note: "".into(),
         unclean: Vec::new(),
         strays: Vec::new(),
+        is_unwell: false,
         ordinal: u64::from(number),
     }
 }

@@ -1,5 +1,6 @@
 //! The rules of finding hierarchies, and attempts in them.
 
+use super::bounds::CoreBound;
 use super::*;
 
 const HYBRID: &str = "tmpfs /sys/fs/cgroup tmpfs rw 0 0
@@ -79,7 +80,12 @@ fn check_family(mounts: Vec<(String, PathBuf)>) {
     tree.hand_down_controllers();
     let attempt = AttemptId(1);
     let cgroup = Cgroup::at(&tree.folders(attempt)).unwrap();
-    cgroup.create(2, Some(64 << 20)).unwrap();
+    let cores = CoreBound {
+        percent: 150,
+        cpus: String::new(),
+    };
+    let bounds = Bounds::new(2, cores, Some(64 << 20));
+    cgroup.create(&bounds).unwrap();
     let script = "setsid sleep 300 & setsid bash -c 'sleep 300; :' & wait";
     let mut parent = std::process::Command::new("bash")
         .args(["-c", script])

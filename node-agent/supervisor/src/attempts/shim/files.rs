@@ -13,6 +13,7 @@ use crate::attempts::record::{Entry, Identity};
 const JOB_ID_BYTES_MAX: usize = 200;
 
 /// The script that this attempt wrote; another attempt of the job may have put its own in its place.
+#[derive(Clone, Copy)]
 pub(super) struct Written {
     script_inode: u64,
 }

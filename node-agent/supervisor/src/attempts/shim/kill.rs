@@ -11,7 +11,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::verdict::Exit;
-use crate::attempts::cgroup::{Cgroup, CgroupUsage};
+use crate::attempts::cgroup::{Bounds, Cgroup, CgroupUsage};
 use crate::attempts::proc;
 
 /// A process in uninterruptible sleep cannot be killed; after so long the attempt is reported all the same, and the
@@ -48,11 +48,11 @@ impl Processes {
     ///
     /// Doing so first would cost every job the 10 to 20 ms in which the kernel waits for all processors before a
     /// process changes its cgroup. Until then nothing escapes: we are the sub-reaper of all that the job forks.
-    pub(super) fn enter_cgroup(&mut self, cores: u32) {
+    pub(super) fn enter_cgroup(&mut self, bounds: &Bounds) {
         self.is_inside = true;
         let Some(cgroup) = &self.cgroup else { return };
         let family = || proc::family(std::process::id());
-        let made = cgroup.create(cores, None);
+        let made = cgroup.create(bounds);
         if made.and_then(|()| cgroup.gather(family)).is_err() {
             // It is followed by descent instead, as on a host without cgroups.
             let _partly = cgroup.remove();
@@ -149,6 +149,8 @@ impl Processes {
             mem_kb,
             vmem_kb: mem_kb,
             walltime_secs: walltime.as_secs(),
+            // Only the agent looked.
+            measures: None,
         }
     }
 

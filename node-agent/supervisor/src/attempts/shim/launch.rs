@@ -6,17 +6,19 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use capstan_types::Env;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, pipe2};
 
+use super::contained::{self, Carrier};
 use super::output::{self, Streams};
 use super::program::{NotStarted, Program, Step};
-use super::{files, shell};
-use crate::attempts::cgroup::Cgroup;
+use super::{files, scratch, shell};
+use crate::attempts::cgroup::{Bounds, Cgroup};
 use crate::attempts::environment::{self, environment};
-use crate::attempts::record::Entry;
+use crate::attempts::record::{Entry, Identity};
 
 /// The umask of jobs, and of the output of jobs that ask for none.
 const UMASK: u32 = 0o077;
@@ -54,63 +56,150 @@ pub(super) enum Unstartable {
     Step { step: String, source: Errno },
 }
 
+/// Everything that a script needs, made before it starts.
+pub(super) struct Prepared<'a> {
+    entry: &'a Entry,
+    pub(super) identity: &'a Identity,
+    /// To begin in.
+    cgroup: Option<Cgroup>,
+    env: Env,
+    streams: Streams,
+    pub(super) files: files::Written,
+}
+
 /// A script that runs.
 pub(super) struct Launched {
     pub(super) child: Pid,
-    pub(super) files: files::Written,
-    pub(super) stderr: Option<File>,
+    pub(super) streams: Kept,
     /// It began in its cgroup.
     pub(super) is_inside: bool,
     /// What became of output that could not be written where it was asked for.
     pub(super) messages: Vec<String>,
 }
 
-/// Starts the script of `entry`; when this returns, the shell has been executed.
-pub(super) fn launch(entry: &Entry) -> Result<Launched, Unstartable> {
+/// The job's streams, for what is written beside the script.
+#[derive(Default)]
+pub(super) struct Kept {
+    pub(super) stdout: Option<File>,
+    pub(super) stderr: Option<File>,
+}
+
+impl Kept {
+    /// Tells the user something, at the end of the stderr file.
+    pub(super) fn say(&self, what: &str) {
+        self.append(&format!("=>> PBS: {what}\n"));
+    }
+
+    /// Adds whole lines to the stderr file.
+    pub(super) fn append(&self, lines: &str) {
+        if let Some(stderr) = &self.stderr {
+            output::append(stderr, lines);
+        }
+    }
+}
+
+/// Makes what the script of `entry` needs: group, files, outputs.
+pub(super) fn prepare(entry: &Entry) -> Result<Prepared<'_>, Unstartable> {
     let identity = entry.identity.as_ref().ok_or(Unstartable::NoIdentity)?;
     // Without a limit to hold from the first moment, the job starts sooner and enters its group while it runs.
     let is_bounded = entry.spec.memory_bytes.is_some();
     let cgroup = Cgroup::at(&entry.cgroups).filter(|_| is_bounded);
     if let Some(cgroup) = &cgroup {
-        let made = cgroup.create(entry.spec.cores, entry.spec.memory_bytes);
+        let made = cgroup.create(&Bounds::of(entry));
         made.map_err(Unstartable::Cgroup)?;
     }
-    let is_inside = cgroup.is_some();
     let files = files::write(entry, identity)?;
+    scratch::make(entry, identity).map_err(|(path, source)| Unstartable::File { path, source })?;
     let host = nix::unistd::gethostname().unwrap_or_default();
     let env = environment(entry, identity, &host.to_string_lossy());
-    let Streams {
-        stdout,
-        stderr,
-        messages,
-    } = output::open(entry, identity, &env, output_mask(entry))?;
-    let kept = stderr.try_clone().ok();
+    let streams = output::open(entry, identity, &env, output_mask(entry))?;
+    Ok(Prepared {
+        entry,
+        identity,
+        cgroup,
+        env,
+        streams,
+        files,
+    })
+}
+
+impl Prepared<'_> {
+    /// The job's streams, once more.
+    pub(super) fn kept(&self) -> Kept {
+        Kept {
+            stdout: self.streams.stdout.try_clone().ok(),
+            stderr: self.streams.stderr.try_clone().ok(),
+        }
+    }
+
+    /// Starts the script; when this returns, the shell has been executed.
+    pub(super) fn start(self) -> Result<Launched, Unstartable> {
+        let kept = self.kept();
+        let Self {
+            entry,
+            identity,
+            cgroup,
+            env,
+            streams,
+            files: _, // Who removes them has a copy.
+        } = self;
+        let Streams {
+            stdout,
+            stderr,
+            messages,
+        } = streams;
+        let is_inside = cgroup.is_some();
+        let first = first_program(entry, identity)?;
+        let program = Program {
+            identity,
+            cgroup,
+            stdin: first.stdin,
+            stdout,
+            stderr,
+            folder: CString::new(environment::start_folder(&entry.spec, identity))?,
+            arguments: first.arguments,
+            paths: first.paths,
+            environment: variables(&env)?,
+            umask: job_mask(entry),
+            limits: Some(&entry.spec),
+        };
+        let child = program
+            .start()
+            .map_err(|problem| unstartable(problem, &program))?;
+        Ok(Launched {
+            child,
+            streams: kept,
+            is_inside,
+            messages,
+        })
+    }
+}
+
+/// What the job begins with.
+struct First {
+    paths: Vec<CString>,
+    arguments: Vec<CString>,
+    stdin: File,
+}
+
+/// A login shell that is told of the script, or what carries the job's container.
+fn first_program(entry: &Entry, identity: &Identity) -> Result<First, Unstartable> {
+    if let Some(Carrier { paths, arguments }) = contained::carrier(entry)? {
+        let stdin = File::open("/dev/null").map_err(Unstartable::Streams)?;
+        return Ok(First {
+            paths,
+            arguments,
+            stdin,
+        });
+    }
     let shell = environment::shell(&entry.spec, identity, &entry.node);
     if !shell.starts_with('/') {
         return Err(Unstartable::Shell(shell));
     }
-    let program = Program {
-        identity,
-        cgroup,
+    Ok(First {
         stdin: told(entry, &shell)?,
-        stdout,
-        stderr,
-        folder: CString::new(environment::start_folder(&entry.spec, identity))?,
         arguments: vec![CString::new(shell::login_name(&shell))?],
         paths: vec![CString::new(shell)?],
-        environment: variables(&env)?,
-        umask: job_mask(entry),
-        limits: Some(&entry.spec),
-    };
-    let child = program
-        .start()
-        .map_err(|problem| unstartable(problem, &program))?;
-    Ok(Launched {
-        child,
-        files,
-        stderr: kept,
-        is_inside,
-        messages,
     })
 }
 

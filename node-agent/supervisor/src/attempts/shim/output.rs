@@ -178,7 +178,7 @@ pub(in crate::attempts) fn paths(
 }
 
 /// Writes a line for the user, unless that would block (a pipe nobody reads).
-pub(super) fn append(file: &mut File, line: &str) {
+pub(super) fn append(mut file: &File, line: &str) {
     let mut ready = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
     if poll(&mut ready, PollTimeout::ZERO).is_ok_and(|count| count > 0) {
         // A full disk loses the line, not the verdict, which travels another way.

@@ -24,6 +24,7 @@ use super::control::{Control, Order, Stop};
 use super::kill::kill_descendants;
 use super::program::Program;
 use super::user::AsUser;
+use crate::attempts::cgroup::{Bounds, Cgroup};
 use crate::attempts::record::{Entry, Identity};
 
 /// How long all copies of one direction may take together.
@@ -207,9 +208,15 @@ impl Staging<'_> {
         let variables = ["PATH=/bin:/usr/bin", "LC_ALL=C"].map(str::to_owned);
         let home = format!("HOME={}", self.identity.home);
         let variables = variables.into_iter().chain([home]).map(CString::new);
+        // What a user's settings have a copy start is held to the limits of the job.
+        let cgroup = Cgroup::at(&self.entry.cgroups);
+        if let Some(cgroup) = cgroup.as_ref().filter(|group| !group.is_whole()) {
+            let made = cgroup.create(&Bounds::of(self.entry));
+            made.map_err(|error| error.to_string())?;
+        }
         let program = Program {
             identity: self.identity,
-            cgroup: None,
+            cgroup,
             stdin: null,
             stdout: writing.try_clone().map_err(|error| error.to_string())?,
             stderr: writing,
@@ -274,7 +281,7 @@ impl Staging<'_> {
     }
 
     /// Takes away what was only copied, with the user's rights.
-    fn remove(&self, copied: Copied) {
+    pub(super) fn remove(&self, copied: Copied) {
         let Copied(paths) = copied;
         self.as_user(|| {
             for path in paths {

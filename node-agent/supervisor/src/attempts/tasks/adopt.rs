@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::attempts::cgroup::Cgroup;
+use crate::attempts::cgroup::{Bounds, Cgroup};
 use crate::attempts::proc;
 use crate::attempts::table::Supervisor;
 use crate::ports::AdoptRefused;
@@ -48,10 +48,7 @@ pub(super) fn adopt(
         problem: problem.to_string(),
     };
     if !cgroup.exists() {
-        let spec = &live.entry.spec;
-        cgroup
-            .create(spec.cores, spec.memory_bytes)
-            .map_err(refused)?;
+        cgroup.create(&Bounds::of(&live.entry)).map_err(refused)?;
     }
     cgroup.adopt(pid).map_err(refused)?;
     // The number may have passed to another process between the look and the move.

@@ -19,7 +19,7 @@ use prost::Message;
 
 use super::TaskOrder;
 use super::process::{END, EXIT, FAILED, KILL, STARTED};
-use crate::attempts::cgroup::Cgroup;
+use crate::attempts::cgroup::{Bounds, Cgroup};
 use crate::attempts::environment::{self, is_settable};
 use crate::attempts::shim::kill::{kill_descendants, signal_descendants};
 use crate::attempts::shim::launch::{job_mask, variables};
@@ -156,12 +156,11 @@ fn start(order: &TaskOrder, (stdout, mut stderr): (File, File)) -> Result<Pid, N
 /// Starts the program in the attempt's group, which is made when the attempt has none here yet, and made again when the
 /// end of another task has just taken it away.
 fn start_inside(program: &mut Program<'_>, order: &TaskOrder) -> Result<Pid, NotStarted> {
-    let spec = &order.entry.spec;
     let mut tries = 0;
     loop {
         if let Some(cgroup) = program.cgroup.as_ref().filter(|group| !group.is_whole()) {
             // Whether it is there now, entering tells.
-            let _made = cgroup.create(spec.cores, spec.memory_bytes);
+            let _made = cgroup.create(&Bounds::of(&order.entry));
         }
         match program.start() {
             Err(NotStarted::Step(Step::Cgroup, Errno::ENOENT | Errno::ENODEV))

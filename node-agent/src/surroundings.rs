@@ -1,0 +1,149 @@
+//! The settings of what surrounds attempts: the site's scripts, scratch space, cores, and the node's health script. As
+//! written and in force; resolving is pure but for the question which cores there are.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::ensure;
+use capstan_supervisor::attempts::{CoreLimit, HostCores, Surroundings};
+use serde::Deserialize;
+
+use crate::health::HealthCheck;
+
+/// Where prologues and epilogues are looked for; a folder that is not there has none.
+const HOOKS_DIR: &str = "/etc/capstan/hooks";
+/// What Torque's `$prologalarm` is when nobody sets it.
+const PROLOGUE_SECS: u32 = 300;
+/// How long scratch files are kept after a failure, hours.
+const SCRATCH_KEEP_HOURS: u32 = 24;
+/// Between two runs of the health script: one of Torque's intervals.
+const HEALTH_SECS: u32 = 45;
+/// How long the health script may take.
+const HEALTH_TIMEOUT_SECS: u32 = 60;
+/// The longest of any of these times, in seconds: a year.
+const SECS_MAX: u64 = 366 * 24 * 3600;
+
+/// Part of the agent's file: everything may be missing.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct SurroundingsFile {
+    hooks_dir: Option<PathBuf>,
+    prologue_timeout_secs: Option<u32>,
+    scratch_dir: Option<PathBuf>,
+    scratch_keep_hours: Option<u32>,
+    core_limit: Option<CoreLimit>,
+    node_check_script: Option<PathBuf>,
+    node_check_interval_secs: Option<u32>,
+    node_check_timeout_secs: Option<u32>,
+}
+
+impl SurroundingsFile {
+    /// The health script, if there is one.
+    pub(crate) fn health(&self) -> anyhow::Result<Option<HealthCheck>> {
+        let Some(script) = self.node_check_script.clone() else {
+            return Ok(None);
+        };
+        absolute("node_check_script", &script)?;
+        let secs = |name, given: Option<u32>, default| {
+            bounded(name, given.unwrap_or(default).into()).map(Duration::from_secs)
+        };
+        Ok(Some(HealthCheck {
+            script,
+            interval: secs(
+                "node_check_interval_secs",
+                self.node_check_interval_secs,
+                HEALTH_SECS,
+            )?,
+            timeout: secs(
+                "node_check_timeout_secs",
+                self.node_check_timeout_secs,
+                HEALTH_TIMEOUT_SECS,
+            )?,
+        }))
+    }
+
+    /// What surrounds attempts. `are_counted`: the slots of this node are the cores of this host.
+    pub(crate) fn resolve(self, are_counted: bool) -> anyhow::Result<Surroundings> {
+        let hooks = self.hooks_dir.unwrap_or_else(|| HOOKS_DIR.into());
+        absolute("hooks_dir", &hooks)?;
+        if let Some(scratch) = &self.scratch_dir {
+            absolute("scratch_dir", scratch)?;
+        }
+        let hours = self.scratch_keep_hours.unwrap_or(SCRATCH_KEEP_HOURS);
+        let keep_secs = u64::from(hours) * 3600;
+        ensure!(
+            keep_secs <= SECS_MAX,
+            "scratch_keep_hours must be at most 8784, not {hours}"
+        );
+        let alarm = self.prologue_timeout_secs.unwrap_or(PROLOGUE_SECS);
+        bounded("prologue_timeout_secs", alarm.into())?;
+        let cores = HostCores::ask(self.core_limit.unwrap_or_default(), are_counted);
+        Ok(Surroundings {
+            hooks_folder: Some(hooks),
+            hook_secs: alarm,
+            scratch_folder: self.scratch_dir,
+            scratch_keep_secs: keep_secs,
+            cores,
+        })
+    }
+}
+
+fn absolute(name: &str, path: &std::path::Path) -> anyhow::Result<()> {
+    ensure!(
+        path.is_absolute() && path.parent().is_some(),
+        "{name} must be an absolute path, not {}",
+        path.display()
+    );
+    Ok(())
+}
+
+fn bounded(name: &str, secs: u64) -> anyhow::Result<u64> {
+    ensure!(
+        (1..=SECS_MAX).contains(&secs),
+        "{name} must be from 1 to {SECS_MAX} seconds, not {secs}"
+    );
+    Ok(secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> SurroundingsFile {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_written_is_as_torque_has_it() {
+        let around = read("").resolve(true).unwrap();
+        assert_eq!(around.hook_secs, 300);
+        assert_eq!(around.hooks_folder, Some(HOOKS_DIR.into()));
+        assert_eq!(around.scratch_folder, None);
+        assert!(around.cores.are_counted && !around.cores.cores.is_empty());
+        assert_eq!(read("").health().unwrap(), None);
+        let health = read("node_check_script = '/c'").health().unwrap().unwrap();
+        assert_eq!(health.interval, Duration::from_secs(45));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let refused = |text: &str, word: &str| {
+            let file = read(text);
+            let problem = file
+                .health()
+                .err()
+                .or_else(|| file.resolve(true).err())
+                .unwrap();
+            assert!(problem.to_string().contains(word), "{text}: {problem}");
+        };
+        refused("hooks_dir = 'x'", "hooks_dir");
+        refused("scratch_dir = '/'", "scratch_dir");
+        refused("scratch_keep_hours = 100000", "scratch_keep_hours");
+        refused("prologue_timeout_secs = 0", "prologue_timeout_secs");
+        refused("node_check_script = 'x'", "node_check_script");
+        refused(
+            "node_check_script = '/x'\nnode_check_interval_secs = 0",
+            "node_check_interval_secs",
+        );
+        assert!(toml::from_str::<SurroundingsFile>("core_limit = 'all'").is_err());
+    }
+}

@@ -1,0 +1,216 @@
+//! The course of an attempt in its shim: files to the node, prologues, the script, epilogues, files from the node, and the
+//! end as it is reported. What was begun is ended whichever of them fails.
+
+use capstan_proto::wire::{self, attempt_ended::Outcome};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+
+use super::attend::{Ran, Shim};
+use super::control::{Control, Stop};
+use super::hooks::{self, Hooks, NotBegun};
+use super::launch::{self, Prepared};
+use super::staging::{Copied, NotStaged, Staging};
+use super::verdict::{self, Cause, Exit};
+use super::{ended, files, kill, scratch};
+use crate::attempts::cgroup::Cgroup;
+use crate::attempts::record::{Entry, Identity};
+
+pub(super) struct Course<'a> {
+    pub(super) entry: &'a Entry,
+    pub(super) signals: &'a SignalFd,
+    pub(super) control: &'a mut Control,
+}
+
+/// How the script went, or why there was none.
+struct Over {
+    outcome: Outcome,
+    ran: Ran,
+    session: u32,
+}
+
+impl Over {
+    fn unbegun(exit_status: i32, cause: String) -> Self {
+        let ran = Ran {
+            exit_status,
+            cause,
+            ..Ran::default()
+        };
+        let outcome = Outcome::ExitStatus(exit_status);
+        let session = 0;
+        Self {
+            outcome,
+            ran,
+            session,
+        }
+    }
+
+    fn failed(outcome: Outcome) -> Self {
+        let over = Self::unbegun(verdict::PROLOGUE_FAILED, String::new());
+        Self { outcome, ..over }
+    }
+}
+
+impl Course<'_> {
+    /// Runs everything; `started` is called with the session of the script when that runs.
+    pub(super) fn run(mut self, started: impl FnOnce(&mut Control, u32)) -> wire::AttemptEnded {
+        let entry = self.entry;
+        let copied = match self.stage_in() {
+            Ok(copied) => copied,
+            Err(ended) => return *ended,
+        };
+        let prepared = match launch::prepare(entry) {
+            Ok(prepared) => prepared,
+            Err(problem) => {
+                files::remove(entry, None);
+                scratch::remove(entry);
+                if let Some(identity) = &entry.identity {
+                    self.staging(identity).remove(copied);
+                }
+                let outcome = Outcome::Unstartable(problem.to_string());
+                return ended(entry, outcome, wire::Usage::default());
+            }
+        };
+        let written = prepared.files;
+        let identity = prepared.identity;
+        let kept = prepared.kept();
+        let hooks = Hooks::new(entry, identity, self.signals, &kept);
+        let over = self.script(prepared, &hooks, started);
+        let ended = self.finish(&hooks, copied, over);
+        files::remove(entry, Some(&written));
+        ended
+    }
+
+    /// Prologues and the script.
+    fn script(
+        &mut self,
+        prepared: Prepared<'_>,
+        hooks: &Hooks<'_>,
+        started: impl FnOnce(&mut Control, u32),
+    ) -> Over {
+        let entry = self.entry;
+        let limits = match hooks.before(self.control) {
+            Ok(limits) => limits,
+            Err(NotBegun::Aborted(problem)) => {
+                return Over::unbegun(verdict::PROLOGUE_ABORTED, problem);
+            }
+            Err(NotBegun::Stopped(stop)) => return Over::unbegun(stopped(stop), String::new()),
+            Err(NotBegun::Failed(problem)) => {
+                let problem = format!("{problem} on {}", entry.node);
+                return Over::failed(Outcome::PrologueFailed(problem));
+            }
+        };
+        let launched = match prepared.start() {
+            Ok(launched) => launched,
+            Err(problem) => return Over::failed(Outcome::Unstartable(problem.to_string())),
+        };
+        let session = launched.child.as_raw() as u32;
+        started(self.control, session);
+        let ran = Shim::new(launched, hooks).attend(self.control, &limits);
+        Over {
+            outcome: Outcome::ExitStatus(ran.exit_status),
+            ran,
+            session,
+        }
+    }
+
+    /// Epilogues, files from the node, and what was made for the attempt.
+    fn finish(&mut self, hooks: &Hooks<'_>, copied: Copied, over: Over) -> wire::AttemptEnded {
+        let Over {
+            outcome,
+            ran,
+            session,
+        } = over;
+        let Ran {
+            exit_status,
+            cause,
+            usage,
+            mut messages,
+        } = ran;
+        let told = hooks::Outcome {
+            session,
+            usage: &usage,
+            exit_status,
+        };
+        messages.extend(hooks.after(&told));
+        if hooks.have_run() {
+            end_rest(self.entry);
+        }
+        let staging = self.staging(hooks.identity);
+        match outcome {
+            // Whatever its exit status, and whoever ended it: what a job made until its walltime is worth keeping.
+            Outcome::ExitStatus(_) if session != 0 => {
+                let problems = staging.copy_out(copied, self.control);
+                for problem in &problems {
+                    hooks.streams.append(problem);
+                }
+                messages.extend(problems);
+            }
+            Outcome::ExitStatus(_)
+            | Outcome::Unstartable(_)
+            | Outcome::Lost(_)
+            | Outcome::StageInFailed(_)
+            | Outcome::PrologueFailed(_) => staging.remove(copied),
+        }
+        scratch::leave(self.entry, exit_status != 0);
+        wire::AttemptEnded {
+            messages,
+            cause,
+            ..ended(self.entry, outcome, usage)
+        }
+    }
+
+    /// Copies files to the node; the attempt's end, when the script cannot start for want of one.
+    fn stage_in(&mut self) -> Result<Copied, Box<wire::AttemptEnded>> {
+        let entry = self.entry;
+        let has_files = !entry.spec.stage_in.is_empty();
+        let Some(identity) = entry.identity.as_ref().filter(|_| has_files) else {
+            return Ok(Copied::default());
+        };
+        let problem = match self.staging(identity).copy_in(self.control) {
+            Ok(copied) => return Ok(copied),
+            Err(problem) => problem,
+        };
+        Err(Box::new(match problem {
+            NotStaged::Failed(message) => {
+                let line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+                let cause = message.lines().nth(2).map(line).unwrap_or_default();
+                let reason = format!("{}: {cause}", line(&message));
+                let outcome = Outcome::StageInFailed(reason);
+                wire::AttemptEnded {
+                    messages: vec![message],
+                    ..ended(entry, outcome, wire::Usage::default())
+                }
+            }
+            NotStaged::Stopped(stop) => {
+                let outcome = Outcome::ExitStatus(stopped(stop));
+                ended(entry, outcome, wire::Usage::default())
+            }
+        }))
+    }
+
+    fn staging<'b>(&self, identity: &'b Identity) -> Staging<'b>
+    where
+        Self: 'b,
+    {
+        Staging {
+            entry: self.entry,
+            identity,
+            signals: self.signals,
+        }
+    }
+}
+
+/// The status of an attempt that was stopped before its script began.
+fn stopped(stop: Stop) -> i32 {
+    let signal = Signal::try_from(stop.signal).unwrap_or(Signal::SIGTERM);
+    verdict::exit_status(Some(Cause::Stopped(signal)), Exit::Signal(signal as i32))
+}
+
+/// Kills what prologues and epilogues left behind.
+fn end_rest(entry: &Entry) {
+    if let Some(cgroup) = Cgroup::at(&entry.cgroups) {
+        // What could not be killed in time is tried again below, by descent.
+        let _all = cgroup.kill_all(|| {});
+    }
+    kill::kill_descendants();
+}
