@@ -7,6 +7,7 @@
 mod card_types;
 mod chunks;
 mod cluster;
+mod decide;
 mod desk;
 mod estimate;
 mod explain;
@@ -31,16 +32,14 @@ mod timeline;
 mod why;
 mod windows;
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use capstan_types::{AttemptId, ChunkTarget, JobId, NodeName, NodeSpec, Reason, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{JobSpec, NodeShare, OrderProblem, Policy, PreemptionRight, Rejection, State};
+pub use decide::decide;
 use desk::Desk;
 pub(crate) use feasible::{can_run_user, feasible};
-use order::{Candidates, Entry};
+use order::Candidates;
 pub(crate) use realm::OWNING_QUEUES_MAX;
 pub(crate) use score::log2;
 pub(crate) use setting_aside::{expected_end, set_nodes_aside};
@@ -155,8 +154,7 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
     let Some((policy, mut desk)) = open(state, now) else {
         return Plan::default();
     };
-    let candidates = Candidates::of(state, &policy, now);
-    let next_starving = candidates.next_starving;
+    let mut candidates = Candidates::of(state, &policy, now);
     let line = candidates.line_up();
     let mut plan = Plan {
         reasons: line.aside,
@@ -167,49 +165,8 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
     for waiting in line.jobs {
         desk.serve(waiting, &mut plan);
     }
-    finish(&mut plan, desk, next_starving);
+    finish(&mut plan, desk, candidates.next_starving);
     plan.reasons.sort_unstable_by_key(|(job, _)| *job);
-    plan
-}
-
-/// The same decisions, without a word to those who go on waiting: there are no reasons, and of the line only the first that
-/// does not start. What cannot start is not looked at one by one, so this costs less than [`plan`] where many wait.
-#[must_use]
-pub fn decide(state: &State, now: Timestamp) -> Plan {
-    let Some((policy, mut desk)) = open(state, now) else {
-        return Plan::default();
-    };
-    let mut candidates = Candidates::of(state, &policy, now);
-    let next_starving = candidates.next_starving;
-    let mut plan = Plan::default();
-    if candidates.is_simple() && desk.is_simple() {
-        let entries = std::mem::take(&mut candidates.entries);
-        let mut line: BinaryHeap<Reverse<Entry<'_>>> = entries.into_iter().map(Reverse).collect();
-        while desk.may_reserve_more()
-            && let Some(Reverse(first)) = line.pop()
-        {
-            desk.serve(first.job, &mut plan);
-        }
-        // From here on who does not start changes nothing for those behind him.
-        let mut rest = line.into_vec();
-        rest.retain(|Reverse(entry)| desk.could_start(entry.job));
-        rest.sort_unstable_by(|one, other| other.cmp(one));
-        for Reverse(entry) in rest {
-            desk.serve(entry.job, &mut plan);
-        }
-    } else {
-        for waiting in candidates.line_up().jobs {
-            desk.serve(waiting, &mut plan);
-        }
-    }
-    plan.line = plan
-        .reasons
-        .first()
-        .map(|(id, _)| *id)
-        .into_iter()
-        .collect();
-    plan.reasons = Vec::new();
-    finish(&mut plan, desk, next_starving);
     plan
 }
 

@@ -20,7 +20,8 @@ pub(crate) struct Pending {
     pub(crate) priority: i32,
     /// Since when it is in line, and who of several that came at once is first.
     pub(crate) came: (Timestamp, JobId),
-    /// Neither an array nor kept from starting by anything of its own, nor called to the front: most are.
+    /// Neither an array nor kept from starting by anything of its own, nor called to the front, nor in another's place:
+    /// most are.
     pub(crate) is_plain: bool,
 }
 
@@ -28,13 +29,14 @@ impl Pending {
     pub(crate) fn of(job: Arc<Job>) -> Self {
         let has_terms = !job.holds.is_empty() || !job.waits_for.is_empty() || job.ties.hold();
         let is_timed = job.not_before.is_some() || job.first_until.is_some();
+        let has_place = job.place.is_some();
         Self {
             walltime_secs: walltime_secs(&job),
             size: job.spec.size(),
             profile: None,
             priority: job.priority,
             came: job.place(),
-            is_plain: job.array.is_none() && !has_terms && !is_timed,
+            is_plain: job.array.is_none() && !has_terms && !is_timed && !has_place,
             job,
         }
     }

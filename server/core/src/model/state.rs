@@ -9,7 +9,7 @@ use imbl::{OrdMap, OrdSet};
 
 use super::{
     Forecasts, History, Job, JobState, Load, Node, NodeShare, Payer, Pending, Profiles,
-    Reservation, RunTimes, RunTimesKey, Settings, Spending, UserHistory,
+    Reservation, Rows, RunTimes, RunTimesKey, Settings, Spending, UserHistory,
 };
 use crate::Change;
 
@@ -23,6 +23,7 @@ pub struct State {
     next_attempt: u64,
     pending: OrdMap<JobId, Pending>,
     profiles: Profiles,
+    rows: Rows,
     attempts: OrdMap<AttemptId, Arc<Job>>,
     /// (node, attempt) → share: what is held where.
     held: OrdMap<(NodeName, AttemptId), NodeShare>,
@@ -130,6 +131,11 @@ impl State {
     /// The same with what every plan asks of them.
     pub(crate) fn waiting(&self) -> impl ExactSizeIterator<Item = &Pending> {
         self.pending.values()
+    }
+
+    /// Waiting jobs by row.
+    pub(crate) const fn rows(&self) -> &Rows {
+        &self.rows
     }
 
     /// The profiles of waiting jobs are below this.
@@ -367,9 +373,20 @@ impl State {
         let mut pending = Pending::of(job);
         // The new one first: so a profile that stays keeps its number.
         pending.profile = Some(self.profiles.add(&pending.job));
-        if let Some(old) = self.pending.insert(pending.job.id, pending) {
+        let old = self.pending.insert(pending.job.id, pending.clone());
+        if let Some(old) = &old {
             self.profiles.remove(&old.job);
         }
+        if old
+            .as_ref()
+            .is_some_and(|old| Rows::is_same_place(old, &pending))
+        {
+            return;
+        }
+        if let Some(old) = old {
+            self.rows.remove(&old);
+        }
+        self.rows.add(&pending);
     }
 
     fn remove_job(&mut self, id: JobId) {
@@ -440,6 +457,7 @@ impl State {
             JobState::Pending => {
                 if let Some(old) = self.pending.remove(&job.id) {
                     self.profiles.remove(&old.job);
+                    self.rows.remove(&old);
                 }
             }
             JobState::Starting(run) | JobState::Running(run) | JobState::Exiting(run, _) => {

@@ -12,6 +12,7 @@ use super::explain::explain;
 use super::fit::{Shape, fit, pick};
 use super::inside::{claim_windows, fit_inside, in_the_way, until};
 use super::limits::RunLimits;
+use super::order::Head;
 use super::preempt::{Preemptor, Way};
 use super::realm::Realms;
 use super::request::ShapeKey;
@@ -148,22 +149,51 @@ impl<'a> Desk<'a> {
     }
 
     /// Whether a job could start in this plan: what fits nowhere even for a moment will not.
-    pub(super) fn could_start(&mut self, waiting: &'a Pending) -> bool {
+    pub(super) fn could_start(
+        &mut self,
+        head: &Head,
+        job: impl FnOnce() -> Option<&'a Pending>,
+    ) -> bool {
         if self.barrier.is_some() {
             return false;
         }
-        if self.windows.own(&waiting.job.queue).is_some() {
-            return true;
-        }
-        let number = self.shape(waiting, CardTypes::default());
-        if let Some(known) = self.shapes[number].known.fits_for_a_moment {
+        let known = self.known(head).and_then(|known| known.fits_for_a_moment);
+        if let Some(known) = known {
             return known;
         }
+        let Some(job) = job() else {
+            return false;
+        };
+        // Who is in a reservation of its own has other nodes than its shape says.
+        if self.windows.own(&job.job.queue).is_some() {
+            return true;
+        }
+        let number = self.shape(job, CardTypes::default());
         let (cluster, shape) = (&mut self.cluster, &mut self.shapes[number]);
         let moment = cluster.span(1).of_guest(shape.key.guest);
         let fits = pick(cluster, shape, When::Now(moment)).is_some();
         shape.known.fits_for_a_moment = Some(fits);
         fits
+    }
+
+    /// How many jobs nodes are reserved for.
+    pub(super) const fn booked(&self) -> usize {
+        self.bookings.len()
+    }
+
+    /// Whether it is known that a job does not start in this plan. Does not look at the job itself.
+    pub(super) fn is_known_to_fail(&self, head: &Head) -> bool {
+        let known = self.known(head);
+        known.is_some_and(|known| known.failure(head.walltime_secs).is_some())
+    }
+
+    fn known(&self, head: &Head) -> Option<&Known> {
+        if self.windows.has_reservations() {
+            return None;
+        }
+        let profile = head.profile.map(|at| at as usize)?;
+        let number = self.by_profile.get(profile).copied()??;
+        Some(&self.shapes[number].known)
     }
 
     /// When the plan would be another one though nothing has happened.

@@ -29,19 +29,24 @@ impl<'a> Estimates<'a> {
 
     /// Seconds; at most the walltime, which is also what counts for a user without history.
     pub(super) fn of_job(&mut self, pending: &'a Pending) -> u64 {
-        let walltime_secs = pending.walltime_secs;
+        self.of_alike((pending.profile, pending.walltime_secs), || Some(pending))
+    }
+
+    /// The same for jobs of a profile and walltime, of which `one` finds one.
+    pub(super) fn of_alike(
+        &mut self,
+        (profile, walltime_secs): (Option<u32>, u64),
+        one: impl FnOnce() -> Option<&'a Pending>,
+    ) -> u64 {
         if !self.is_wanted {
             return walltime_secs;
         }
-        let of_profile = pending.profile.and_then(|at| self.known.get(at as usize));
-        let known = match of_profile {
+        let at = profile.map_or(usize::MAX, |at| at as usize);
+        let known = match self.known.get(at) {
             Some(Some(known)) => *known,
             Some(None) | None => {
-                let found = self.look_up(like(&pending.job, pending.size));
-                let at = pending
-                    .profile
-                    .and_then(|at| self.known.get_mut(at as usize));
-                if let Some(place) = at {
+                let found = one().and_then(|one| self.look_up(like(&one.job, one.size)));
+                if let Some(place) = self.known.get_mut(at) {
                     *place = Some(found);
                 }
                 found

@@ -7,7 +7,7 @@ use capstan_types::{JobId, QueueName, Reason, Timestamp};
 
 use super::estimate::Estimates;
 use super::score::{Factors, Scores};
-use crate::model::Pending;
+use crate::model::{Pending, Row, RowKey};
 use crate::{Job, Policy, Settings, State};
 
 /// Waiting jobs, sorted out.
@@ -35,7 +35,7 @@ struct Place {
 #[derive(Clone, Copy)]
 pub(super) struct Entry<'a> {
     place: Place,
-    pub(super) job: &'a Pending,
+    job: &'a Pending,
 }
 
 impl Ord for Entry<'_> {
@@ -58,12 +58,11 @@ impl PartialEq for Entry<'_> {
 
 impl Eq for Entry<'_> {}
 
-/// All waiting jobs, told apart into those that may be considered now, not in order yet, and others.
+/// Waiting jobs and what they are lined up by.
 pub(super) struct Candidates<'a> {
-    pub(super) entries: Vec<Entry<'a>>,
-    aside: Vec<(JobId, Reason)>,
     /// When the next of them has waited for so long that it goes to the front.
     pub(super) next_starving: Option<Timestamp>,
+    state: &'a State,
     settings: Option<&'a Settings>,
     policy: Policy,
     now: Timestamp,
@@ -83,27 +82,22 @@ struct OfProfile {
 }
 
 impl<'a> Candidates<'a> {
-    /// All that wait at `now`.
+    /// None yet.
     pub(super) fn of(state: &'a State, policy: &Policy, now: Timestamp) -> Self {
-        let waiting = state.waiting();
-        let mut candidates = Self {
-            entries: Vec::with_capacity(waiting.len()),
-            aside: Vec::new(),
+        Self {
             next_starving: None,
+            state,
             settings: state.settings().map(AsRef::as_ref),
             policy: *policy,
             now,
             scores: Scores::of(state, policy, now),
             estimates: Estimates::of(state, policy),
             profiles: vec![None; state.profile_bound()],
-        };
-        for pending in waiting {
-            candidates.look_at(pending);
         }
-        candidates
     }
 
-    fn look_at(&mut self, pending: &'a Pending) {
+    /// Where a job stands in line; `None` when it stands aside, and why, if it waits for something at all.
+    fn stand(&mut self, pending: &'a Pending) -> Result<Place, Option<Reason>> {
         let job = &pending.job;
         let (mut came, mut is_uncalled) = (pending.came, true);
         if !pending.is_plain {
@@ -112,75 +106,102 @@ impl<'a> Candidates<'a> {
             let id = match next {
                 None => job.id,
                 Some(Some(next)) => JobId::member(job.id.seq, next),
-                Some(None) => return, // Its members speak for themselves.
+                Some(None) => return Err(None), // Its members speak for themselves.
             };
             if let Some(reason) = stands_aside(job, self.now) {
-                self.aside.push((job.id, reason));
-                return;
+                return Err(Some(reason));
             }
             came = job.place.unwrap_or((job.queued, id));
             is_uncalled = job.first_until.is_none_or(|until| until <= self.now);
         }
-        let OfProfile { priority, account } = self.of_profile(pending);
-        let Some(queue_priority) = priority else {
-            self.aside.push((job.id, self.why_not(&job.queue)));
-            return;
+        let look = Look {
+            profile: pending.profile,
+            walltime_secs: pending.walltime_secs,
+            size: pending.size,
+            priority: pending.priority,
         };
-        let starve_after = self.policy.starve_after_secs;
-        let starves_at = starve_after.map(|secs| came.0.plus_secs(secs));
+        let place = self.place(look, (came, is_uncalled), || Some(pending));
+        place.ok_or_else(|| Some(self.why_not(&job.queue)))
+    }
+
+    /// The place of a job that looks so, of whose kind `one` finds one; `None` when its queue starts nothing.
+    fn place(
+        &mut self,
+        look: Look,
+        (came, is_uncalled): ((Timestamp, JobId), bool),
+        one: impl Fn() -> Option<&'a Pending>,
+    ) -> Option<Place> {
+        let OfProfile { priority, account } = self.of_profile(look.profile, &one)?;
+        let queue_priority = priority?;
+        let starves_at = self.starves_at(came.0);
         let has_starved = starves_at.is_some_and(|at| at <= self.now);
         // Of somebody who has had more than his share every job starves some day: that is no way around the shares.
         let goes_first = has_starved && !self.scores.is_ahead(account);
         let is_patient = is_uncalled && !goes_first;
         if let Some(at) = starves_at.filter(|_| is_patient && !has_starved) {
-            self.next_starving = Some(self.next_starving.map_or(at, |next| next.min(at)));
+            self.note_starving(at);
         }
         let score = match is_patient {
             true => {
-                let factors = self.factors(pending, queue_priority, came.0);
+                let factors = self.factors(look, (queue_priority, came.0), one);
                 let score = self.scores.of_job(factors);
                 score.saturating_add(self.scores.of_account(account))
             }
             false => 0,
         };
-        self.entries.push(Entry {
-            place: Place {
-                is_uncalled,
-                is_patient,
-                score: Reverse(score),
-                came,
-            },
-            job: pending,
-        });
+        Some(Place {
+            is_uncalled,
+            is_patient,
+            score: Reverse(score),
+            came,
+        })
     }
 
-    fn factors(&mut self, pending: &'a Pending, queue_priority: i64, since: Timestamp) -> Factors {
+    fn starves_at(&self, came: Timestamp) -> Option<Timestamp> {
+        let after = self.policy.starve_after_secs;
+        after.map(|secs| came.plus_secs(secs))
+    }
+
+    fn note_starving(&mut self, at: Timestamp) {
+        self.next_starving = Some(self.next_starving.map_or(at, |next| next.min(at)));
+    }
+
+    fn factors(
+        &mut self,
+        look: Look,
+        (queue_priority, since): (i64, Timestamp),
+        one: impl FnOnce() -> Option<&'a Pending>,
+    ) -> Factors {
+        let alike = (look.profile, look.walltime_secs);
         Factors {
             queue_priority,
-            priority: pending.priority,
+            priority: look.priority,
             since,
-            size: pending.size,
-            estimate_secs: self.estimates.of_job(pending),
+            size: look.size,
+            estimate_secs: self.estimates.of_alike(alike, one),
         }
     }
 
-    fn of_profile(&mut self, pending: &'a Pending) -> OfProfile {
-        let at = pending.profile.map_or(usize::MAX, |at| at as usize);
+    fn of_profile(
+        &mut self,
+        profile: Option<u32>,
+        one: impl FnOnce() -> Option<&'a Pending>,
+    ) -> Option<OfProfile> {
+        let at = profile.map_or(usize::MAX, |at| at as usize);
         if let Some(Some(known)) = self.profiles.get(at) {
-            return *known;
+            return Some(*known);
         }
-        let queue = self
-            .settings
-            .and_then(|all| all.queues.get(&pending.job.queue));
+        let job = &one()?.job;
+        let queue = self.settings.and_then(|all| all.queues.get(&job.queue));
         let started = queue.filter(|queue| queue.is_started() && !queue.is_routing());
         let found = OfProfile {
             priority: started.map(|queue| queue.priority()),
-            account: self.scores.account(&pending.job),
+            account: self.scores.account(job),
         };
         if let Some(place) = self.profiles.get_mut(at) {
             *place = Some(found);
         }
-        found
+        Some(found)
     }
 
     /// Why nothing starts from a queue. One that is gone from the settings starts nothing, and its jobs say so.
@@ -192,9 +213,71 @@ impl<'a> Candidates<'a> {
         }
     }
 
-    /// Whether the order is that of the entries alone: users do not take turns, and no queue is in strict order.
+    /// Whether places do not depend on one another, and of jobs that differ in nothing else who came first is first: users
+    /// do not take turns, no queue is in strict order, and waiting counts for nobody's harm.
     pub(super) fn is_simple(&self) -> bool {
-        !self.scores.is_fair() && self.strict_queues().next().is_none()
+        let has_turns = self.scores.is_fair() || self.strict_queues().next().is_some();
+        !has_turns && self.policy.weights.age >= 0
+    }
+
+    /// The first of each row, and all that are in none.
+    pub(super) fn heads(&mut self) -> Vec<Head> {
+        let state = self.state;
+        let mut heads = Vec::new();
+        for (key, row) in state.rows().rows() {
+            heads.extend(self.head(*key, *row));
+        }
+        for id in state.rows().singles() {
+            let Some(pending) = state.waiting_job(id) else {
+                continue;
+            };
+            heads.extend(self.stand(pending).ok().map(|place| Head {
+                place,
+                id,
+                profile: pending.profile,
+                walltime_secs: pending.walltime_secs,
+                row: None,
+            }));
+        }
+        heads
+    }
+
+    /// Who stands behind a head in its row.
+    pub(super) fn behind(&mut self, head: &Head) -> Option<Head> {
+        let (key, size) = head.row?;
+        let first = self.state.rows().behind(key, head.place.came)?;
+        self.head(key, Row { first, size })
+    }
+
+    fn head(&mut self, key: RowKey, row: Row) -> Option<Head> {
+        let look = Look {
+            profile: Some(key.profile),
+            walltime_secs: key.walltime_secs,
+            size: row.size,
+            priority: key.priority,
+        };
+        let (state, id) = (self.state, row.first.1);
+        let place = self.place(look, (row.first, true), || state.waiting_job(id))?;
+        if let Some(time) = self.starved_since().filter(|time| row.first.0 <= *time) {
+            // The head has starved; when the next of the row does matters as well.
+            let next = state.rows().after(key, time);
+            if let Some(at) = next.and_then(|(came, _)| self.starves_at(came)) {
+                self.note_starving(at);
+            }
+        }
+        Some(Head {
+            place,
+            id,
+            profile: Some(key.profile),
+            walltime_secs: key.walltime_secs,
+            row: Some((key, row.size)),
+        })
+    }
+
+    /// Who came then or before has starved.
+    fn starved_since(&self) -> Option<Timestamp> {
+        let millis = self.policy.starve_after_secs?.saturating_mul(1000);
+        self.now.0.checked_sub(millis).map(Timestamp)
     }
 
     fn strict_queues(&self) -> impl Iterator<Item = &'a QueueName> + use<'a> {
@@ -204,8 +287,16 @@ impl<'a> Candidates<'a> {
     }
 
     /// Lines them up.
-    pub(super) fn line_up(mut self) -> Line<'a> {
-        let mut entries = std::mem::take(&mut self.entries);
+    pub(super) fn line_up(&mut self) -> Line<'a> {
+        let waiting = self.state.waiting();
+        let mut entries = Vec::with_capacity(waiting.len());
+        let mut aside = Vec::new();
+        for job in waiting {
+            match self.stand(job) {
+                Ok(place) => entries.push(Entry { place, job }),
+                Err(reason) => aside.extend(reason.map(|reason| (job.job.id, reason))),
+            }
+        }
         entries.sort_unstable();
         if self.scores.is_fair() {
             entries = self.by_turns(entries);
@@ -214,10 +305,7 @@ impl<'a> Candidates<'a> {
         for queue in self.strict_queues() {
             keep_arrival(&mut jobs, queue);
         }
-        Line {
-            jobs,
-            aside: self.aside,
-        }
+        Line { jobs, aside }
     }
 
     /// Has users take turns: who is next is charged with what his job is expected to use, before it is asked who comes
@@ -268,14 +356,45 @@ impl<'a> Candidates<'a> {
     }
 
     fn claim(&mut self, entry: &Entry<'a>) -> Claim {
-        let OfProfile { priority, account } = self.of_profile(entry.job);
-        let factors = self.factors(entry.job, priority.unwrap_or(0), entry.place.came.0);
+        let job = entry.job;
+        let of_profile = self.of_profile(job.profile, || Some(job));
+        let priority = of_profile.and_then(|of| of.priority).unwrap_or(0);
+        let look = Look {
+            profile: job.profile,
+            walltime_secs: job.walltime_secs,
+            size: job.size,
+            priority: job.priority,
+        };
+        let factors = self.factors(look, (priority, entry.place.came.0), || Some(job));
         Claim {
             estimate_secs: factors.estimate_secs,
-            account,
+            account: of_profile.and_then(|of| of.account),
             score: self.scores.of_job(factors),
         }
     }
+}
+
+/// What of a job counts for its place, but when it came.
+#[derive(Clone, Copy)]
+struct Look {
+    profile: Option<u32>,
+    /// Seconds.
+    walltime_secs: u64,
+    /// Cards in all, of a job without cards slots.
+    size: u32,
+    priority: i32,
+}
+
+/// The first of a row, or a job in no row; lowest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Head {
+    place: Place,
+    pub(super) id: JobId,
+    pub(super) profile: Option<u32>,
+    /// Seconds.
+    pub(super) walltime_secs: u64,
+    /// Its row, and what the jobs in it have of cards.
+    row: Option<(RowKey, u32)>,
 }
 
 /// What a job has to say for itself when users take turns.

@@ -147,6 +147,12 @@ impl<'a> Windows<'a> {
         self.all.is_empty()
     }
 
+    /// Whether any queue is that of a reservation.
+    pub(super) fn has_reservations(&self) -> bool {
+        let mut gates = self.gates.values();
+        gates.any(|gate| matches!(gate, Gate::Reservation(_)))
+    }
+
     /// Which windows are open to jobs of `queue`.
     pub(super) fn guest(&self, queue: &QueueName) -> Guest {
         match self.guests.is_empty() {
