@@ -195,6 +195,16 @@ async fn answer<G: CardControl>(
             let gpus = sources.gpus.clone();
             control(move || gpus.set_compute_mode(&card, wish.mode)).await
         }
+        Q::ReleaseCards(Done {}) => {
+            let supervisor = supervisor.clone();
+            let released = tokio::task::spawn_blocking(move || supervisor.warden().release());
+            let released = released.await;
+            let count = released.map_err(|_| failure(Pbse::Internal, "no card was released"))?;
+            sources.diagnosis.beat.notify_one();
+            teller.text(&format!("{count} cards released")).await;
+            Ok(())
+        }
+        Q::ReadKernelLog(_) => Err(failure(Pbse::Unkreq, "the kernel's log is not read")),
         Q::ResetCardErrors(wish) => {
             let card = CardId::from(wish.card);
             let gpus = sources.gpus.clone();

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use capstan_proto::wire;
+use capstan_supervisor::cards::{CardLook, Trouble, TroubleKind};
 use capstan_supervisor::ports::{GpuDetail, GpuInventory, GpuUse};
 
 /// Facts of the host that do not change while the agent runs.
@@ -117,16 +118,46 @@ fn numbers(list: &str) -> impl Iterator<Item = u32> {
     ranges.flatten()
 }
 
-/// What a heartbeat says of a card; `is_ours` tells whether a process belongs to an attempt of this agent.
-pub(crate) fn card_use(card: &GpuUse, is_ours: impl Fn(u32) -> bool) -> wire::CardUse {
-    wire::CardUse {
-        uuid: card.uuid.to_string(),
-        utilization_percent: card.utilization_percent,
-        memory_used_bytes: card.memory_used_bytes,
-        temperature_celsius: card.temperature_celsius,
-        power_milliwatts: card.power_milliwatts,
-        foreign_process: card.processes.iter().any(|&pid| !is_ours(pid)),
-        detail: Some(card_detail(card.detail)),
+/// What a heartbeat says of cards: of those that answered, and of those that are out of use and did not.
+pub(crate) fn card_uses(seen: &[GpuUse], looks: Vec<CardLook>) -> Vec<wire::CardUse> {
+    let look = |look: CardLook| {
+        let use_of = seen.iter().find(|seen| seen.uuid == look.card);
+        let CardLook {
+            card,
+            dirt,
+            trouble,
+        } = look;
+        let is_foreign = !dirt.is_empty();
+        wire::CardUse {
+            uuid: card.to_string(),
+            utilization_percent: use_of.map_or(0, |seen| seen.utilization_percent),
+            memory_used_bytes: use_of.map_or(0, |seen| seen.memory_used_bytes),
+            temperature_celsius: use_of.map_or(0, |seen| seen.temperature_celsius),
+            power_milliwatts: use_of.map_or(0, |seen| seen.power_milliwatts),
+            foreign_process: is_foreign,
+            detail: use_of.map(|seen| card_detail(seen.detail)),
+            dirt,
+            trouble: trouble.map(card_trouble),
+        }
+    };
+    looks.into_iter().map(look).collect()
+}
+
+fn card_trouble(trouble: Trouble) -> wire::CardTrouble {
+    let Trouble {
+        kind,
+        reason,
+        since_ms,
+        may_mend: _, // The agent's own affair.
+    } = trouble;
+    let kind = match kind {
+        TroubleKind::Quarantined => wire::card_trouble::Kind::Quarantined,
+        TroubleKind::Drained => wire::card_trouble::Kind::Drained,
+    };
+    wire::CardTrouble {
+        kind: kind.into(),
+        reason,
+        since_ms,
     }
 }
 
@@ -178,22 +209,24 @@ mod tests {
     use capstan_types::CardId;
 
     #[test]
-    fn a_card_with_a_strangers_process_is_not_lent() {
-        let check = |processes: &[u32], expected: bool| {
-            let card = GpuUse {
-                uuid: CardId::from("GPU-1"),
-                utilization_percent: 0,
-                memory_used_bytes: 0,
-                temperature_celsius: 0,
-                power_milliwatts: 0,
-                processes: processes.to_vec(),
-                detail: GpuDetail::default(),
-            };
-            assert_eq!(card_use(&card, |pid| pid == 7).foreign_process, expected);
+    fn a_card_that_is_not_clean_is_told_of_although_it_does_not_answer() {
+        let look = |dirt: &str, trouble| CardLook {
+            card: CardId::from("GPU-1"),
+            dirt: dirt.to_owned(),
+            trouble,
         };
-        check(&[], false);
-        check(&[7], false);
-        check(&[7, 8], true);
+        let told = |look| card_uses(&[], vec![look]).remove(0);
+        assert!(!told(look("", None)).foreign_process);
+        assert!(told(look("process 7", None)).foreign_process);
+        let trouble = Trouble {
+            kind: TroubleKind::Drained,
+            reason: "XID 79".to_owned(),
+            since_ms: 5,
+            may_mend: false,
+        };
+        let told = told(look("", Some(trouble))).trouble.unwrap();
+        assert_eq!(told.kind(), wire::card_trouble::Kind::Drained);
+        assert_eq!((told.reason.as_str(), told.since_ms), ("XID 79", 5));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) struct NodeTelemetry {
 }
 
 /// What a card does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CardTelemetry {
     /// 0 to 100.
     pub(crate) utilization_percent: u32,
@@ -33,8 +33,46 @@ pub(crate) struct CardTelemetry {
     pub(crate) memory_used_bytes: u64,
     /// 0 when the card does not say.
     pub(crate) temperature_celsius: u32,
+    /// 0 when the card does not say.
+    pub(crate) power_milliwatts: u32,
     /// What else it says.
     pub(crate) detail: CardDetail,
+    /// Why it may not be lent, as its agent sees it.
+    pub(crate) unfit: Option<Arc<Unfit>>,
+}
+
+/// Why a card may not be lent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unfit {
+    /// How it is kept from jobs.
+    pub(crate) kind: UnfitKind,
+    /// Evidence, one line.
+    pub(crate) reason: Box<str>,
+    /// Since when, by the node's clock; 0 when it is not said.
+    pub(crate) since: Timestamp,
+}
+
+/// How a card is kept from jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnfitKind {
+    /// Somebody who is no job is on it; it is free again when nobody is.
+    Dirty,
+    /// What a job left on it could not be removed.
+    Quarantined,
+    /// It failed.
+    Drained,
+}
+
+impl Unfit {
+    /// "quarantined: …", for `pbsnodes` and logs.
+    pub(crate) fn text(&self) -> String {
+        let reason = &self.reason;
+        match self.kind {
+            UnfitKind::Dirty => format!("in use by no job: {reason}"),
+            UnfitKind::Quarantined => format!("quarantined: {reason}"),
+            UnfitKind::Drained => format!("drained: {reason}"),
+        }
+    }
 }
 
 /// What a card may say beside load and memory.

@@ -196,6 +196,7 @@ mod tests {
                 elapsed_secs: Some(300),
                 exec_host: "gpu01/0-3".into(),
                 comment: "Job started on Sun Nov 22 at 03:55".into(),
+                r#use: None,
             }),
         }
     }

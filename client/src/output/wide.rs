@@ -1,6 +1,6 @@
 //! The "alternate" tables of `qstat` (`-a -i -r -u -n -s -G -M -R`).
 
-use capstan_proto::wire::{JobRow, WideRow};
+use capstan_proto::wire::{JobRow, WideRow, WideUse};
 use capstan_types::Size;
 
 use super::pad::{self, NONE};
@@ -23,6 +23,19 @@ pub(crate) struct Layout {
     pub(crate) with_estimates: bool,
     /// `-G` or `-M`: memory in this unit.
     pub(crate) memory: MemoryUnit,
+    /// With columns of how busy jobs are: `-G`, where the server tells it.
+    pub(crate) with_use: bool,
+}
+
+impl Layout {
+    /// The layout for a table whose first row is `row`: what the server does not tell has no columns.
+    pub(crate) fn for_rows_like(self, row: &JobRow) -> Self {
+        let is_told = row.wide.as_ref().is_some_and(|wide| wide.r#use.is_some());
+        Self {
+            with_use: is_told && self.memory == MemoryUnit::Gigabytes && !self.with_disks,
+            ..self
+        }
+    }
 }
 
 /// How memory is shown.
@@ -47,6 +60,13 @@ Job ID                  Username    Queue    NDS   TSK    Memory    Time      S 
 ----   ---------------- ----------- -------- ----- ------ --------- --------- - --------- ----- ----- -----
 ";
 
+/// Behind the lines of [`HEADER`].
+const USE_HEADER: [&str; 3] = [
+    "      Card   Card  Card   Core   Host",
+    " Cards  Use    Mem Power    Use    Mem",
+    " ----- ---- ------ ----- ------ ------",
+];
+
 /// Columns of the line of nodes under a job before it is folded.
 pub(crate) const NODES_WIDTH: usize = 76;
 
@@ -60,7 +80,17 @@ pub(crate) fn header(out: &mut Vec<u8>, layout: Layout, server: &str, comment: &
     } else {
         HEADER
     };
-    out.extend_from_slice(heads.as_bytes());
+    if !layout.with_use {
+        return out.extend_from_slice(heads.as_bytes());
+    }
+    for (line, more) in heads.lines().zip(USE_HEADER) {
+        out.extend_from_slice(line.as_bytes());
+        // The first line of the heads is shorter than the others.
+        let width = heads.lines().last().map_or(0, str::len);
+        out.resize(out.len() + width.saturating_sub(line.len()), b' ');
+        out.extend_from_slice(more.as_bytes());
+        out.push(b'\n');
+    }
 }
 
 /// Appends the line or lines of one job.
@@ -96,6 +126,10 @@ pub(crate) fn row(out: &mut Vec<u8>, layout: Layout, row: &JobRow) {
             pad::right(out, NONE, 5);
         }
     }
+    if layout.with_use {
+        let empty = WideUse::default();
+        how_busy(out, wide.r#use.as_ref().unwrap_or(&empty));
+    }
     // With -1 the first of the two goes on behind the row; `qstat` takes -1 with -n only, but both may be asked for.
     let mut is_open = layout.on_one_line;
     if !is_open {
@@ -112,6 +146,32 @@ pub(crate) fn row(out: &mut Vec<u8>, layout: Layout, row: &JobRow) {
     }
     if is_open {
         out.push(b'\n');
+    }
+}
+
+fn how_busy(out: &mut Vec<u8>, busy: &WideUse) {
+    let WideUse {
+        cards,
+        card_percent,
+        card_memory_mib,
+        power_watts,
+        cpu_percent,
+        memory_mib,
+    } = *busy;
+    let gigabytes = |mib: Option<u32>| mib.map(|mib| format!("{:.1}g", f64::from(mib) / 1024.0));
+    let with = |value: Option<u32>, unit: &str| value.map(|value| format!("{value}{unit}"));
+    let cards = (cards > 0).then(|| cards.to_string());
+    let columns = [
+        (cards, 5),
+        (with(card_percent, "%"), 4),
+        (gigabytes(card_memory_mib), 6),
+        (with(power_watts, "W"), 5),
+        (with(cpu_percent, "%"), 6),
+        (gigabytes(memory_mib), 6),
+    ];
+    for (value, width) in columns {
+        out.push(b' ');
+        pad::right(out, value.as_deref().unwrap_or(NONE), width);
     }
 }
 
@@ -200,6 +260,7 @@ mod tests {
             elapsed_secs: Some(4),
             exec_host: "gpu02/0-1+gpu01/0-1".into(),
             comment: "Job started on Sun Nov 22 at 03:55".into(),
+            r#use: None,
         };
         let long = WideRow {
             session: Some(14162),
@@ -299,6 +360,44 @@ Job ID                  Username    Queue    Jobname          SessID  NDS   TSK 
         };
         assert!(units(MemoryUnit::Gigabytes).contains("     4       1gb  00:20:00 R"));
         assert!(units(MemoryUnit::Megawords).contains("     4      25mw  00:20:00 R"));
+    }
+
+    #[test]
+    fn how_busy_jobs_are_stands_behind_where_the_server_tells_it() {
+        let mut rows = jobs();
+        let gigabytes = Layout {
+            memory: MemoryUnit::Gigabytes,
+            ..Layout::default()
+        };
+        assert!(!gigabytes.for_rows_like(&rows[0]).with_use);
+        let busy = WideUse {
+            cards: 2,
+            card_percent: Some(97),
+            card_memory_mib: Some(39_000),
+            power_watts: Some(540),
+            cpu_percent: Some(1250),
+            memory_mib: Some(512),
+        };
+        rows[0].wide.as_mut().unwrap().r#use = Some(busy);
+        rows[2].wide.as_mut().unwrap().r#use = Some(WideUse::default());
+        assert!(!Layout::default().for_rows_like(&rows[0]).with_use);
+        let layout = gigabytes.for_rows_like(&rows[0]);
+        let mut out = Vec::new();
+        header(&mut out, layout, "hn1", "");
+        row(&mut out, layout, &rows[0]);
+        row(&mut out, layout, &rows[2]);
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<&str> = text.lines().skip(2).collect();
+        let width = lines[2].len();
+        assert!(lines.iter().all(|line| line.len() <= width), "{text}");
+        assert!(
+            lines[3].ends_with("R  00:00:04     2  97%  38.1g  540W  1250%   0.5g"),
+            "{text}"
+        );
+        assert!(
+            lines[4].ends_with("H       --     --   --     --    --     --     -- "),
+            "{text}"
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::dialect::Dialect;
 use crate::door;
 use crate::output::attributes::{Style, block};
 use crate::output::screen::Screen;
+use crate::output::wide::Layout;
 use crate::output::{json, pro, pro_formats, pro_tables, rows, wide, xml};
 
 use super::Listing;
@@ -164,6 +165,8 @@ async fn complain<W: Write>(listing: &mut Listing<'_, W>, refusal: &Refusal, ope
 struct Printer<'a> {
     wish: &'a Wish,
     style: Style,
+    /// As the command line has it, and what the server tells.
+    layout: Layout,
     has_header: bool,
     is_pro: bool,
     server: String,
@@ -183,6 +186,7 @@ impl<'a> Printer<'a> {
                 on_one_line: wish.on_one_line,
                 zone: has_dates.then(TimeZone::system),
             },
+            layout: wish.layout,
             has_header: false,
             is_pro: wish.dialect == Some(Dialect::Pro),
             server: String::new(),
@@ -234,8 +238,11 @@ impl<'a> Printer<'a> {
     }
 
     fn row(&mut self, out: &mut Vec<u8>, row: &JobRow) {
-        let layout = self.wish.layout;
         let is_first = !std::mem::replace(&mut self.has_header, true);
+        if is_first {
+            self.layout = self.layout.for_rows_like(row);
+        }
+        let layout = self.layout;
         match (self.wish.view == View::Wide, self.is_pro) {
             (true, false) => {
                 if is_first {

@@ -31,7 +31,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::value('u', "USER[,...]", "List jobs of these users"),
     Opt::flag('w', "Use wide columns; with -f: do not fold (PBS Pro)"),
     Opt::flag('x', "As XML; in PBS Pro's dialect or with -F: finished too"),
-    Opt::flag('G', "Show memory in gigabytes"),
+    Opt::flag('G', "Show memory in gigabytes, and how busy jobs are"),
     Opt::flag('M', "Show memory in megawords"),
     Opt::flag('Q', "List queues"),
     Opt::flag('R', "Show disk columns"),
@@ -261,6 +261,7 @@ fn layout(parsed: &getopt::Parsed, is_pro: bool) -> Layout {
             (_, true) => MemoryUnit::Megawords,
             (false, false) => MemoryUnit::Typed,
         },
+        with_use: false,
     }
 }
 

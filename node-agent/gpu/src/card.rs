@@ -1,12 +1,13 @@
 //! One card: what must be known of it before it may be lent, and what may stay unknown.
 
-use capstan_supervisor::ports::{GpuCard, GpuDetail, GpuUse};
+use capstan_supervisor::ports::{CardProcess, GpuCard, GpuDetail, GpuHealth, GpuUse};
 use capstan_types::CardId;
 use nvml_wrapper::enum_wrappers::device::{
-    ComputeMode, EccCounter, MemoryError, TemperatureSensor,
+    ComputeMode, EccCounter, MemoryError, TemperatureSensor, TemperatureThreshold,
 };
+use nvml_wrapper::enums::device::{SampleValue, UsedGpuMemory};
 use nvml_wrapper::error::NvmlError;
-use nvml_wrapper::structs::device::CudaComputeCapability;
+use nvml_wrapper::structs::device::{CudaComputeCapability, FieldId};
 use nvml_wrapper::{Device, Nvml};
 
 use crate::problem::Problem;
@@ -45,9 +46,18 @@ fn compute(device: &Device<'_>) -> Option<(u32, u32)> {
     Some((u32::try_from(major).ok()?, u32::try_from(minor).ok()?))
 }
 
+/// How much is asked of a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Load, memory, power, processes.
+    Load,
+    /// All that is told.
+    Whole,
+}
+
 /// What a card does. Load, temperature and power may stay unknown; its memory and processes tell whether it is
 /// clean, so a card that fails to say these is left out.
-pub(crate) fn usage(nvml: &Nvml, index: u32) -> Result<GpuUse, Problem> {
+pub(crate) fn usage(nvml: &Nvml, index: u32, depth: Depth) -> Result<GpuUse, Problem> {
     let lost = |error| Problem::Card { index, error };
     let device = nvml.device_by_index(index).map_err(lost)?;
     let uuid = device.uuid().map_err(lost)?;
@@ -60,8 +70,49 @@ pub(crate) fn usage(nvml: &Nvml, index: u32) -> Result<GpuUse, Problem> {
         temperature_celsius: optional(device.temperature(TemperatureSensor::Gpu)).map_err(lost)?,
         power_milliwatts: optional(device.power_usage()).map_err(lost)?,
         processes: optional(processes(&device)).map_err(lost)?,
-        detail: detail(&device),
+        detail: match depth {
+            Depth::Load => GpuDetail::default(),
+            Depth::Whole => detail(&device),
+        },
+        health: match depth {
+            Depth::Load => GpuHealth::default(),
+            Depth::Whole => health(&device),
+        },
     })
+}
+
+/// `NVML_FI_DEV_REMAPPED_PENDING` and `NVML_FI_DEV_REMAPPED_FAILURE` of nvml.h.
+const REMAPPED_PENDING: u32 = 144;
+const REMAPPED_FAILURE: u32 = 145;
+
+/// Cards of before Ampere retire pages, later ones remap rows; what a card does not have it does not answer.
+fn health(device: &Device<'_>) -> GpuHealth {
+    let fields = device.field_values_for(&[REMAPPED_PENDING, REMAPPED_FAILURE].map(FieldId));
+    let mut fields = fields.unwrap_or_default().into_iter();
+    let mut is_set = || {
+        let sample = fields.next().and_then(Result::ok);
+        sample
+            .and_then(|sample| sample.value.ok())
+            .is_some_and(|value| is_not_zero(&value))
+    };
+    let (remap_pending, remap_failed) = (is_set(), is_set());
+    GpuHealth {
+        is_repair_pending: remap_pending || device.are_pages_pending_retired().unwrap_or(false),
+        has_repair_failed: remap_failed,
+        shutdown_celsius: device
+            .temperature_threshold(TemperatureThreshold::Shutdown)
+            .ok()
+            .filter(|celsius| *celsius > 0),
+    }
+}
+
+fn is_not_zero(value: &SampleValue) -> bool {
+    match value {
+        SampleValue::F64(value) => *value != 0.0,
+        SampleValue::U32(value) => *value != 0,
+        SampleValue::U64(value) => *value != 0,
+        SampleValue::I64(value) => *value != 0,
+    }
 }
 
 /// Nothing of this decides anything, so a question that fails, for whatever reason, is an unknown value.
@@ -91,13 +142,20 @@ fn detail(device: &Device<'_>) -> GpuDetail {
 }
 
 /// A process may start between NVML's two calls (count, list): then the list is too short, and asked for again.
-fn processes(device: &Device<'_>) -> Result<Vec<u32>, NvmlError> {
+fn processes(device: &Device<'_>) -> Result<Vec<CardProcess>, NvmlError> {
     let ask = || device.running_compute_processes();
     let list = match ask() {
         Err(NvmlError::InsufficientSize(_)) => ask()?,
         answer => answer?,
     };
-    Ok(list.into_iter().map(|process| process.pid).collect())
+    let process = |process: nvml_wrapper::struct_wrappers::device::ProcessInfo| CardProcess {
+        pid: process.pid,
+        memory_bytes: match process.used_gpu_memory {
+            UsedGpuMemory::Used(bytes) => bytes,
+            UsedGpuMemory::Unavailable => 0,
+        },
+    };
+    Ok(list.into_iter().map(process).collect())
 }
 
 /// The answer, or nothing (zero, empty) from a card or driver that does not have this question.
@@ -119,7 +177,7 @@ fn is_unsupported(error: &NvmlError) -> bool {
 }
 
 /// UUIDs travel into environments and the container engine's orders, so nothing but a UUID may look like one.
-fn card_id(uuid: String) -> Option<CardId> {
+pub(crate) fn card_id(uuid: String) -> Option<CardId> {
     let is_uuid = uuid.len() <= UUID_BYTES_MAX
         && uuid
             .strip_prefix("GPU-")

@@ -5,6 +5,7 @@
 
 mod card;
 mod control;
+mod events;
 mod near;
 mod problem;
 
@@ -14,10 +15,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use capstan_supervisor::ports::{GpuInventory, GpuUse, Gpus};
+use capstan_supervisor::ports::{GpuInventory, GpuListener, GpuUse, Gpus};
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 
+use crate::card::Depth;
 use crate::problem::Problem;
 
 /// The loader's name of the library when the settings name none.
@@ -135,12 +137,28 @@ impl Gpus for NvmlGpus {
     }
 
     fn usage(&self) -> Vec<GpuUse> {
+        self.look(Depth::Whole)
+    }
+
+    fn loads(&self) -> Vec<GpuUse> {
+        self.look(Depth::Load)
+    }
+
+    fn listen(&self, listener: GpuListener) {
+        if !self.has_none {
+            events::listen(self.library.clone(), listener);
+        }
+    }
+}
+
+impl NvmlGpus {
+    fn look(&self, depth: Depth) -> Vec<GpuUse> {
         if self.has_none {
             return Vec::new();
         }
-        let told = self.ask(|open, library| {
+        let told = self.ask(move |open, library| {
             let driver = open.take().map_or_else(|| Driver::load(library), Ok).ok()?;
-            let usage = driver.usage();
+            let usage = driver.usage(depth);
             // Kept, even with a card missing: opening a real driver can take seconds, and the inventory does it often
             // enough.
             *open = Some(driver);
@@ -207,9 +225,9 @@ impl Driver {
         (inventory, problems.is_empty())
     }
 
-    fn usage(&self) -> Vec<GpuUse> {
+    fn usage(&self, depth: Depth) -> Vec<GpuUse> {
         let count = self.count().unwrap_or_default().min(CARDS_MAX);
-        let answers = (0..count).map(|index| card::usage(self.nvml(), index));
+        let answers = (0..count).map(|index| card::usage(self.nvml(), index, depth));
         answers
             .filter_map(|answer| {
                 answer

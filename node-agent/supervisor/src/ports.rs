@@ -57,11 +57,53 @@ pub struct GpuUse {
     pub temperature_celsius: u32,
     /// 0 when the card does not say.
     pub power_milliwatts: u32,
-    /// Process ids that compute on it, as seen from the host.
-    pub processes: Vec<u32>,
-    /// What else it says, for `pbsnodes`.
+    /// What computes on it, as seen from the host.
+    pub processes: Vec<CardProcess>,
+    /// What else it says, for `pbsnodes`; not asked by [`Gpus::loads`].
     pub detail: GpuDetail,
+    /// What it says of its own state; not asked by [`Gpus::loads`].
+    pub health: GpuHealth,
 }
+
+/// A process that computes on a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CardProcess {
+    /// As the host numbers it.
+    pub pid: u32,
+    /// Memory of the card that it holds; 0 when the driver does not say.
+    pub memory_bytes: u64,
+}
+
+/// What a card says of its own state; what it does not say is well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GpuHealth {
+    /// Rows of its memory wait to be remapped, or pages to be retired: only a reset mends it.
+    pub is_repair_pending: bool,
+    /// No spare row was left to remap a broken one.
+    pub has_repair_failed: bool,
+    /// Degrees Celsius at which the card protects itself by stopping.
+    pub shutdown_celsius: Option<u32>,
+}
+
+/// What a card or its driver says unasked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GpuEvent {
+    /// An error of the driver's list (XID).
+    Xid {
+        /// The card; `None` when it does not even say which it is.
+        card: Option<CardId>,
+        /// NVIDIA's number.
+        xid: u64,
+    },
+    /// An error in its memory that could not be corrected.
+    Uncorrected {
+        /// The card.
+        card: Option<CardId>,
+    },
+}
+
+/// Hears events; false when nobody wants to hear more.
+pub type GpuListener = Box<dyn Fn(GpuEvent) -> bool + Send>;
 
 /// What a card may say beside load and memory; `None` when it does not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +132,15 @@ pub trait Gpus: Send + Sync + 'static {
     fn inventory(&self) -> GpuInventory;
     /// What each card does now; cards that do not answer are left out.
     fn usage(&self) -> Vec<GpuUse>;
+    /// As [`Self::usage`] without details and health: cheap enough to be asked every second.
+    fn loads(&self) -> Vec<GpuUse> {
+        self.usage()
+    }
+    /// Tells `listener` from now on, from a thread of its own, what cards say unasked. A driver that has no events is
+    /// silent.
+    fn listen(&self, listener: GpuListener) {
+        drop(listener);
+    }
 }
 
 /// Settings of a card that an operator may change. Both calls may block: call them off the event loop.

@@ -6,6 +6,7 @@ mod array;
 mod asked;
 mod attempt;
 mod authority;
+mod cards;
 mod delete;
 mod dependants;
 mod dependencies;
@@ -109,6 +110,7 @@ fn decide(draft: &mut Draft, event: &Event) -> Result<(), Rejection> {
         Event::Tick => tick::tick(draft)?,
         Event::Reserve(order) => reserve::reserve(draft, order)?,
         Event::CancelReservation(order) => reserve::cancel(draft, order)?,
+        Event::CardsFailed { node, cards } => cards::failed(draft, node, cards)?,
     }
     Ok(())
 }

@@ -83,6 +83,14 @@ pub enum Event {
     Reserve(Box<ReserveOrder>),
     /// `pbs_rdel`.
     CancelReservation(CancelOrder),
+    /// Cards of a node have failed under whoever works on them. That they are not lent again is told by
+    /// [`Event::CardsUnclean`].
+    CardsFailed {
+        /// The node.
+        node: NodeName,
+        /// Each with what happened to it, one line.
+        cards: Vec<(CardId, Box<str>)>,
+    },
 }
 
 /// A plan that is to be carried out. It is made of the state before this event, so that with its time it can be made
@@ -395,6 +403,9 @@ pub struct Hello {
     pub inventory: Inventory,
     /// Every attempt it knows, with the last word on each.
     pub attempts: Vec<AttemptReport>,
+    /// Cards that it has not seen clean: none is lent before.
+    #[serde(default)]
+    pub unclean: Vec<CardId>,
 }
 
 /// What an agent says of one attempt.

@@ -204,5 +204,6 @@ fn hello(node: &NodeDescription) -> Hello {
             ..Inventory::default()
         },
         attempts: Vec::new(),
+        unclean: Vec::new(),
     }
 }

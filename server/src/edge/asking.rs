@@ -297,6 +297,30 @@ fn chunks(
     })
 }
 
+/// `pbsnodes -c` and `-r`: cards that the node took out of use are in use again, as far as its agent then finds nothing
+/// wrong with them. Nobody waits for it: the listing shows what came of it.
+pub(super) fn release_cards(door: &Arc<Door>, node: &NodeName) {
+    let snapshot = door.latest.get();
+    if snapshot
+        .state
+        .node(node)
+        .is_none_or(|node| node.unclean.is_empty())
+    {
+        return;
+    }
+    let (door, node) = (door.clone(), node.clone());
+    tokio::spawn(async move {
+        let asked = door.lines.ask(&node, Question::ReleaseCards(wire::Done {}));
+        let answered = match asked {
+            Ok(answers) => answers.all(REPORT_BYTES_MAX).await.map(|_| ()),
+            Err(problem) => Err(problem),
+        };
+        if let Err(problem) = answered {
+            tracing::warn!(%node, ?problem, "its cards are not released");
+        }
+    });
+}
+
 /// `momctl`, `qgpumode`, `qgpureset`.
 pub(super) async fn ask_node(
     door: &Arc<Door>,

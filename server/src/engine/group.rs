@@ -68,7 +68,8 @@ fn is_plan_wanted_after(event: &Event) -> bool {
         | Event::CardsUnclean { .. }
         | Event::Tick
         | Event::Reserve(_)
-        | Event::CancelReservation(_) => true,
+        | Event::CancelReservation(_)
+        | Event::CardsFailed { .. } => true,
         Event::Reported { report, .. } => match report.phase {
             ReportedPhase::Starting | ReportedPhase::Running { .. } | ReportedPhase::Using(_) => {
                 false
@@ -112,6 +113,7 @@ pub(super) const fn name(event: &Event) -> &'static str {
         Event::Tick => "tick",
         Event::Reserve(_) => "reserve",
         Event::CancelReservation(_) => "cancel_reservation",
+        Event::CardsFailed { .. } => "cards_failed",
     }
 }
 

@@ -70,6 +70,7 @@ pub(crate) fn spec(
         stage_in: staged(&job.spec.stagein),
         stage_out: staged(&job.spec.stageout),
         pro_dialect: job.spec.select.is_some(),
+        footer: settings.tells("job_footer") && shown(job, "interactive") != "True",
         warning: warning(settings, job),
         account: shown(job, "Account_Name").to_owned(),
         resource_list: resource_list(job),
@@ -87,6 +88,11 @@ pub(crate) fn spec(
         node_cards: state
             .node(node)
             .map_or(0, |node| node.inventory.cards.len() as u32),
+        image: settings
+            .image_of(&job.queue, &job.spec)
+            .unwrap_or_default()
+            .to_owned(),
+        cards_in_containers_only: settings.requires_containers(&job.queue),
     })
 }
 
@@ -104,7 +110,11 @@ fn warning(settings: &Settings, job: &Job) -> Option<wire::Warning> {
 
 /// `nodes=gpu01:ppn=2,walltime=00:01:00,…,neednodes=gpu01:ppn=2`, as prologues get it.
 fn resource_list(job: &Job) -> String {
-    let resources = job.spec.resources.iter();
+    let resources = job
+        .spec
+        .resources
+        .iter()
+        .filter(|(name, _)| *name != "nodect");
     let mut list: Vec<String> = resources
         .map(|(name, value)| format!("{name}={value}"))
         .collect();

@@ -250,6 +250,8 @@ impl Reader {
         let snapshot = self.links.latest.get();
         let state = snapshot.state.node(node);
         let unclean = state.and_then(|state| unclean::changed(state, &heard, may_clear));
+        let before = self.links.telemetry.of(node);
+        let failed = unclean::failed(before.as_deref(), &heard.telemetry);
         self.links.telemetry.put(node, heard.telemetry);
         if let Some(inventory) = heard.inventory {
             let inventory = Box::new(inventory);
@@ -263,6 +265,14 @@ impl Reader {
             let event = Event::CardsUnclean {
                 node: node.clone(),
                 cards,
+            };
+            self.post(node, event).await;
+        }
+        // After they are kept from new jobs: a job that is put back must not get the same card.
+        if !failed.is_empty() {
+            let event = Event::CardsFailed {
+                node: node.clone(),
+                cards: failed,
             };
             self.post(node, event).await;
         }

@@ -1,12 +1,16 @@
 //! From an agent's words on the wire to the core's, with bounds: an agent is trusted to run jobs, not to be sane.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use capstan_core::{
-    AttemptReport, Card, CardTraits, Hello, Inventory, NumaNode, ReportedPhase, Usage,
+    AttemptReport, Card, CardTraits, Hello, Inventory, Measured, NumaNode, ReportedPhase, Series,
+    Usage,
 };
 use capstan_proto::{PROTOCOL, wire};
 use capstan_types::{AgentId, AttemptId, CardId, NodeName, Timestamp, Version};
 
-use crate::telemetry::{CardDetail, CardTelemetry, NodeTelemetry};
+use crate::telemetry::{CardDetail, CardTelemetry, NodeTelemetry, Unfit, UnfitKind};
 
 /// Most cards of one node.
 const CARDS_MAX: usize = 256;
@@ -60,6 +64,7 @@ pub(crate) fn hello(hello: wire::Hello) -> Result<Hello, Unheard> {
         version,
         inventory,
         attempts,
+        cards,
     } = hello;
     if protocol != PROTOCOL {
         return Err(Unheard::Protocol {
@@ -72,11 +77,13 @@ pub(crate) fn hello(hello: wire::Hello) -> Result<Hello, Unheard> {
         return Err(field("attempts", "too long"));
     }
     let attempts = attempts.into_iter().map(known_attempt);
+    let (_, unclean) = card_uses(cards)?;
     Ok(Hello {
         node: NodeName::from(name("node", node)?),
         agent: AgentId::from(name("agent_id", agent_id)?),
         inventory: self::inventory(inventory.ok_or(field("inventory", "missing"))?)?,
         attempts: attempts.collect::<Result<_, _>>()?,
+        unclean,
     })
 }
 
@@ -276,18 +283,52 @@ fn card_ids(uuids: Vec<String>) -> Result<Vec<CardId>, Unheard> {
     ids.collect()
 }
 
-const fn usage(usage: wire::Usage) -> Usage {
+fn usage(usage: wire::Usage) -> Usage {
     let wire::Usage {
         cput_secs,
         mem_kb,
         vmem_kb,
         walltime_secs,
+        measures,
     } = usage;
     Usage {
         cput_secs,
         mem_kb,
         vmem_kb,
         walltime_secs,
+        measured: measures.map(measured),
+    }
+}
+
+fn measured(measures: wire::Measures) -> Measured {
+    let wire::Measures {
+        samples,
+        cpu_percent,
+        memory_kb,
+        card_percent,
+        card_memory_kb,
+        power_milliwatts,
+        read_kb,
+        written_kb,
+    } = measures;
+    let series = |series: Option<wire::Series>, unit: u64| {
+        let wire::Series { mean, peak, last } = series.unwrap_or_default();
+        let number = |value: u64| u32::try_from(value / unit).unwrap_or(u32::MAX);
+        Series {
+            mean: number(mean),
+            peak: number(peak),
+            last: number(last),
+        }
+    };
+    Measured {
+        samples,
+        cpu_percent: series(cpu_percent, 1),
+        memory_mib: series(memory_kb, 1024),
+        card_percent: series(card_percent, 1),
+        card_memory_mib: series(card_memory_kb, 1024),
+        power_watts: series(power_milliwatts, 1000),
+        read_kb,
+        written_kb,
     }
 }
 
@@ -296,7 +337,7 @@ const fn usage(usage: wire::Usage) -> Usage {
 pub(crate) struct Heard {
     /// For those who look.
     pub(crate) telemetry: NodeTelemetry,
-    /// Cards on which somebody else computes.
+    /// Cards that may not be lent: somebody else computes there, or the agent says why.
     pub(crate) foreign: Vec<CardId>,
     /// Changed hardware.
     pub(crate) inventory: Option<Inventory>,
@@ -315,42 +356,18 @@ pub(crate) fn heartbeat(heartbeat: wire::Heartbeat, at: Timestamp) -> Result<Hea
         inventory,
         host,
     } = heartbeat;
-    if cards.len() > CARDS_MAX {
-        return Err(field("cards", "too long"));
-    }
     if attempts.len() > ATTEMPTS_MAX {
         return Err(field("attempts", "too long"));
     }
-    let mut foreign = Vec::new();
+    let (cards, foreign) = card_uses(cards)?;
     let mut telemetry = NodeTelemetry {
         at,
         load_average,
         memory_available_bytes,
         host: host.map(host_status),
+        cards,
         ..NodeTelemetry::default()
     };
-    for card in cards {
-        let wire::CardUse {
-            uuid,
-            utilization_percent,
-            memory_used_bytes,
-            temperature_celsius,
-            power_milliwatts: _,
-            foreign_process,
-            detail,
-        } = card;
-        let uuid = CardId::from(name("uuid of a card", uuid)?);
-        if foreign_process {
-            foreign.push(uuid.clone());
-        }
-        let card = CardTelemetry {
-            utilization_percent,
-            memory_used_bytes,
-            temperature_celsius,
-            detail: detail.map(card_detail).unwrap_or_default(),
-        };
-        telemetry.cards.insert(uuid, card);
-    }
     let used = attempts.into_iter().filter_map(|used| {
         let wire::AttemptUse { attempt, usage } = used;
         Some((AttemptId(attempt), self::usage(usage?)))
@@ -360,6 +377,65 @@ pub(crate) fn heartbeat(heartbeat: wire::Heartbeat, at: Timestamp) -> Result<Hea
         telemetry,
         foreign,
         inventory: inventory.map(self::inventory).transpose()?,
+    })
+}
+
+/// What each card does, and which of them may not be lent.
+fn card_uses(
+    cards: Vec<wire::CardUse>,
+) -> Result<(BTreeMap<CardId, CardTelemetry>, Vec<CardId>), Unheard> {
+    if cards.len() > CARDS_MAX {
+        return Err(field("cards", "too long"));
+    }
+    let mut seen = BTreeMap::new();
+    let mut not_clean = Vec::new();
+    for card in cards {
+        let wire::CardUse {
+            uuid,
+            utilization_percent,
+            memory_used_bytes,
+            temperature_celsius,
+            power_milliwatts,
+            foreign_process,
+            detail,
+            dirt,
+            trouble,
+        } = card;
+        let uuid = CardId::from(name("uuid of a card", uuid)?);
+        let unfit = unfit(trouble, dirt);
+        if foreign_process || unfit.is_some() {
+            not_clean.push(uuid.clone());
+        }
+        let card = CardTelemetry {
+            utilization_percent,
+            memory_used_bytes,
+            temperature_celsius,
+            power_milliwatts,
+            detail: detail.map(card_detail).unwrap_or_default(),
+            unfit: unfit.map(Arc::new),
+        };
+        seen.insert(uuid, card);
+    }
+    Ok((seen, not_clean))
+}
+
+fn unfit(trouble: Option<wire::CardTrouble>, dirt: String) -> Option<Unfit> {
+    use wire::card_trouble::Kind;
+    let trouble = trouble.unwrap_or_default();
+    let kind = match trouble.kind() {
+        Kind::None if dirt.is_empty() => return None,
+        Kind::None => UnfitKind::Dirty,
+        Kind::Quarantined => UnfitKind::Quarantined,
+        Kind::Drained => UnfitKind::Drained,
+    };
+    let reason = match kind {
+        UnfitKind::Dirty => dirt,
+        UnfitKind::Quarantined | UnfitKind::Drained => trouble.reason,
+    };
+    Some(Unfit {
+        kind,
+        reason: text(reason),
+        since: Timestamp(trouble.since_ms),
     })
 }
 
@@ -433,6 +509,7 @@ mod tests {
             version: "9.9".to_owned(),
             inventory: Some(wire::Inventory::default()),
             attempts: Vec::new(),
+            cards: Vec::new(),
         }
     }
 

@@ -1,11 +1,13 @@
 //! Which cards of a node may not be lent, by its last heartbeat and what the state says of them. Pure.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use capstan_core::Node;
 use capstan_types::CardId;
 
 use super::reading::Heard;
+use crate::telemetry::{NodeTelemetry, Unfit, UnfitKind};
 
 /// The new list of unclean cards, when it differs from the state's. A card that the heartbeat does not mention stays
 /// as it is: a driver that does not answer has cleaned nothing. With `may_clear` false cards are only added.
@@ -21,13 +23,27 @@ pub(super) fn changed(node: &Node, heard: &Heard, may_clear: bool) -> Option<Vec
     (wanted != known).then(|| wanted.into_iter().cloned().collect())
 }
 
+/// Cards that have failed since the last heartbeat (or, when there is none in memory, that count as failed now).
+pub(super) fn failed(
+    before: Option<&NodeTelemetry>,
+    now: &NodeTelemetry,
+) -> Vec<(CardId, Box<str>)> {
+    let is_drained = |card: &&Arc<Unfit>| card.kind == UnfitKind::Drained;
+    let drained = now.cards.iter().filter_map(|(id, card)| {
+        let unfit = card.unfit.as_ref().filter(is_drained)?;
+        let old = before.and_then(|before| before.cards.get(id)?.unfit.as_ref());
+        (old.filter(is_drained) != Some(unfit)).then(|| (id.clone(), unfit.reason.clone()))
+    });
+    drained.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use capstan_core::{Card, Inventory, Link};
     use capstan_types::Timestamp;
 
     use super::*;
-    use crate::telemetry::{CardTelemetry, NodeTelemetry};
+    use crate::telemetry::CardTelemetry;
 
     fn ids(cards: &[&str]) -> Vec<CardId> {
         cards.iter().map(|card| CardId::from(*card)).collect()
@@ -92,6 +108,36 @@ mod tests {
         check(&["b"], &["a", "b", "c"], &[], true, Some(&[]));
         check(&["c", "a"], &["a", "b", "c"], &["a", "c"], true, None);
         check(&["b"], &["a", "b", "c"], &["c"], true, Some(&["c"]));
+    }
+
+    #[test]
+    fn a_failure_is_told_once_and_dirt_is_none() {
+        let with = |kind: Option<UnfitKind>| {
+            let unfit = kind.map(|kind| {
+                Arc::new(Unfit {
+                    kind,
+                    reason: "XID 79".into(),
+                    since: Timestamp(1),
+                })
+            });
+            let card = CardTelemetry {
+                unfit,
+                ..CardTelemetry::default()
+            };
+            NodeTelemetry {
+                cards: [(CardId::from("a"), card)].into(),
+                ..NodeTelemetry::default()
+            }
+        };
+        let drained = with(Some(UnfitKind::Drained));
+        let told = [(CardId::from("a"), "XID 79".into())];
+        assert_eq!(failed(None, &drained), told);
+        assert_eq!(failed(Some(&with(None)), &drained), told);
+        assert_eq!(failed(Some(&with(Some(UnfitKind::Dirty))), &drained), told);
+        assert_eq!(failed(Some(&drained), &drained), []);
+        for kind in [UnfitKind::Dirty, UnfitKind::Quarantined] {
+            assert_eq!(failed(None, &with(Some(kind))), []);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fmt::{self, Write};
 use capstan_core::{Account, Ended, Job, JobState, Run, Usage};
 use capstan_types::{Seconds, ServerName, Timestamp};
 
+use crate::view::samples::measured_words;
 use crate::view::words::{exec_host, job_name, local};
 use crate::view::{last_run, start_time};
 
@@ -111,6 +112,12 @@ fn ended(text: &mut String, job: &Job) {
     }
     let usage = run.as_ref().map(|run| run.usage).unwrap_or_default();
     put(text, format_args!(" {}", used(&usage)));
+    let has_cards = |run: &Run| run.shares.iter().any(|share| !share.cards.is_empty());
+    if let Some(measured) = &usage.measured {
+        for (name, value) in measured_words(measured, run.as_ref().is_some_and(has_cards)) {
+            put(text, format_args!(" resources_used.{name}={value}"));
+        }
+    }
 }
 
 /// What an attempt used, as the logs have it; CPU time is a number of seconds there.
@@ -185,6 +192,7 @@ mod tests {
             mem_kb: 6932,
             vmem_kb: 11640,
             walltime_secs: 1,
+            measured: None,
         };
         let over = ended_job(asked(), last, 2, 0);
         let tail = "session=23458 total_execution_slots=1 unique_node_count=1 end=1795319160 \

@@ -1,9 +1,10 @@
 //! Everything about a job, in the order in which `qstat -f` prints it. Times are epoch seconds.
 
-use capstan_core::{Confidence, Ended, Job, JobState, Scheduler};
+use capstan_core::{Confidence, Ended, Job, JobState, Scheduler, Usage};
 use capstan_proto::wire::{Attribute, JobAttributes};
 use capstan_types::{Env, JobPart, Seconds, Timestamp};
 
+use super::samples::measured_words;
 use super::{Scene, last_run, paths, start_time, words};
 
 /// A list of attributes under way.
@@ -85,12 +86,30 @@ fn identity(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
         used("walltime", Seconds(usage.walltime_secs).to_string());
         used("mem", format!("{}kb", usage.mem_kb));
         used("energy_used", "0".to_owned());
+        if scene.snapshot.settings().tells("job_samples") {
+            samples(list, job, &usage);
+        }
     }
     list.put("job_state", job.letter(scene.now));
     list.put("queue", &job.queue);
     list.put("server", scene.server());
     shown(list, job, &["Account_Name"]);
     list.put("Checkpoint", shown_value(job, "Checkpoint").unwrap_or("u"));
+}
+
+/// What its node's samples said, where Torque has no names: mean, highest and last.
+fn samples(list: &mut Attributes, job: &Job, usage: &Usage) {
+    let Some(measured) = &usage.measured else {
+        return;
+    };
+    for (name, value) in measured_words(measured, has_cards(job)) {
+        list.put_resource("resources_used", name, value);
+    }
+}
+
+fn has_cards(job: &Job) -> bool {
+    let run = last_run(job);
+    run.is_some_and(|run| run.shares.iter().any(|share| !share.cards.is_empty()))
 }
 
 /// When it was made, what it waits for, where it runs.
@@ -235,7 +254,11 @@ fn rest(list: &mut Attributes, job: &Job) {
     );
     shown(list, job, &["req_information", "copy_on_rerun"]);
     list.put_some("user_kill_delay", job.spec.kill_delay_secs);
-    shown(list, job, &["idle_slot_limit", "L_Request", "x", "signal"]);
+    shown(
+        list,
+        job,
+        &["idle_slot_limit", "L_Request", "x", "signal", "image"],
+    );
     let cause = ended(job).map(|ended| &ended.cause);
     list.put_some("exit_cause", cause.filter(|cause| !cause.is_empty()));
 }

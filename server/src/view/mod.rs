@@ -9,6 +9,7 @@ pub(crate) mod paths;
 pub(crate) mod queues;
 pub(crate) mod reservations;
 pub(crate) mod rows;
+pub(crate) mod samples;
 pub(crate) mod selection;
 pub(crate) mod server;
 pub(crate) mod shares;

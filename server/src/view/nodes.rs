@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use capstan_core::{Card, CardTraits, Link, Node, NodeShare, ShareCard};
 use capstan_proto::{Refusal, wire};
-use capstan_types::{AttemptId, AttributeObject, Pbse, Version};
+use capstan_types::{AttemptId, AttributeObject, CardId, Pbse, Version};
 
 use super::attributes::Attributes;
 use super::queues::{line, listing, set};
@@ -96,7 +96,7 @@ fn facts(node: &Node, heartbeat: Option<&NodeTelemetry>) -> Vec<wire::Attribute>
     list.put_some("agent_version", host.map(|host| &host.version));
     let engine = Some(&node.inventory.engine).filter(|engine| !engine.is_empty());
     list.put_some("container_engine", engine);
-    let problems = messages(node).join("; ");
+    let problems = messages(node, heartbeat).join("; ");
     list.put_some("problems", Some(problems).filter(|text| !text.is_empty()));
     list.0
 }
@@ -204,7 +204,7 @@ fn status(
         .filter_map(|(attempt, _)| scene.snapshot.state.job_of(*attempt));
     let jobs: Vec<String> = jobs.map(|job| job.id.on(scene.server())).collect();
     items.put("jobs", jobs.join(" "));
-    for message in messages(node) {
+    for message in messages(node, heartbeat) {
         items.put("message", plain(&message));
     }
     items.0
@@ -247,7 +247,7 @@ impl Items {
 }
 
 /// What an administrator should know of the node.
-fn messages(node: &Node) -> Vec<String> {
+fn messages(node: &Node, heartbeat: Option<&NodeTelemetry>) -> Vec<String> {
     let inventory = &node.inventory;
     let mut messages = Vec::new();
     if !inventory.health_problem.is_empty() {
@@ -259,8 +259,20 @@ fn messages(node: &Node) -> Vec<String> {
     if !inventory.engine_problem.is_empty() {
         messages.push(format!("engine: {}", inventory.engine_problem));
     }
-    if !node.unclean.is_empty() {
-        let cards: Vec<&str> = node.unclean.iter().map(|card| card.as_str()).collect();
+    let evidence = |card: &CardId| heartbeat?.cards.get(card)?.unfit.clone();
+    let (known, others): (Vec<&CardId>, Vec<&CardId>) = node
+        .unclean
+        .iter()
+        .partition(|card| evidence(card).is_some());
+    for card in known {
+        let index = inventory.cards.iter().find(|own| own.uuid == *card);
+        let index = index.map_or_else(String::new, |card| format!("{} ", card.index));
+        if let Some(unfit) = evidence(card) {
+            messages.push(format!("card {index}({card}) {}", unfit.text()));
+        }
+    }
+    if !others.is_empty() {
+        let cards: Vec<&str> = others.iter().map(|card| card.as_str()).collect();
         messages.push(format!("cards in use by no job: {}", cards.join(" ")));
     }
     if !node.strays.is_empty() {

@@ -1,6 +1,6 @@
 //! Rows of `qstat` and its kin.
 
-use capstan_core::Job;
+use capstan_core::{Job, Measured, Series};
 use capstan_proto::wire;
 
 use super::{Scene, last_run, start_time, words};
@@ -48,6 +48,37 @@ fn wide(scene: Scene<'_>, job: &Job, letter: char) -> wire::WideRow {
             .map(|run| words::exec_host(&run.shares))
             .unwrap_or_default(),
         comment: scene.comment(job).unwrap_or_default(),
+        r#use: scene
+            .snapshot
+            .settings()
+            .tells("job_samples")
+            .then(|| how_busy(scene, job)),
+    }
+}
+
+/// The last look at what runs, the means of what is over.
+fn how_busy(scene: Scene<'_>, job: &Job) -> wire::WideUse {
+    let shares = last_run(job).map(|run| &run.shares);
+    let cards = shares.map_or(0, |shares| {
+        shares.iter().map(|share| share.cards.len()).sum()
+    });
+    let measured = scene.usage(job).and_then(|usage| usage.measured);
+    let value = |series: fn(&Measured) -> Series| {
+        let series = measured.as_ref().map(series)?;
+        Some(if job.has_ended() {
+            series.mean
+        } else {
+            series.last
+        })
+    };
+    let of_cards = |series| value(series).filter(|_| cards > 0);
+    wire::WideUse {
+        cards: cards as u32,
+        card_percent: of_cards(|measured| measured.card_percent),
+        card_memory_mib: of_cards(|measured| measured.card_memory_mib),
+        power_watts: of_cards(|measured| measured.power_watts),
+        cpu_percent: value(|measured| measured.cpu_percent),
+        memory_mib: value(|measured| measured.memory_mib),
     }
 }
 

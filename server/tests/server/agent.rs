@@ -44,6 +44,7 @@ pub(crate) fn hello(node: &str, agent: &str) -> Hello {
             ..Inventory::default()
         }),
         attempts: Vec::new(),
+        cards: Vec::new(),
     }
 }
 
@@ -118,6 +119,7 @@ pub(crate) fn over(attempt: u64, exit_status: i32) -> AttemptEnded {
             mem_kb: 2048,
             vmem_kb: 4096,
             walltime_secs: 62,
+            measures: None,
         }),
         outcome: Some(Outcome::ExitStatus(exit_status)),
         unclean_cards: Vec::new(),

@@ -47,6 +47,27 @@ pub(crate) struct Card {
     /// 0 to 100.
     #[serde(default)]
     pub(crate) utilization_percent: u32,
+    /// Loads over time, one after the other and again from the start; in place of `utilization_percent`.
+    #[serde(default)]
+    pub(crate) utilization_curve: Vec<u32>,
+    /// Milliseconds that each value of the curve stands.
+    #[serde(default = "curve_step_ms")]
+    pub(crate) curve_step_ms: u64,
+    /// Memory that no process holds, on top of theirs.
+    #[serde(default)]
+    pub(crate) leaked_mib: u64,
+    /// Rows wait to be remapped.
+    #[serde(default)]
+    pub(crate) remap_pending: bool,
+    /// No spare row was left.
+    #[serde(default)]
+    pub(crate) remap_failed: bool,
+    /// Pages wait to be retired.
+    #[serde(default)]
+    pub(crate) retirement_pending: bool,
+    /// The card stops at this temperature.
+    #[serde(default = "shutdown_celsius")]
+    pub(crate) shutdown_celsius: u32,
     /// 0 to 100.
     #[serde(default)]
     pub(crate) memory_utilization_percent: u32,
@@ -146,9 +167,30 @@ impl Card {
         };
         self.memory_used_mib
             .unwrap_or_else(by_processes)
+            .saturating_add(self.leaked_mib)
             .min(self.memory_mib)
             << 20
     }
+}
+
+impl Card {
+    /// The load at this many milliseconds of any clock.
+    pub(crate) fn utilization_at(&self, at_ms: u64) -> u32 {
+        let steps = self.utilization_curve.len() as u64;
+        if steps == 0 {
+            return self.utilization_percent;
+        }
+        let step = at_ms / self.curve_step_ms.max(1) % steps;
+        self.utilization_curve[step as usize]
+    }
+}
+
+fn curve_step_ms() -> u64 {
+    1000
+}
+
+fn shutdown_celsius() -> u32 {
+    95
 }
 
 /// An A100's.
@@ -219,6 +261,14 @@ mod tests {
     }
 
     #[test]
+    fn a_curve_is_gone_through_again_and_again() {
+        let text = "[[cards]]\nuuid = 'GPU-1'\nutilization_curve = [10, 90]\ncurve_step_ms = 500\n";
+        let card = Scenario::parse(text).expect("valid").cards.remove(0);
+        let seen = [0, 499, 500, 999, 1000, 1500].map(|at_ms| card.utilization_at(at_ms));
+        assert_eq!(seen, [10, 10, 90, 90, 10, 90]);
+    }
+
+    #[test]
     fn memory_in_use_is_what_processes_hold_unless_said_otherwise() {
         let card = |extra: &str| {
             let text = format!("[[cards]]\nuuid = 'GPU-1'\nmemory_mib = 100\n{extra}");
@@ -238,5 +288,9 @@ mod tests {
             5
         );
         assert_eq!(card("memory_used_mib = 500"), 100);
+        assert_eq!(
+            card("leaked_mib = 20\nprocesses = [{ pid = 1, memory_mib = 30 }]"),
+            50
+        );
     }
 }

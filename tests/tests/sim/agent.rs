@@ -105,6 +105,7 @@ impl Agent {
             agent: self.id.clone(),
             inventory: self.inventory.clone(),
             attempts: attempts.collect(),
+            unclean: Vec::new(),
         };
         self.say(now, Word::Hello(Box::new(hello)));
     }

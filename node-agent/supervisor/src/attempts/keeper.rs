@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use capstan_proto::wire::{AttemptEnded, AttemptStarted, LaunchSpec, attempt_ended::Outcome};
-use capstan_types::AttemptId;
+use capstan_types::{AttemptId, CardId};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -19,10 +19,13 @@ use tokio::task::spawn_blocking;
 use super::cgroup::Cgroup;
 use super::ledger::{AttemptFile, LedgerError};
 use super::live::{self, LiveAttempt, LiveTable};
+use super::outputs;
 use super::proc;
 use super::record::{Entry, ShimRecord};
+use super::settling::{Holders, settle};
 use super::site::{Aftermath, Site};
 use super::tasks::TaskTable;
+use crate::cards::Warden;
 use crate::ports::{Containers, Gpus};
 
 /// How often a shim that never began is started again.
@@ -32,11 +35,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How often the engine is asked to end an attempt's containers before the end is reported all the same.
 const CONTAINER_TRIES: u32 = 5;
-/// How long cards may take to become clean.
-const CARDS_WAIT: Duration = Duration::from_secs(5);
-const CARDS_PAUSE: Duration = Duration::from_millis(100);
 /// How long the processes of a dead shim are hunted where there are no cgroups.
 const STRAYS_WAIT: Duration = Duration::from_secs(10);
+const STRAYS_PAUSE: Duration = Duration::from_millis(100);
 
 /// An order to end an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +86,7 @@ pub(super) struct Keeping<C, G> {
     pub(super) site: Arc<Site>,
     pub(super) containers: Arc<C>,
     pub(super) gpus: Arc<G>,
+    pub(super) warden: Arc<Warden>,
     pub(super) live: LiveTable,
     pub(super) tasks: TaskTable,
     pub(super) news: mpsc::Sender<(AttemptId, News)>,
@@ -96,6 +98,7 @@ impl<C, G> Clone for Keeping<C, G> {
             site: self.site.clone(),
             containers: self.containers.clone(),
             gpus: self.gpus.clone(),
+            warden: self.warden.clone(),
             live: self.live.clone(),
             tasks: self.tasks.clone(),
             news: self.news.clone(),
@@ -271,6 +274,9 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
 
     /// After the processes: containers, the cgroup, and a look at the cards.
     async fn clear_up(&self, attempt: &Arc<LiveAttempt>, mut ended: AttemptEnded) -> AttemptEnded {
+        let cards = attempt.entry.spec.cards.iter();
+        let cards: BTreeSet<CardId> = cards.map(|card| card.uuid.as_str().into()).collect();
+        self.shared.warden.settling(&cards);
         // First, so that no new container can begin.
         self.shared.live.remove(attempt.entry.attempt());
         self.shared.tasks.end_attempt(attempt.entry.attempt()).await;
@@ -284,20 +290,43 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
         }
         if let Some(usage) = &mut ended.usage {
             usage.vmem_kb = usage.vmem_kb.max(attempt.vmem_kb_peak());
+            usage.measures = attempt.with_meter(|meter| meter.measures());
         }
-        let cards = attempt
-            .entry
-            .spec
-            .cards
-            .iter()
-            .map(|card| card.uuid.clone());
-        let cards: BTreeSet<String> = cards.collect();
-        ended.unclean_cards = if are_gone {
-            self.unclean(cards).await
-        } else {
-            cards.into_iter().collect()
-        };
+        ended.unclean_cards = self.settle(attempt, are_gone).await;
+        self.shared.warden.settled(&cards);
+        if attempt.entry.spec.footer {
+            outputs::add_footer(attempt, &ended).await;
+        }
         ended
+    }
+
+    /// The cards of the attempt that are not clean; its containers are all gone or not.
+    async fn settle(&self, attempt: &Arc<LiveAttempt>, are_gone: bool) -> Vec<String> {
+        let (shared, attempt) = (self.shared.clone(), attempt.clone());
+        let cards = attempt.entry.spec.cards.iter();
+        if !are_gone {
+            let cards = cards.map(|card| card.uuid.clone());
+            let cards: Vec<String> = cards.collect();
+            for card in &cards {
+                let evidence = format!("containers of job {} remain", attempt.entry.spec.job_id);
+                shared
+                    .warden
+                    .quarantine(&card.as_str().into(), &evidence, live::now_ms());
+            }
+            return cards;
+        }
+        if attempt.entry.spec.cards.is_empty() {
+            return Vec::new();
+        }
+        blocking(move || {
+            let holders = Holders {
+                live: &shared.live,
+                cgroups: &shared.site.cgroups,
+                tasks: &shared.tasks,
+            };
+            settle(&attempt, &*shared.gpus, &shared.warden, &holders)
+        })
+        .await
     }
 
     async fn end_containers(&self, attempt: AttemptId) -> bool {
@@ -313,36 +342,6 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
             pause = (pause * 4).min(PAUSE_MAX);
         }
         false
-    }
-
-    /// Those of `cards` that a process still uses, or that do not answer, after a bounded wait.
-    async fn unclean(&self, cards: BTreeSet<String>) -> Vec<String> {
-        let deadline = Instant::now() + CARDS_WAIT;
-        let mut unclean = cards;
-        while !unclean.is_empty() {
-            let gpus = self.shared.gpus.clone();
-            let usage = blocking(move || gpus.usage()).await;
-            let shared = &self.shared;
-            // A card that was declared shared may be another attempt's as well, whose processes are no dirt.
-            let is_others = |pid: u32, card: &str| {
-                let other = shared.live.attempt_of(pid, &shared.site.cgroups);
-                other.is_some_and(|other| other.has_card(card))
-            };
-            let is_clean = |card: &String| {
-                let mut uses = usage
-                    .iter()
-                    .filter(|card_use| card_use.uuid.as_str() == *card);
-                uses.next().is_some_and(|card_use| {
-                    card_use.processes.iter().all(|pid| is_others(*pid, card))
-                })
-            };
-            unclean.retain(|card| !is_clean(card));
-            if unclean.is_empty() || Instant::now() > deadline {
-                break;
-            }
-            tokio::time::sleep(CARDS_PAUSE).await;
-        }
-        unclean.into_iter().collect()
     }
 }
 
@@ -404,7 +403,7 @@ fn kill_strays(entry: &Entry) {
             // It may have ended since.
             let _gone = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
         }
-        std::thread::sleep(CARDS_PAUSE);
+        std::thread::sleep(STRAYS_PAUSE);
     }
 }
 

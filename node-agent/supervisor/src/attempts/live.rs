@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use capstan_proto::wire::{AttemptEnded, AttemptUse, Usage, attempt_ended::Outcome};
@@ -14,6 +14,7 @@ use super::environment::environment;
 use super::ledger::AttemptFile;
 use super::proc;
 use super::record::{Entry, ShimRecord};
+use super::sampling::Meter;
 use crate::ports::AttemptContext;
 
 /// Longest chain of ancestors that is followed.
@@ -31,6 +32,8 @@ pub(super) struct LiveAttempt {
     /// A program inside it has called the door: there may be containers.
     used_door: AtomicBool,
     vmem_kb_peak: AtomicU64,
+    /// What was seen of it, again and again.
+    meter: Mutex<Meter>,
     /// Stopped as a whole, by order; or perhaps, by an agent before us.
     is_paused: AtomicBool,
     tasks: AtomicU32,
@@ -48,6 +51,7 @@ impl LiveAttempt {
             shim: RwLock::default(),
             used_door: AtomicBool::new(false),
             vmem_kb_peak: AtomicU64::new(0),
+            meter: Mutex::default(),
             is_paused: AtomicBool::new(false),
             tasks: AtomicU32::new(2),
         }
@@ -94,6 +98,21 @@ impl LiveAttempt {
 
     pub(super) fn is_paused(&self) -> bool {
         self.is_paused.load(Ordering::Relaxed)
+    }
+
+    /// The shim's process, once the script runs.
+    pub(super) fn running_shim(&self) -> Option<u32> {
+        let shim = self.shim();
+        (shim.started_ms != 0).then_some(shim.pid)
+    }
+
+    /// When the script started, in milliseconds since 1970; 0 before.
+    pub(super) fn started_ms(&self) -> u64 {
+        self.shim().started_ms
+    }
+
+    pub(super) fn with_meter<T>(&self, what: impl FnOnce(&mut Meter) -> T) -> T {
+        what(&mut self.meter.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether the card of this UUID is lent to it.
@@ -161,6 +180,7 @@ impl LiveAttempt {
                     .map_or(resident_kb, |bytes| resident_kb.max(bytes / 1024)),
                 vmem_kb,
                 walltime_secs: now_ms().saturating_sub(shim.started_ms) / 1000,
+                measures: self.with_meter(|meter| meter.measures()),
             }),
         })
     }

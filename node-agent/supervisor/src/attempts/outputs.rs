@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use capstan_proto::wire::{ReadOutput, WriteMessage};
+use capstan_proto::wire::{AttemptEnded, ReadOutput, WriteMessage};
 use capstan_types::{AttemptId, Env};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 use tokio::sync::{Semaphore, mpsc};
 
+use super::footer::{self, Facts};
 use super::live::{LiveAttempt, LiveTable};
 use super::record::{Entry, Identity};
 use super::shim::output_paths;
@@ -27,6 +28,8 @@ const FILES_MAX: usize = 64;
 const CHUNK_BYTES: usize = 32 << 10;
 /// Of a file without line feeds, so much is searched for the beginning of the last lines.
 const TAIL_BYTES_MAX: u64 = 16 << 20;
+/// A footer is looked for in so many last bytes.
+const FOOTER_BYTES_MAX: u64 = 8 << 10;
 /// A file that is followed is looked at so often.
 const FOLLOW_EVERY: Duration = Duration::from_millis(250);
 
@@ -96,37 +99,79 @@ impl Supervisor {
     where
         W: FnOnce((PathBuf, PathBuf)) -> Result<(), (PathBuf, io::Error)> + Send + 'static,
     {
-        let outputs = outputs(live).ok_or(NotReached::NotHere)?;
-        let place = FILES.clone().try_acquire_owned();
-        let place = place.map_err(|_| NotReached::Busy)?;
-        let user = outputs.identity.user.clone();
-        let rights = Rights {
-            uid: outputs.identity.uid,
-            gid: outputs.identity.gid,
-            groups: outputs.identity.groups.clone(),
-        };
-        let looked = rights
-            .look(move || {
-                let Outputs {
-                    entry,
-                    identity,
-                    env,
-                } = outputs;
-                let paths = output_paths(&entry, &identity, &env);
-                let done = work(paths);
-                drop(place);
-                done
-            })
-            .await;
-        let done = looked.map_err(|error| (PathBuf::new(), error));
-        done.and_then(|done| done)
-            .map_err(|(path, source)| NotReached::File {
-                wanted,
-                path: path.to_string_lossy().into_owned(),
-                user,
-                source,
-            })
+        as_user(live, wanted, work).await
     }
+}
+
+/// Adds what became of an attempt to what it wrote, once: an agent that was started anew meanwhile does so again. An
+/// output that cannot be written any more is its user's own doing.
+pub(super) async fn add_footer(live: &LiveAttempt, ended: &AttemptEnded) {
+    let facts = Facts {
+        node: live.entry.node.clone(),
+        started_ms: live.started_ms(),
+        images: Vec::new(),
+    };
+    let spec = &live.entry.spec;
+    let (head, Some(text)) = (footer::head(spec), footer::text(spec, ended, &facts)) else {
+        return;
+    };
+    let added = as_user(live, "writing", move |(stdout, _)| {
+        let add = || -> io::Result<()> {
+            if let Some(mut file) = open(&stdout, OFlag::O_RDONLY)? {
+                let end = file.metadata()?.len();
+                file.seek(SeekFrom::Start(end.saturating_sub(FOOTER_BYTES_MAX)))?;
+                let mut tail = Vec::new();
+                file.take(FOOTER_BYTES_MAX).read_to_end(&mut tail)?;
+                let mut lines = tail.split(|byte| *byte == b'\n');
+                if lines.any(|line| line == head.as_bytes()) {
+                    return Ok(());
+                }
+            }
+            let file = open(&stdout, OFlag::O_WRONLY | OFlag::O_APPEND)?;
+            file.map_or(Ok(()), |mut file| file.write_all(text.as_bytes()))
+        };
+        add().map_err(|error| (stdout, error))
+    });
+    if let Err(problem) = added.await {
+        tracing::debug!(attempt = %live.entry.attempt(), %problem, "no footer");
+    }
+}
+
+/// Runs `work` on the paths of stdout and stderr with the rights of the attempt's user.
+async fn as_user<W>(live: &LiveAttempt, wanted: &'static str, work: W) -> Result<(), NotReached>
+where
+    W: FnOnce((PathBuf, PathBuf)) -> Result<(), (PathBuf, io::Error)> + Send + 'static,
+{
+    let outputs = outputs(live).ok_or(NotReached::NotHere)?;
+    let place = FILES.clone().try_acquire_owned();
+    let place = place.map_err(|_| NotReached::Busy)?;
+    let user = outputs.identity.user.clone();
+    let rights = Rights {
+        uid: outputs.identity.uid,
+        gid: outputs.identity.gid,
+        groups: outputs.identity.groups.clone(),
+    };
+    let looked = rights
+        .look(move || {
+            let Outputs {
+                entry,
+                identity,
+                env,
+            } = outputs;
+            let paths = output_paths(&entry, &identity, &env);
+            let done = work(paths);
+            drop(place);
+            done
+        })
+        .await;
+    let done = looked.map_err(|error| (PathBuf::new(), error));
+    done.and_then(|done| done)
+        .map_err(|(path, source)| NotReached::File {
+            wanted,
+            path: path.to_string_lossy().into_owned(),
+            user,
+            source,
+        })
 }
 
 fn outputs(live: &LiveAttempt) -> Option<Outputs> {

@@ -18,11 +18,14 @@ use super::cgroup::Cgroup;
 use super::keeper::{Keeper, Keeping, Limits, News, ShimOrder, StopOrder, forget};
 use super::ledger::{Found, LedgerError};
 use super::live::{self, LiveTable};
+use super::proc::boot_id;
 use super::reconcile::{Action, Known, reconcile};
+use super::settling::Holders;
 use super::signalling::wake;
 use super::site::Site;
 use super::strays::sweep;
 use super::tasks::TaskTable;
+use crate::cards::Warden;
 use crate::ports::{AttemptContext, Attempts, Containers, Gpus};
 
 /// Orders and news that may wait; who has more waits itself.
@@ -84,6 +87,7 @@ pub struct Supervisor {
     pub(super) live: LiveTable,
     pub(super) site: Arc<Site>,
     pub(super) tasks: TaskTable,
+    warden: Arc<Warden>,
 }
 
 impl Supervisor {
@@ -101,11 +105,13 @@ impl Supervisor {
         let site = Arc::new(site);
         let live = LiveTable::default();
         let tasks = TaskTable::default();
+        let warden = Arc::new(Warden::open(site.state_folder(), &boot_id()));
         let shared = Keeping {
             tasks: tasks.clone(),
             site: site.clone(),
             containers,
             gpus,
+            warden: warden.clone(),
             live: live.clone(),
             news,
         };
@@ -125,6 +131,7 @@ impl Supervisor {
             live,
             site,
             tasks,
+            warden,
         };
         Ok((supervisor, task))
     }
@@ -153,6 +160,28 @@ impl Supervisor {
     #[must_use]
     pub fn usage(&self) -> Vec<AttemptUse> {
         self.live.usage()
+    }
+
+    /// Who watches over this node's cards.
+    #[must_use]
+    pub fn warden(&self) -> &Arc<Warden> {
+        &self.warden
+    }
+
+    /// The attempts that have the card.
+    #[must_use]
+    pub fn tenants(&self, card: &str) -> Vec<AttemptId> {
+        let all = self.live.all();
+        let theirs = all.iter().filter(|attempt| attempt.has_card(card));
+        theirs.map(|attempt| attempt.entry.attempt()).collect()
+    }
+
+    pub(super) fn holders(&self) -> Holders<'_> {
+        Holders {
+            live: &self.live,
+            cgroups: &self.site.cgroups,
+            tasks: &self.tasks,
+        }
     }
 
     /// Whether process `pid` belongs to an attempt of ours. Blocks for a moment.

@@ -241,4 +241,10 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     AttributeDefinition::new("guaranteed_cards", List, Operator),
     // Whether work that needs no cards leaves each card its fair slice of cores and memory.
     AttributeDefinition::new("card_slices", Boolean, Manager),
+    // What is told of how busy jobs were: with the job, and at the end of its output.
+    AttributeDefinition::new("job_samples", Boolean, Manager),
+    AttributeDefinition::new("job_footer", Boolean, Manager),
+    // Whether jobs must be containers, and of which image those are that name none.
+    AttributeDefinition::new("containers", Text, Manager),
+    AttributeDefinition::new("default_image", Text, Manager),
 ];

@@ -50,8 +50,12 @@ pub(super) fn exited(
     draft: &mut Draft,
     job: &Arc<Job>,
     exit_status: i32,
-    (usage, cause): (Usage, &str),
+    (mut usage, cause): (Usage, &str),
 ) -> Result<(), Rejection> {
+    let settings = draft.state.settings();
+    if settings.is_some_and(|settings| !settings.tells("job_samples")) {
+        usage.measured = None;
+    }
     if let JobState::Starting(_) = &job.state {
         // Its node had no chance to say that it started before it was over.
         draft.account(job, Account::Started);

@@ -114,6 +114,13 @@ fn put_attached(draft: &mut Draft, hello: &Hello, old: Option<Arc<Node>>) {
         }
         None => (false, Box::default(), Vec::new()),
     };
+    let mut unclean: Vec<CardId> = unclean;
+    let not_clean = hello.unclean.iter().filter(|card| has(card));
+    for card in not_clean {
+        if !unclean.contains(card) {
+            unclean.push(card.clone());
+        }
+    }
     let mut node = Node {
         name: hello.node.clone(),
         agent: hello.agent.clone(),
@@ -204,9 +211,14 @@ pub(super) fn changed(
     inventory: &Inventory,
 ) -> Result<(), Rejection> {
     let mut node = Node::clone(known(draft, name)?);
+    let had = |card: &CardId| node.inventory.cards.iter().any(|own| own.uuid == *card);
+    // What comes while the node is up is lent once a heartbeat has seen it clean.
+    let new = inventory.cards.iter().map(|card| &card.uuid);
+    let new: Vec<CardId> = new.filter(|card| !had(card)).cloned().collect();
     node.inventory = inventory.clone();
     node.unclean
         .retain(|card| inventory.cards.iter().any(|own| own.uuid == *card));
+    node.unclean.extend(new);
     configure(&mut node, draft.state.settings().map(AsRef::as_ref));
     put_if_changed(draft, node);
     Ok(())

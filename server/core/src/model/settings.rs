@@ -54,6 +54,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether something is told that Torque has no words for (`job_samples`, `job_footer`): as it is set, else only where
+    /// the site has not chosen to be like Torque.
+    #[must_use]
+    pub fn tells(&self, name: &str) -> bool {
+        let is_like_torque = self.scheduler == Scheduler::Fifo;
+        self.attributes.boolean(name).unwrap_or(!is_like_torque)
+    }
+
     /// Settings of a server of this name, on a host of this name, with one queue, `batch`, whose jobs get a week; what a
     /// settings file changes.
     #[must_use]

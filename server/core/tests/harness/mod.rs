@@ -272,6 +272,7 @@ pub(crate) fn hello(name: &str, inventory: Inventory, attempts: Vec<AttemptRepor
         agent: AgentId::from(format!("agent-of-{name}")),
         inventory,
         attempts,
+        unclean: Vec::new(),
     }))
 }
 

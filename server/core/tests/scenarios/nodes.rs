@@ -202,6 +202,7 @@ fn a_name_is_taken_while_its_agent_is_connected() {
         agent: "another".into(),
         inventory: inventory("node01", 4, 2),
         attempts: Vec::new(),
+        unclean: Vec::new(),
     };
     let event = Event::NodeAttached(Box::new(other));
     assert_eq!(

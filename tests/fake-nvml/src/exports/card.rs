@@ -151,7 +151,7 @@ extern "C" fn nvmlDeviceGetUtilizationRates(device: Handle, place: *mut Utilizat
         place,
         |card, _| {
             Ok(Utilization {
-                gpu: card.utilization_percent,
+                gpu: card.utilization_at(now_ms()),
                 memory: card.memory_utilization_percent,
             })
         },
@@ -170,6 +170,29 @@ extern "C" fn nvmlDeviceGetTemperature(
         place,
         |card, _| match sensor {
             0 => Ok(card.temperature_celsius),
+            _ => Err(Code::InvalidArgument),
+        },
+    ))
+}
+
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetTemperatureThreshold(
+    device: Handle,
+    threshold: c_uint,
+    place: *mut c_uint,
+) -> c_int {
+    status(put(
+        "nvmlDeviceGetTemperatureThreshold",
+        device,
+        place,
+        |card, _| match threshold {
+            0 => Ok(card.shutdown_celsius),
+            1..=8 => Err(Code::NotSupported),
             _ => Err(Code::InvalidArgument),
         },
     ))

@@ -10,6 +10,7 @@ mod events;
 mod mode;
 mod near;
 mod process;
+mod repair;
 mod system;
 
 use std::ffi::{CStr, c_char, c_uint, c_void};

@@ -1,0 +1,203 @@
+//! Looks at what every attempt uses, again and again: cards, memory, processor, disks. One sampler serves the whole node;
+//! how often it looks follows from how young the attempts are and from what a look costs, so that looking never takes more
+//! than a small share of a core. The sums stay with the attempt; reports and the footer read them.
+
+mod kernel;
+mod meter;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use capstan_types::CardId;
+
+pub(super) use meter::Meter;
+use meter::{CardSample, Sample};
+
+use super::cgroup::CgroupTree;
+use super::live::{LiveAttempt, LiveTable, now_ms};
+use super::table::Supervisor;
+use crate::cards::Tenants;
+use crate::ports::{GpuUse, Gpus};
+
+/// Between looks while an attempt is younger than [`YOUNG`], and else.
+const PERIOD_YOUNG: Duration = Duration::from_secs(1);
+const PERIOD: Duration = Duration::from_secs(5);
+const YOUNG: Duration = Duration::from_secs(30);
+/// A look is followed by a pause of so many times what it took: less than 0.4 % of a core.
+const COST_FACTOR: u32 = 250;
+const PERIOD_MAX: Duration = Duration::from_secs(60);
+/// Between looks whether there is anything to look at.
+const IDLE: Duration = Duration::from_secs(1);
+
+impl Supervisor {
+    /// Samples attempts for as long as the agent lives.
+    pub async fn keep_sampling<G: Gpus>(self, gpus: Arc<G>) {
+        loop {
+            let Some(period) = self.live.sampling_period() else {
+                tokio::time::sleep(IDLE).await;
+                continue;
+            };
+            let (gpus, supervisor) = (gpus.clone(), self.clone());
+            let looking = tokio::task::spawn_blocking(move || {
+                let began = Instant::now();
+                let cards = match supervisor.live.have_cards() {
+                    true => gpus.loads(),
+                    false => Vec::new(),
+                };
+                supervisor.sample(&cards);
+                began.elapsed()
+            });
+            // A driver that panics costs this look.
+            let cost = looking.await.unwrap_or(PERIOD);
+            tokio::time::sleep(pause(period, cost)).await;
+        }
+    }
+
+    /// One look at all attempts that run, with what their cards do now. Blocks for a moment.
+    pub fn sample(&self, cards: &[GpuUse]) {
+        let all = self.live.all();
+        if all.is_empty() {
+            return;
+        }
+        let cards = Shared::of(&all, cards);
+        for attempt in &all {
+            attempt.sample(&cards, &self.site.cgroups);
+        }
+    }
+}
+
+/// At least the period, and long against what a look costs.
+fn pause(period: Duration, cost: Duration) -> Duration {
+    period.max(cost * COST_FACTOR).min(PERIOD_MAX.max(period))
+}
+
+impl LiveTable {
+    /// How long to wait between looks; `None` when nothing runs.
+    fn sampling_period(&self) -> Option<Duration> {
+        let now = now_ms();
+        let started = self
+            .all()
+            .iter()
+            .map(|attempt| attempt.started_ms())
+            .max()?;
+        let is_young = now.saturating_sub(started) < YOUNG.as_millis() as u64;
+        Some(if is_young { PERIOD_YOUNG } else { PERIOD })
+    }
+
+    fn have_cards(&self) -> bool {
+        self.all()
+            .iter()
+            .any(|attempt| !attempt.entry.spec.cards.is_empty())
+    }
+}
+
+/// What cards do, and how many attempts have each.
+struct Shared<'a> {
+    uses: BTreeMap<&'a str, &'a GpuUse>,
+    tenants: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> Shared<'a> {
+    fn of(attempts: &'a [Arc<LiveAttempt>], uses: &'a [GpuUse]) -> Self {
+        let mut tenants = BTreeMap::new();
+        for attempt in attempts {
+            for card in &attempt.entry.spec.cards {
+                *tenants.entry(card.uuid.as_str()).or_default() += 1;
+            }
+        }
+        Self {
+            uses: uses.iter().map(|card| (card.uuid.as_str(), card)).collect(),
+            tenants,
+        }
+    }
+
+    /// Of a card that several attempts have, its load is everybody's, and memory is that of the attempt's own processes.
+    fn of_attempt(&self, attempt: &LiveAttempt, cgroups: &CgroupTree) -> Option<CardSample> {
+        let cards = &attempt.entry.spec.cards;
+        let mut sum = CardSample::default();
+        let mut count = 0;
+        for card in cards {
+            let Some(seen) = self.uses.get(card.uuid.as_str()) else {
+                continue;
+            };
+            count += 1;
+            sum.percent += u64::from(seen.utilization_percent);
+            sum.power_milliwatts += u64::from(seen.power_milliwatts);
+            let is_shared = self
+                .tenants
+                .get(card.uuid.as_str())
+                .is_some_and(|count| *count > 1);
+            let own = |pid: u32| cgroups.attempt_of(pid) == Some(attempt.entry.attempt());
+            sum.memory_kb += match is_shared {
+                true => {
+                    let own = seen.processes.iter().filter(|process| own(process.pid));
+                    own.map(|process| process.memory_bytes).sum::<u64>() / 1024
+                }
+                false => seen.memory_used_bytes / 1024,
+            };
+        }
+        sum.percent = sum.percent.checked_div(count)?;
+        Some(sum)
+    }
+}
+
+impl LiveAttempt {
+    fn sample(&self, cards: &Shared<'_>, cgroups: &CgroupTree) {
+        let Some(shim) = self.running_shim() else {
+            return;
+        };
+        let kernel::Counts {
+            cpu_us,
+            memory_kb,
+            read_kb,
+            written_kb,
+        } = kernel::counts(&self.entry.cgroups, shim);
+        self.measure(Sample {
+            at_ms: uptime_ms(),
+            cpu_us,
+            memory_kb,
+            read_kb,
+            written_kb,
+            cards: cards.of_attempt(self, cgroups),
+        });
+    }
+
+    fn measure(&self, sample: Sample) {
+        self.with_meter(|meter| meter.add(sample));
+    }
+}
+
+/// A clock that does not go back.
+fn uptime_ms() -> u64 {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    BEGAN.elapsed().as_millis() as u64
+}
+
+/// Attempts as tenants of cards.
+impl Tenants for Supervisor {
+    fn is_lent(&self, card: &CardId) -> bool {
+        self.holders().is_lent(card)
+    }
+
+    fn is_tenant(&self, card: &CardId, pid: u32) -> bool {
+        self.holders().is_tenant(card, pid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_never_takes_more_than_a_small_share_of_a_core() {
+        let check = |cost_ms: u64, expected_ms: u64| {
+            let seen = pause(PERIOD_YOUNG, Duration::from_millis(cost_ms));
+            assert_eq!(seen, Duration::from_millis(expected_ms), "{cost_ms}");
+        };
+        check(0, 1000);
+        check(4, 1000);
+        check(20, 5000);
+        check(10_000, 60_000);
+    }
+}
