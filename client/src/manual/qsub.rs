@@ -97,6 +97,11 @@ pub(super) const PARTS: &[Part] = &[
                  node itself, by scp elsewhere.",
             ),
             (
+                "signal=NAME@SECONDS",
+                "A signal so many seconds before the walltime ends, for whatever of the job catches it: the script, its \
+                 programs, the main processes of its containers. Never in the first half of the walltime.",
+            ),
+            (
                 "umask=MASK",
                 "Mask of files that the job makes; a number that begins with 0 is octal, another decimal.",
             ),

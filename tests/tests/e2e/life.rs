@@ -44,10 +44,14 @@ fn hook(cluster: &Cluster, name: &str, mode: u32, text: &str) -> PathBuf {
     path
 }
 
+/// What the job wrote; without the footer that the node adds.
 fn outputs(folder: &Path, job: &str) -> (String, String) {
     let seq = job.split('.').next().unwrap();
-    let read =
-        |letter| fs::read_to_string(folder.join(format!("j.{letter}{seq}"))).unwrap_or_default();
+    let read = |letter| {
+        let text = fs::read_to_string(folder.join(format!("j.{letter}{seq}"))).unwrap_or_default();
+        let own = text.split("---- job ").next();
+        own.unwrap_or_default().to_owned()
+    };
     (read('o'), read('e'))
 }
 

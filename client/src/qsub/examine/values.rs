@@ -218,6 +218,7 @@ const OF_W: &[&str] = &[
     "stagein",
     "stageout",
     "sandbox",
+    "signal",
     "interactive",
     "job_radix",
     "fault_tolerant",
