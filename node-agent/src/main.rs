@@ -3,6 +3,7 @@
 
 mod asked;
 mod diagnosis;
+mod doctor;
 mod door;
 mod engine;
 mod events;
@@ -45,6 +46,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Inner {
+    /// Look at this host, and say what is wrong, why it matters, and which line mends it
+    Doctor {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// Settings file (TOML)
+        #[arg(long, value_name = "FILE", default_value = "/etc/capstan/agent.toml")]
+        settings: PathBuf,
+    },
     /// Run one attempt to its end (started by the agent)
     #[command(hide = true)]
     Shim {
@@ -66,6 +76,7 @@ fn main() -> ExitCode {
         Some(Inner::Spawner) => {
             capstan_supervisor::attempts::serve_spawner().context("serving the agent")
         }
+        Some(Inner::Doctor { json, settings }) => return examine(&settings, json),
         None => run(&arguments.settings),
     };
     match outcome {
@@ -76,6 +87,27 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The doctor: its report is all that is printed.
+fn examine(settings: &std::path::Path, json: bool) -> ExitCode {
+    let examined = || {
+        let settings = Settings::read(settings)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .build()
+            .context("starting the runtime")?;
+        let status = runtime.block_on(doctor::run(&settings, json));
+        // What hangs must not keep the report.
+        runtime.shutdown_background();
+        status
+    };
+    examined().unwrap_or_else(|error: anyhow::Error| {
+        start_log();
+        tracing::error!("{error:#}");
+        ExitCode::from(2)
+    })
 }
 
 fn run(settings: &std::path::Path) -> anyhow::Result<()> {

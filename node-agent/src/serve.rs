@@ -24,8 +24,6 @@ use crate::settings::Settings;
 
 /// Our own binary, even after its file was replaced by a newer one: agent and shims then agree.
 const OWN_BINARY: &str = "/proc/self/exe";
-/// What `nvml_library` says of a node that is meant to have no cards.
-const NO_LIBRARY: &str = "none";
 /// A predecessor that was killed a moment ago may still be on its way out.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -40,9 +38,9 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     make_scratch(&settings)?;
     let pins_cores = settings.surroundings.cores.may_pin();
     let cgroups = find_cgroups(&agent_id, &host, pins_cores);
-    let gpus = match settings.nvml_library.as_deref() {
-        Some(library) if library == Path::new(NO_LIBRARY) => NvmlGpus::none(),
-        library => NvmlGpus::open(library),
+    let gpus = match settings.has_no_cards() {
+        true => NvmlGpus::none(),
+        false => NvmlGpus::open(settings.nvml_library.as_deref()),
     };
     let gpus = Arc::new(gpus);
     let containers = Arc::new(containers(&settings, &agent_id)?);
@@ -83,6 +81,7 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     let told = diagnosis.clone();
     let news = move || told.beat.notify_one();
     let health = crate::health::watch(settings.health.clone(), news).await;
+    tokio::spawn(crate::doctor::tell_log(settings.clone(), gpus.clone()));
     let link = Link {
         server: settings.server.clone(),
         node: settings.node.to_string(),

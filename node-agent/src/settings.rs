@@ -80,7 +80,15 @@ struct Host {
     cores: u32,
 }
 
+/// What `nvml_library` says of a node that is meant to have no cards.
+const NO_LIBRARY: &str = "none";
+
 impl Settings {
+    /// Whether this node is meant to have no cards.
+    pub(crate) fn has_no_cards(&self) -> bool {
+        self.nvml_library.as_deref() == Some(Path::new(NO_LIBRARY))
+    }
+
     /// Reads the file at `path`.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)

@@ -49,7 +49,7 @@ impl DockerEngine {
         }
     }
 
-    async fn docker(&self) -> Result<Docker, EngineError> {
+    pub(crate) async fn docker(&self) -> Result<Docker, EngineError> {
         if let Some(docker) = self.docker.read().await.as_ref() {
             return Ok(docker.clone());
         }
@@ -63,7 +63,7 @@ impl DockerEngine {
         Ok(docker)
     }
 
-    fn said(&self, error: Error) -> EngineError {
+    pub(crate) fn said(&self, error: Error) -> EngineError {
         let error = said::error(&self.socket, error);
         if error.is_transient()
             && let Ok(mut docker) = self.docker.try_write()
@@ -186,30 +186,6 @@ impl ContainerEngine for DockerEngine {
             }) => Err(missing(message)),
             Err(error) => Err(self.said(error)),
         }
-    }
-
-    async fn pull(&self, name: &str) -> Result<(), EngineError> {
-        let docker = self.docker().await?;
-        // Without a tag the engine would get all of them.
-        let last = name.rsplit('/').next().unwrap_or(name);
-        let name = match last.contains([':', '@']) {
-            true => name.to_owned(),
-            false => format!("{name}:latest"),
-        };
-        let options = query::CreateImageOptionsBuilder::new()
-            .from_image(&name)
-            .build();
-        let mut steps = std::pin::pin!(docker.create_image(Some(options), None, None));
-        while let Some(step) = steps.next().await {
-            let step = step.map_err(|error| said::pull_error(&name, self.said(error)))?;
-            if let Some(problem) = step.error_detail.and_then(|detail| detail.message) {
-                return Err(EngineError::ImageMissing {
-                    image: name,
-                    said: problem,
-                });
-            }
-        }
-        Ok(())
     }
 
     async fn file_of_image(

@@ -77,17 +77,6 @@ pub(crate) fn start_error(error: EngineError) -> EngineError {
     EngineError::Refused { status, said }
 }
 
-/// A refused pull: what the registry said, or that nobody answered.
-pub(crate) fn pull_error(image: &str, error: EngineError) -> EngineError {
-    let EngineError::Refused { said, .. } = error else {
-        return error;
-    };
-    EngineError::ImageMissing {
-        image: image.to_owned(),
-        said,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,5 +2,7 @@
 //! neither NVML nor bollard, which live behind [`ports`], nor the link to the server, which the daemon brings.
 
 pub mod attempts;
+pub mod cards;
 pub mod containers;
+pub mod images;
 pub mod ports;

@@ -166,7 +166,7 @@ impl Stock {
             return;
         };
         let path = root.to_owned();
-        let disk = tokio::task::spawn_blocking(move || disk_of(&path)).await;
+        let disk = tokio::task::spawn_blocking(move || Disk::at(&path)).await;
         let Ok(Ok(disk)) = disk else {
             return;
         };
@@ -251,16 +251,21 @@ fn file_name(id: &ImageId) -> Option<&str> {
     (hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(hex)
 }
 
-/// How full the disk at `path` is.
-fn disk_of(path: &Path) -> io::Result<Disk> {
-    let about = nix::sys::statvfs::statvfs(path)?;
-    let unit = about.fragment_size();
-    let all = about.blocks().saturating_mul(unit);
-    let free = about.blocks_available().saturating_mul(unit);
-    Ok(Disk {
-        bytes: all,
-        used_bytes: all.saturating_sub(free),
-    })
+impl Disk {
+    /// The disk at `path`. Blocks as long as its file system does.
+    ///
+    /// # Errors
+    /// There is no such path, or its file system does not say.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let about = nix::sys::statvfs::statvfs(path)?;
+        let unit = about.fragment_size();
+        let all = about.blocks().saturating_mul(unit);
+        let free = about.blocks_available().saturating_mul(unit);
+        Ok(Self {
+            bytes: all,
+            used_bytes: all.saturating_sub(free),
+        })
+    }
 }
 
 /// Reads a file of accounts that only root may read.
