@@ -88,12 +88,37 @@ pub(crate) fn parse(program: &str, options: &[Opt], args: &[String]) -> Parsed {
             parsed.operands.extend(rest.cloned());
             break;
         }
+        if let Some(name) = long_with_value(options, argument) {
+            parsed.items.push(match rest.next() {
+                Some(value) => Item::Value('-', format!("{name}={value}")),
+                None => Item::Problem(lacks_value(program, name)),
+            });
+            continue;
+        }
         match argument.strip_prefix('-') {
             None | Some("") => parsed.operands.push(argument.clone()),
             Some(cluster) => parse_cluster(program, options, cluster, &mut rest, &mut parsed.items),
         }
     }
     parsed
+}
+
+/// The name of a long option of the table whose value is the next word, when `argument` is one: its entry reads
+/// `NAME VALUE`. (`--NAME=VALUE` needs no such look: it is the value of the letter `-`.)
+pub(crate) fn long_with_value<'a>(options: &[Opt], argument: &'a str) -> Option<&'a str> {
+    let name = argument.strip_prefix("--")?;
+    let of_table = |option: &&Opt| option.letter == '-';
+    let mut long = options.iter().filter(of_table);
+    let is_known = long.any(|option| {
+        let entry = option.argument.and_then(|entry| entry.split_once(' '));
+        entry.is_some_and(|(known, _)| known == name)
+    });
+    is_known.then_some(name)
+}
+
+/// What is said about one without its value.
+pub(crate) fn lacks_value(program: &str, name: &str) -> String {
+    format!("{program}: option '--{name}' requires an argument")
 }
 
 /// Reads the letters behind one dash, and the next argument when the last letter wants it.

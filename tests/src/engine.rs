@@ -10,9 +10,10 @@ use std::sync::OnceLock;
 pub const IMAGE: &str = "capstan-test:busybox";
 
 const APPLETS: &[&str] = &[
-    "sh", "cat", "cut", "date", "echo", "env", "false", "grep", "head", "id", "kill", "ls",
-    "mkdir", "mount", "printf", "ps", "pwd", "rm", "sed", "seq", "setsid", "sleep", "stat", "stty",
-    "sync", "tee", "test", "touch", "tr", "true", "tty", "wc", "which", "whoami",
+    "sh", "cat", "chown", "cut", "date", "dd", "df", "echo", "env", "false", "grep", "head", "id",
+    "kill", "ls", "mkdir", "mknod", "nsenter", "su", "umount", "unshare", "mount", "printf", "ps",
+    "pwd", "rm", "sed", "seq", "setsid", "sleep", "stat", "stty", "sync", "tee", "test", "touch",
+    "tr", "true", "tty", "wc", "which", "whoami",
 ];
 
 /// Whether a container engine answers; the image is then there. Says aloud when there is none.
@@ -37,19 +38,7 @@ pub fn is_there() -> bool {
 /// When it cannot be made.
 pub fn make_image(docker: &str, image: &str) {
     let root = tempfile::tempdir().expect("a temporary folder can be made");
-    let bin = root.path().join("bin");
-    for folder in ["bin", "etc", "tmp", "proc", "sys", "dev", "root"] {
-        fs::create_dir_all(root.path().join(folder)).expect("the folder is ours");
-    }
-    fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
-    for applet in APPLETS {
-        symlink("busybox", bin.join(applet)).expect("the folder is ours");
-    }
-    write(
-        &root.path().join("etc/passwd"),
-        "root:x:0:0:root:/root:/bin/sh\n",
-    );
-    write(&root.path().join("etc/group"), "root:x:0:\n");
+    lay_out(root.path());
     let line = format!("tar -C \"$1\" -c . | {docker} import - {image}");
     let made = Command::new("sh")
         .args(["-c", &line, "sh"])
@@ -61,6 +50,23 @@ pub fn make_image(docker: &str, image: &str) {
         "{line}: {}",
         String::from_utf8_lossy(&made.stderr)
     );
+}
+
+/// Writes the files of the test image into `root`.
+///
+/// # Panics
+/// When they cannot be written.
+pub fn lay_out(root: &Path) {
+    let bin = root.join("bin");
+    for folder in ["bin", "etc", "tmp", "proc", "sys", "dev", "root"] {
+        fs::create_dir_all(root.join(folder)).expect("the folder is ours");
+    }
+    fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
+    for applet in APPLETS {
+        symlink("busybox", bin.join(applet)).expect("the folder is ours");
+    }
+    write(&root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
+    write(&root.join("etc/group"), "root:x:0:\n");
 }
 
 /// The output of a docker command; `None` when it failed.

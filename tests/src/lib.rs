@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod engine;
+pub mod images;
 pub mod users;
 pub mod wait;
 

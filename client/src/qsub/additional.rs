@@ -1,6 +1,6 @@
 //! `-W name=value`: the attributes that Torque's qsub looks into, and any other by its name.
 
-use capstan_types::{JobReference, WarningSignal};
+use capstan_types::{JobReference, WarningSignal, is_image_name};
 
 use crate::command::Failure;
 use crate::dialect::Dialect;
@@ -16,6 +16,7 @@ const NAMES: &[&str] = &[
     "depend",
     "fault_tolerant",
     "group_list",
+    "image",
     "interactive",
     "job_array_request",
     "job_radix",
@@ -119,6 +120,11 @@ fn attribute(
                 return Err(misuse(&text));
             }
         },
+        "image" if is_image_name(value) => draft.set(name, value),
+        "image" => {
+            let text = format!("qsub: illegal -W value for image: '{value}' is no image name");
+            return Err(misuse(&text));
+        }
         "interactive" => match value {
             "true" => draft.is_interactive = true,
             _ => return Err(illegal('W')),
@@ -280,6 +286,10 @@ mod tests {
         check("job_array_request=0-3", Ok("job_array_request=0-3"));
         check("two words=x", Ok("x=two words=x"));
         check("sandbox=HOME", Ok(""));
+        check(
+            "image=bit:5000/deepo:1,umask=1",
+            Ok("image=bit:5000/deepo:1 umask=1"),
+        );
     }
 
     #[test]
@@ -311,6 +321,10 @@ mod tests {
         check(
             "sandbox=PRIVATE",
             Err("qsub: -W sandbox=PRIVATE is not supported: only sandbox=HOME is"),
+        );
+        check(
+            "image=$(id)",
+            Err("[qsub: illegal -W value for image: '$(id)' is no image name]"),
         );
         check(" ", Err("[qsub: illegal -W value]"));
     }

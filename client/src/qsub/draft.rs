@@ -200,6 +200,7 @@ impl Draft {
             }
             'w' => self.work_folder = Some(folder('w', value)?),
             'W' => additional::apply(self, value, reading)?,
+            '-' if value.starts_with("image=") => additional::apply(self, value, reading)?,
             '-' => return Err(misuse("a single - is not a valid option")),
             letter => self.attribute(letter, value)?,
         }

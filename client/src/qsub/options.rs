@@ -81,7 +81,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     ),
     Opt::value('S', "PATH[@HOST][,...]", "Shell that reads the script"),
     Opt::value('t', "INDICES[%SLOTS]", "Submit an array of jobs"),
-    Opt::value('T', "NAME", "Kind of prologue and epilogue; without effect"),
+    Opt::value('T', "NAME", "Kind of job: the node's prologue.NAME and epilogue.NAME run around it"),
     Opt::value('u', "USER[@HOST][,...]", "Run as this user"),
     Opt::value('v', "NAME[=VALUE][,...]", "Give the job these variables"),
     Opt::flag('V', "Give the job all variables"),
@@ -94,6 +94,11 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::flag('X', "Forward X11; checked, without effect"),
     Opt::flag('x', "Run the script inside the interactive job"),
     Opt::flag('z', "Do not print the id"),
+    Opt::value(
+        '-',
+        "image NAME",
+        "Run the script in a container of this image, as -W image=NAME does",
+    ),
     Opt::value(
         '-',
         "explain",

@@ -19,7 +19,12 @@ pub(super) struct Arguments {
     pub(super) command_line: Option<String>,
     /// The image.
     pub(super) image: String,
+    /// Run the job's own script in the job's own image. For the agent's shims, so no option that people are told of.
+    pub(super) job_script: bool,
 }
+
+/// What a shim says to run the job's script in its container.
+const JOB_SCRIPT: &str = "--job-script";
 
 /// Why a command line is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,7 +57,16 @@ pub(super) fn parse(words: impl IntoIterator<Item = String>) -> Result<Arguments
     let mut arguments = Arguments::default();
     let mut image = None;
     let mut only_operands = false;
-    let mut words = words.into_iter();
+    let mut words = words.into_iter().peekable();
+    if words.next_if(|word| word == JOB_SCRIPT).is_some() {
+        return match words.next() {
+            Some(word) => Err(BadArguments::TooMany(word)),
+            None => Ok(Arguments {
+                job_script: true,
+                ..Arguments::default()
+            }),
+        };
+    }
     while let Some(word) = words.next() {
         match word.strip_prefix('-') {
             Some("-") if !only_operands => only_operands = true,

@@ -24,6 +24,7 @@ const ENVIRONMENT_BYTES_MAX: usize = 512 * 1024;
 
 /// Runs `startdocker` with the words behind its name, to its end.
 pub(crate) fn run(words: Vec<String>) -> ExitCode {
+    let line = as_typed(&words);
     let arguments = match arguments::parse(words) {
         Ok(arguments) => arguments,
         Err(BadArguments::Help) => {
@@ -45,7 +46,27 @@ pub(crate) fn run(words: Vec<String>) -> ExitCode {
             NOT_STARTED
         }
     };
+    if code == NOT_STARTED && std::env::var_os("PBS_JOBID").is_none() {
+        writer::line(&format!("to run it as a job: echo {line} | qsub"));
+    }
     ExitCode::from(code)
+}
+
+/// The line as a shell would take it again, quoted as a whole.
+fn as_typed(words: &[String]) -> String {
+    let quote = |word: &str| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
+        match !word.is_empty() && word.chars().all(is_plain) {
+            true => word.to_owned(),
+            false => format!("'{}'", word.replace('\'', r"'\''")),
+        }
+    };
+    let words = words.iter().map(|word| quote(word));
+    let line: Vec<String> = ["startdocker".to_owned()]
+        .into_iter()
+        .chain(words)
+        .collect();
+    quote(&line.join(" "))
 }
 
 async fn start(arguments: Arguments) -> u8 {
@@ -80,6 +101,7 @@ fn request(arguments: Arguments) -> std::io::Result<ContainerRequest> {
         script,
         command_line,
         image,
+        job_script,
     } = arguments;
     let current = std::env::current_dir().ok();
     Ok(ContainerRequest {
@@ -99,6 +121,7 @@ fn request(arguments: Arguments) -> std::io::Result<ContainerRequest> {
         engine_options,
         terminal: terminal::size(),
         key: key()?,
+        job_script,
     })
 }
 

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use bollard::models::{
-    ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, DeviceRequest, HostConfig,
-    Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
+    ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, DeviceMapping, DeviceRequest,
+    HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, Mount, MountBindOptions,
+    MountBindOptionsPropagationEnum, MountType, ResourcesUlimits,
 };
-use capstan_supervisor::containers::{Cards, ContainerId, ContainerSpec, OwnedContainer, Owner};
+use capstan_supervisor::containers::{
+    Cards, ContainerId, ContainerSpec, Grants, OwnedContainer, Owner, Ulimit,
+};
 use capstan_types::{AgentId, AttemptId};
 
 const AGENT: &str = "capstan.agent";
@@ -30,14 +33,25 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
         job,
         user,
     } = &spec.owner;
-    let labels = [
+    let own = [
         (AGENT, agent.to_string()),
         (ATTEMPT, attempt.0.to_string()),
         (JOB, job.clone()),
         (USER, user.clone()),
         (TERMINAL, has_terminal.to_string()),
     ];
+    // Ours last: nobody's own take their place.
+    let own = own.map(|(name, value)| (name.to_owned(), value));
+    let labels = spec.wishes.labels.iter().cloned().chain(own);
     ContainerCreateBody {
+        hostname: spec.wishes.hostname.clone(),
+        entrypoint: spec.wishes.entrypoint.clone(),
+        stop_signal: spec.wishes.stop_signal.clone(),
+        // It would run in the container beside the user's program, and nobody would ask for its result.
+        healthcheck: Some(HealthConfig {
+            test: Some(vec!["NONE".to_owned()]),
+            ..Default::default()
+        }),
         image: Some(spec.image.clone()),
         cmd: Some(spec.command.clone()).filter(|command| !command.is_empty()),
         env: Some(spec.environment.clone()),
@@ -50,7 +64,7 @@ pub(crate) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
         // The end of our stdin is the end of the program's.
         stdin_once: Some(spec.interactive),
         tty: Some(has_terminal),
-        labels: Some(labels.map(|(name, value)| (name.to_owned(), value)).into()),
+        labels: Some(labels.collect()),
         host_config: Some(host(spec)),
         ..Default::default()
     }
@@ -69,7 +83,12 @@ fn host(spec: &ContainerSpec) -> HostConfig {
         ..Default::default()
     });
     let groups = spec.groups.iter().filter(|&&group| group != spec.user.1);
-    HostConfig {
+    let tmpfs = spec
+        .wishes
+        .tmpfs
+        .iter()
+        .map(|folder| (folder.target.clone(), folder.settings.clone()));
+    let mut host = HostConfig {
         mounts: Some(mounts.collect()),
         group_add: Some(groups.map(u32::to_string).collect()),
         cap_drop: Some(vec!["ALL".to_owned()]),
@@ -87,8 +106,72 @@ fn host(spec: &ContainerSpec) -> HostConfig {
             .terminal
             .map(|size| vec![size.rows.into(), size.columns.into()]),
         device_requests: cards(&spec.cards).map(|request| vec![request]),
+        readonly_rootfs: spec.wishes.read_only.then_some(true),
+        tmpfs: some(tmpfs.collect()),
+        ulimits: some(spec.wishes.ulimits.iter().map(ulimit).collect()),
+        extra_hosts: some(spec.wishes.hosts.clone()),
+        dns: some(spec.wishes.dns.clone()),
+        network_mode: spec.wishes.network.clone(),
+        nano_cpus: spec
+            .wishes
+            .nano_cpus
+            .and_then(|nano| i64::try_from(nano).ok()),
         ..Default::default()
+    };
+    grant(&mut host, &spec.grants);
+    host
+}
+
+/// None for an empty list: the engine then does what it does when nobody asks.
+fn some<T: IntoIterator + Default + PartialEq>(all: T) -> Option<T> {
+    (all != T::default()).then_some(all)
+}
+
+fn ulimit(limit: &Ulimit) -> ResourcesUlimits {
+    let number = |limit: Option<u64>| limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(-1));
+    ResourcesUlimits {
+        name: Some(limit.name.clone()),
+        soft: Some(number(limit.soft)),
+        hard: Some(number(limit.hard)),
     }
+}
+
+/// What the site excepts for this user.
+fn grant(host: &mut HostConfig, grants: &Grants) {
+    let mode = |is_host: bool| is_host.then(|| "host".to_owned());
+    let Grants {
+        privileged,
+        capabilities,
+        devices,
+        pid_host,
+        uts_host,
+        userns_host,
+        cgroupns_host,
+        ipc_host,
+        security,
+        runtime,
+        sysctls,
+    } = grants;
+    host.privileged = privileged.then_some(true);
+    host.cap_add = some(capabilities.clone());
+    let device = |(outside, inside, rights): &(String, String, String)| DeviceMapping {
+        path_on_host: Some(outside.clone()),
+        path_in_container: Some(inside.clone()),
+        cgroup_permissions: Some(rights.clone()),
+    };
+    host.devices = some(devices.iter().map(device).collect());
+    host.pid_mode = mode(*pid_host);
+    host.uts_mode = mode(*uts_host);
+    host.userns_mode = mode(*userns_host);
+    host.cgroupns_mode = cgroupns_host.then_some(HostConfigCgroupnsModeEnum::HOST);
+    if *ipc_host {
+        host.ipc_mode = mode(true);
+    }
+    host.security_opt
+        .get_or_insert_default()
+        .extend(security.iter().cloned());
+    host.runtime.clone_from(runtime);
+    host.sysctls = some(sysctls.iter().cloned().collect());
 }
 
 fn cards(cards: &Cards) -> Option<DeviceRequest> {

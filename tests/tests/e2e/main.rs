@@ -6,11 +6,16 @@
 )]
 
 mod bad_input;
+mod cards;
+mod contained;
 mod containers;
+mod escapes;
+mod faq;
 mod faults;
 mod foresight;
 mod habits;
 mod jobs;
+mod life;
 mod preempting;
 mod reserving;
 mod store_faults;

@@ -93,7 +93,7 @@ fn long_name(word: &str) -> &str {
 fn one(option: &Placed, draft: &mut Draft, reading: &Reading<'_>) -> Vec<Finding> {
     match (&option.item, &option.value) {
         (Item::Problem(problem), _) => vec![unknown(option, problem)],
-        (Item::Value('-', long), _) => vec![no_long(option, long)],
+        (Item::Value('-', long), _) if !long.starts_with("image=") => vec![no_long(option, long)],
         // Whether an id may stand there is known only when all options are.
         (Item::Value('J', _), _) => {
             drop(draft.apply(std::slice::from_ref(&option.item), reading));

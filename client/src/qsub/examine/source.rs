@@ -1,7 +1,7 @@
 //! Where in the script, or on the command line, each word of an option stands. Lines count and words part by the rules of
 //! `capstan_types::directives` and of the command line; a test holds the two together.
 
-use crate::getopt::{Item, Opt};
+use crate::getopt::{Item, Opt, lacks_value, long_with_value};
 
 use super::finding::{Spot, Where};
 
@@ -248,6 +248,20 @@ pub(super) fn placed(program: &str, options: &[Opt], words: &[Word]) -> Vec<Plac
     while let Some(word) = rest.next() {
         if word.text == "--" {
             break;
+        }
+        if let Some(name) = long_with_value(options, &word.text) {
+            let value = rest.next().cloned();
+            let item = match &value {
+                Some(value) => Item::Value('-', format!("{name}={}", value.text)),
+                None => Item::Problem(lacks_value(program, name)),
+            };
+            found.push(Placed {
+                item,
+                word: word.clone(),
+                letter_at: 1,
+                value,
+            });
+            continue;
         }
         let Some(cluster) = word.text.strip_prefix('-').filter(|rest| !rest.is_empty()) else {
             continue;

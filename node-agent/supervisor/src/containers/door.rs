@@ -19,9 +19,11 @@ use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::engine::{ContainerEngine, ContainerId, Seen};
+use super::exceptions::Allowed;
 use super::keeper::Keeper;
-use super::plan::{self, Asked, Looked};
-use super::refusal::Refused;
+use super::looking::{self, Looked};
+use super::plan::{self, Asked};
+use super::refusal::{Refused, plain};
 use super::session::{self, Served, Stop, Talk};
 use crate::ports::{AdoptRefused, AttemptContext, Attempts, TaskAsked, TaskStarted, Tasks};
 
@@ -94,9 +96,10 @@ impl<E: ContainerEngine, A: Attempts + Tasks> Door<E, A> {
             }
         };
         if let Err(refused) = served {
+            self.keeper.refusals.tell(caller.uid, caller.pid, &refused);
             talk.say(Said::Refused(ContainerRefused {
                 exit_code: refused.exit_code(),
-                message: refused.to_string(),
+                message: plain(&refused.to_string()),
                 hint: refused.hint().to_owned(),
             }))
             .await;
@@ -112,10 +115,10 @@ impl<E: ContainerEngine, A: Attempts + Tasks> Door<E, A> {
     ) -> Result<(), Refused> {
         let context = self.context(caller)?;
         let mut session = self.keeper.registry.admit(context.attempt)?;
-        let asked = Arc::new(Asked::from_wire(request)?);
+        let asked = Arc::new(self.asked(request, &context)?);
         let stop = session::stop(&self.keeper, &session, talk);
         let prepared = tokio::select! {
-            prepared = self.prepare(&asked, &context, talk) => prepared?,
+            prepared = self.prepare(&asked, (&context, caller.pid), talk) => prepared?,
             stop = stop => return stopped_early(stop, talk).await,
         };
         let (looked, users) = prepared;
@@ -140,22 +143,46 @@ impl<E: ContainerEngine, A: Attempts + Tasks> Door<E, A> {
         Ok(())
     }
 
+    /// The request in its right form, with what the site excepts for this user.
+    fn asked(
+        &self,
+        mut request: ContainerRequest,
+        context: &AttemptContext,
+    ) -> Result<Asked, Refused> {
+        let spec = &context.spec;
+        if request.job_script {
+            // Whatever the caller says: the job's image is the server's word.
+            request.image.clone_from(&spec.image);
+            if request.image.is_empty() {
+                return Err(Refused::Request {
+                    what: "this job is no container: it was submitted without an image",
+                });
+            }
+        }
+        request.image = self.keeper.image_meant(&request.image);
+        let exceptions = &self.keeper.settings.exceptions;
+        let allowed = Allowed::to(exceptions, &spec.user, &context.groups, &spec.queue);
+        Asked::from_wire(request, &allowed)
+    }
+
     /// What can be known before a container exists, the slow parts at the same time.
     async fn prepare(
         &self,
         asked: &Arc<Asked>,
-        context: &AttemptContext,
+        (context, pid): (&AttemptContext, i32),
         talk: &Talk,
     ) -> Result<(Looked, super::identity::ImageUsers), Refused> {
         let facts = self.keeper.known_facts().await.map_err(Refused::Engine)?;
-        let site = plan::site(&self.keeper.settings, &facts, context);
+        let site = looking::site(&self.keeper.settings, &facts, context);
         let rights = site.rights.clone();
-        let (asked_too, context) = (Arc::clone(asked), context.clone());
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+        let bounds = looking::bounds(&self.keeper.settings, context, &limits);
+        let (asked_too, of) = (Arc::clone(asked), context.clone());
         let look = async {
-            let look = move || plan::look(&asked_too, &site, &context);
+            let look = move || looking::look(&asked_too, (&site, &bounds), &of);
             self.keeper.look(rights, look).await?
         };
-        let image = self.keeper.image(&asked.image, talk);
+        let image = self.keeper.image(&asked.image, context, talk);
         tokio::try_join!(look, image)
     }
 

@@ -11,6 +11,8 @@ use capstan_types::{AgentId, AttemptId, CardId};
 use futures_util::Stream;
 use tokio::io::AsyncWrite;
 
+use crate::images::ImageStore;
+
 /// What the engine says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineFacts {
@@ -161,8 +163,86 @@ pub struct ContainerSpec {
     pub interactive: bool,
     /// A terminal, of this size at first.
     pub terminal: Option<TerminalSize>,
+    /// What the user asked for beside all this.
+    pub wishes: Wishes,
+    /// What the site excepts for this user.
+    pub grants: Grants,
     /// Whose it is.
     pub owner: Owner,
+}
+
+/// What a user may ask for of their own container; checked, and within the user's rights.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// Name of the host inside.
+    pub hostname: Option<String>,
+    /// In place of the image's own; an empty word takes it away.
+    pub entrypoint: Option<Vec<String>>,
+    /// Nothing but mounts can be written.
+    pub read_only: bool,
+    /// Memory as folders.
+    pub tmpfs: Vec<Tmpfs>,
+    /// Limits of processes.
+    pub ulimits: Vec<Ulimit>,
+    /// `NAME:ADDRESS`.
+    pub hosts: Vec<String>,
+    /// Addresses of name servers.
+    pub dns: Vec<String>,
+    /// The engine's name of a network.
+    pub network: Option<String>,
+    /// None of them is ours.
+    pub labels: Vec<(String, String)>,
+    /// Name or number.
+    pub stop_signal: Option<String>,
+    /// Billionths of a core.
+    pub nano_cpus: Option<u64>,
+}
+
+/// A folder in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tmpfs {
+    /// Absolute, inside.
+    pub target: String,
+    /// As mount options.
+    pub settings: String,
+}
+
+/// A limit of processes; none is no limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ulimit {
+    /// `nofile` …
+    pub name: String,
+    /// In force at first.
+    pub soft: Option<u64>,
+    /// What the soft one may be raised to.
+    pub hard: Option<u64>,
+}
+
+/// What only an exception of the site allows; nothing by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// `--privileged`; the user stays the user.
+    pub privileged: bool,
+    /// `--cap-add`.
+    pub capabilities: Vec<String>,
+    /// `--device`: outside, inside, rights.
+    pub devices: Vec<(String, String, String)>,
+    /// `--pid=host`.
+    pub pid_host: bool,
+    /// `--uts=host`.
+    pub uts_host: bool,
+    /// `--userns=host`.
+    pub userns_host: bool,
+    /// `--cgroupns=host`.
+    pub cgroupns_host: bool,
+    /// `--ipc=host`, to the letter.
+    pub ipc_host: bool,
+    /// `--security-opt`.
+    pub security: Vec<String>,
+    /// `--runtime`.
+    pub runtime: Option<String>,
+    /// `--sysctl`.
+    pub sysctls: Vec<(String, String)>,
 }
 
 /// Rows and columns.
@@ -210,15 +290,12 @@ pub struct Attached {
 pub struct Signal(pub i32);
 
 /// The container engine, as far as the supervisor cares.
-pub trait ContainerEngine: Send + Sync + 'static {
+pub trait ContainerEngine: ImageStore {
     /// What the engine is and can.
     fn facts(&self) -> impl Future<Output = Result<EngineFacts, EngineError>> + Send;
 
     /// The image's content id; [`EngineError::ImageMissing`] when this host does not have it.
     fn image(&self, name: &str) -> impl Future<Output = Result<ImageId, EngineError>> + Send;
-
-    /// Gets the image from its registry. May be dropped half-way.
-    fn pull(&self, name: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// The content of a regular file of an image, at most `bytes_max` of it is accepted; none when it has no such
     /// file.

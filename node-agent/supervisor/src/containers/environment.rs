@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 
 use capstan_types::{CardId, Env};
 
+/// Libraries that read `…_NUM_THREADS`: OpenMP (and through it PyTorch), MKL, OpenBLAS, NumExpr.
+const THREADED: [&str; 4] = ["OMP", "MKL", "OPENBLAS", "NUMEXPR"];
+
 /// What the variables are made of.
 pub(super) struct Sources<'a> {
     /// The attempt's own environment.
@@ -17,6 +20,10 @@ pub(super) struct Sources<'a> {
     pub(super) asked: &'a [(String, Option<String>)],
     /// The caller's environment, for `-e NAME`.
     pub(super) caller: &'a BTreeMap<String, String>,
+    /// The job's cores on this node.
+    pub(super) cores: u32,
+    /// The job's own script runs, which gets what the user submitted it with.
+    pub(super) is_job: bool,
 }
 
 /// `NAME=value` lines, and what the person should know.
@@ -27,7 +34,18 @@ pub(super) fn of(sources: &Sources<'_>) -> (Vec<String>, Vec<String>) {
     let mut set = |name: &str, value: &str| {
         variables.insert(name.to_owned(), value.to_owned());
     };
-    for (name, value) in sources.attempt.iter().filter(|(name, _)| is_of_job(name)) {
+    // Libraries would begin a thread per core of the host, and stand in each other's way.
+    for library in THREADED {
+        set(
+            &format!("{library}_NUM_THREADS"),
+            &sources.cores.max(1).to_string(),
+        );
+    }
+    for (name, value) in sources
+        .attempt
+        .iter()
+        .filter(|(name, _)| is_of_job(name) || sources.is_job && !is_of_host(name))
+    {
         set(name, value);
     }
     for (variable, value) in [
@@ -75,6 +93,34 @@ fn is_of_job(name: &str) -> bool {
     name.starts_with("PBS_") || matches!(name, "TZ" | "OMP_NUM_THREADS")
 }
 
+/// Whether a variable says where things are on the host, and would hide where they are in the image; or would have
+/// its programs load what lies on the host.
+fn is_of_host(name: &str) -> bool {
+    const OF_HOST: &[&str] = &[
+        "PATH",
+        "MANPATH",
+        "INFOPATH",
+        "LIBPATH",
+        "SHELL",
+        "HOSTNAME",
+        "BASH_ENV",
+        "ENV",
+        "TMPDIR",
+        "XDG_RUNTIME_DIR",
+        "DBUS_SESSION_BUS_ADDRESS",
+        "SSH_AUTH_SOCK",
+        "PWD",
+        "OLDPWD",
+        "SHLVL",
+        "_",
+        "DOCKER_HOST",
+    ];
+    OF_HOST.contains(&name)
+        || name.starts_with("LD_")
+        || name.starts_with("BASH_FUNC_")
+        || chooses_cards(name)
+}
+
 /// Whether the NVIDIA runtime or CUDA reads from this variable which devices there are.
 fn chooses_cards(name: &str) -> bool {
     const HARMLESS: &[&str] = &[
@@ -116,6 +162,8 @@ mod tests {
             cards: &cards,
             asked: &asked,
             caller: &BTreeMap::from([("FROM_CALLER".to_owned(), "yes".to_owned())]),
+            cores: 3,
+            is_job: false,
         });
         for line in expected {
             assert!(
@@ -138,6 +186,7 @@ mod tests {
                 "LOGNAME=ann",
                 "HOME=/ghome/ann",
                 "SHELL=/bin/bash",
+                "OMP_NUM_THREADS=3",
                 "NVIDIA_VISIBLE_DEVICES=GPU-a,GPU-b",
                 "CUDA_VISIBLE_DEVICES=0,1",
             ],

@@ -8,23 +8,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use capstan_proto::wire::container_output::Output as Said;
 use capstan_types::{AttemptId, CardId};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{
     Attached, Bind, ContainerEngine, ContainerId, ContainerSpec, EngineError, EngineFacts, ImageId,
-    OwnedContainer, Owner,
+    OwnedContainer, Owner, Wishes,
 };
+use super::getting::Waits;
 use super::identity::{FILE_BYTES_MAX, Files, ImageUsers};
-use super::plan::{self, Asked, Looked};
+use super::looking::Looked;
+use super::plan::{self, Asked};
 use super::reach::Rights;
 use super::refusal::Refused;
+use super::refusals::Refusals;
 use super::registry::Registry;
 use super::session::Talk;
 use super::settings::ContainerSettings;
 use super::stage::Stage;
+use crate::images::Stock;
 use crate::ports::{AttemptContext, Containers, ContainersError};
 
 /// How long a container that lost its agent waits for its client to come back.
@@ -47,6 +50,8 @@ pub struct Keeper<E> {
     pub(super) registry: Registry,
     /// Set when the agent stops: sessions end, containers run on.
     pub(super) letting_go: CancellationToken,
+    pub(super) stock: Stock,
+    pub(super) waits: Waits,
     stage: Stage,
     files: Files,
     marks: Marks,
@@ -55,6 +60,7 @@ pub struct Keeper<E> {
     opened: SystemTime,
     said_no_cgroup: AtomicBool,
     looks: Looks,
+    pub(super) refusals: Refusals,
 }
 
 impl<E: ContainerEngine> Keeper<E> {
@@ -69,6 +75,11 @@ impl<E: ContainerEngine> Keeper<E> {
             engine,
             registry: Registry::default(),
             letting_go: CancellationToken::new(),
+            stock: Stock::open(
+                settings.images.clone(),
+                &settings.state_dir.join("containers").join("images"),
+            )?,
+            waits: Waits::default(),
             stage: Stage::open(&settings.stage_dir)?,
             files,
             marks: Marks::open(settings.state_dir.join("containers").join("attempts"))?,
@@ -76,6 +87,7 @@ impl<E: ContainerEngine> Keeper<E> {
             opened: SystemTime::now(),
             said_no_cgroup: AtomicBool::new(false),
             looks: Looks::default(),
+            refusals: Refusals::default(),
             settings,
         })
     }
@@ -130,18 +142,13 @@ impl<E: ContainerEngine> Keeper<E> {
     }
 
     /// Finds the image, gets it from its registry if need be (the client hears of it), and the users it defines.
-    pub(super) async fn image(&self, name: &str, talk: &Talk) -> Result<ImageUsers, Refused> {
-        let id = match self.engine.image(name).await {
-            Err(EngineError::ImageMissing { .. }) => {
-                let said =
-                    format!("image {name} is not on this node: getting it from its registry");
-                talk.say(Said::Notice(said)).await;
-                self.engine.pull(name).await.map_err(Refused::Engine)?;
-                self.engine.image(name).await
-            }
-            other => other,
-        };
-        let id = id.map_err(Refused::Engine)?;
+    pub(super) async fn image(
+        &self,
+        name: &str,
+        context: &AttemptContext,
+        talk: &Talk,
+    ) -> Result<ImageUsers, Refused> {
+        let id = self.ensure_image(name, context, talk).await?;
         if let Some(users) = self.files.image_users(&id) {
             return Ok(users);
         }
@@ -266,7 +273,8 @@ impl<E: ContainerEngine> Keeper<E> {
             .iter()
             .map(|card| CardId::from(card.uuid.as_str()))
             .collect();
-        let (environment, mut notices) = plan::environment(asked, context, &granted);
+        let (environment, mut notices) = plan::environment(asked, looked, context, &granted);
+        notices.extend(looked.bounded.notices.iter().cloned());
         let (shm_bytes, about_shm) = plan::shm(asked, order.memory_bytes, plan::host_memory());
         let (interactive, terminal, about_terminal) = plan::streams(asked);
         notices.extend(about_shm);
@@ -276,20 +284,17 @@ impl<E: ContainerEngine> Keeper<E> {
             tracing::warn!(driver = ?facts.cgroups, "containers run outside of their attempts' cgroups");
         }
         // Under the attempt's cgroup its limit holds already.
-        let memory_bytes = if cgroup_parent.is_none() {
-            order.memory_bytes
-        } else {
-            None
-        };
+        let of_job = order.memory_bytes.filter(|_| cgroup_parent.is_none());
+        let memory_bytes = looked.bounded.memory_bytes.or(of_job);
         let number = order.job_id.split('.').next().unwrap_or("job");
         let number: String = number.chars().filter(char::is_ascii_alphanumeric).collect();
         let spec = ContainerSpec {
-            name: format!("capstan-{number}-{}-{}", context.attempt, asked.key),
+            name: format!("capstan-{number}-{}-{}", context.attempt, asked.name()),
             image: asked.image.clone(),
             command: looked.program.command.clone(),
             environment,
             workdir: looked.workdir.clone(),
-            user: (context.uid, context.gid),
+            user: (context.uid, looked.bounded.gid),
             groups: context.groups.clone(),
             binds: Vec::new(),
             cards: plan::cards(granted, self.settings.cards, facts),
@@ -300,6 +305,8 @@ impl<E: ContainerEngine> Keeper<E> {
             init: facts.has_init,
             interactive,
             terminal,
+            wishes: wishes(asked, &looked.bounded.wishes),
+            grants: asked.grants().clone(),
             owner: Owner {
                 agent: self.settings.agent.clone(),
                 attempt: context.attempt,
@@ -406,6 +413,15 @@ fn remove_cgroup(parent: &str) {
         // A cgroup with processes in it stays: the kernel refuses.
         drop(std::fs::remove_dir(hierarchy.join(parent)));
     }
+}
+
+/// A job's script is what its container runs, whatever the image would put in front of it.
+fn wishes(asked: &Asked, bounded: &Wishes) -> Wishes {
+    let mut wishes = bounded.clone();
+    if asked.is_job() {
+        wishes.entrypoint = Some(vec![String::new()]);
+    }
+    wishes
 }
 
 /// Who looks how often just now, by uid.

@@ -134,6 +134,25 @@ pub(super) fn decide(site: &Site, asked: &[AskedBind]) -> Result<Mounts, Refused
     Ok(mounts)
 }
 
+/// Checks a place inside where something else than a folder of the host is to be.
+///
+/// # Errors
+/// It is taken, or would hide what is mounted.
+pub(super) fn check_target(site: &Site, mounts: &Mounts, asked: &str) -> Result<(), Refused> {
+    let target = site.target(asked)?;
+    if mounts
+        .list
+        .iter()
+        .any(|mount| mount.target.starts_with(&target))
+    {
+        return Err(Refused::Target {
+            target: asked.to_owned(),
+            problem: "a folder is mounted there",
+        });
+    }
+    Ok(())
+}
+
 impl Site {
     /// What is mounted without being asked for, and whether the person counts on it.
     fn defaults(&self) -> Vec<(PathBuf, bool)> {
@@ -152,7 +171,14 @@ impl Site {
 
     /// The place inside, without `//` and `.`.
     fn target(&self, asked: &str) -> Result<PathBuf, Refused> {
-        const KERNEL: &[&str] = &["/proc", "/sys", "/dev", "/.dockerenv", "/sbin/docker-init"];
+        const KERNEL: &[&str] = &[
+            "/proc",
+            "/sys",
+            "/dev",
+            "/.dockerenv",
+            "/sbin/docker-init",
+            super::script::JOB_FOLDER,
+        ];
         // The NVIDIA hook reads the names of mounts there as a list of cards.
         const CARDS: &[&str] = &[
             "/var/run/nvidia-container-devices",
@@ -163,8 +189,10 @@ impl Site {
             problem,
         };
         let path = Path::new(asked);
-        if asked.contains(['\0', '\n']) {
-            return Err(fail("the path has a line break or a NUL in it"));
+        if asked.chars().any(char::is_control) {
+            return Err(fail(
+                "the path has a line break, a NUL or another control character in it",
+            ));
         }
         if path.components().any(|part| part == Component::ParentDir) {
             return Err(fail("write it without '..'"));

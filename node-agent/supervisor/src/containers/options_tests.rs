@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn parse(text: &str) -> Result<Options, Refused> {
+    super::parse(text, &Allowed::default())
+}
+
 fn accepted(text: &str) -> Options {
     parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
@@ -129,20 +133,8 @@ fn what_would_reach_others_is_refused_with_the_reason() {
         "-P",
         "--oom-kill-disable",
         "--oom-score-adj=-1000",
-        "-u root",
-        "-u0",
-        "--user=0:0",
-        "--group-add docker",
-        "--gpus all",
-        "--net=host",
-        "--network host",
-        "--mount type=bind,source=/,target=/x",
         "--link a",
         "--device-cgroup-rule 'c *:* rwm'",
-        "--entrypoint sh",
-        "-h x",
-        "--name x",
-        "-m 1g",
     ] {
         check_refused(text, "is refused: ");
     }
@@ -175,6 +167,71 @@ fn values_that_could_mean_something_else_are_refused() {
     check_refused("--rm=maybe", "switch");
     check_refused(&"-v /a:/b ".repeat(BINDS_MAX + 1), "too many");
     check_refused(&" ".repeat(OPTIONS_BYTES_MAX + 1), "too long");
+}
+
+#[test]
+fn what_a_user_may_have_of_their_own_container_is_accepted() {
+    let options = accepted(
+        "--init --read-only --name a -h box -m 1g --cpus 1.5 --tmpfs /t:size=1m,mode=1777,exec -u 5:6 --group-add 7 \
+         --ulimit nofile=10:20 --ulimit memlock=-1 --add-host a:1.2.3.4 --dns 9.9.9.9 --stop-signal INT -l a=b \
+         --entrypoint '' --network none --gpus all --env-file f --mount type=bind,src=/a/b,dst=/c,readonly",
+    );
+    let wishes = &options.wishes;
+    assert!(wishes.read_only && options.gpus);
+    assert_eq!(
+        (options.name.as_deref(), wishes.hostname.as_deref()),
+        (Some("a"), Some("box"))
+    );
+    assert_eq!(
+        (options.memory_bytes, options.nano_cpus),
+        (Some(1 << 30), Some(1_500_000_000))
+    );
+    assert_eq!(
+        wishes.tmpfs[0].settings,
+        "nosuid,nodev,size=1048576,mode=1777,exec"
+    );
+    assert_eq!(
+        (wishes.ulimits[0].hard, wishes.ulimits[1].soft),
+        (Some(20), None)
+    );
+    assert_eq!(wishes.hosts, ["a:1.2.3.4"]);
+    assert_eq!(
+        wishes.entrypoint.as_deref(),
+        Some([String::new()].as_slice())
+    );
+    assert_eq!(options.binds, [bind("/a/b", "/c", true)]);
+    assert_eq!(
+        (options.user.as_deref(), options.environment_files.len()),
+        (Some("5:6"), 1)
+    );
+}
+
+#[test]
+fn what_the_site_excepts_is_accepted_from_whom_it_is_excepted() {
+    use crate::containers::exceptions::{ExceptionFile, resolve_exceptions};
+    let exception = |options: &[&str]| ExceptionFile {
+        options: options.iter().map(|&option| option.to_owned()).collect(),
+        users: vec!["ann".to_owned()],
+        ..ExceptionFile::default()
+    };
+    let excepted = [
+        "privileged",
+        "cap-add=SYS_PTRACE",
+        "device=/dev/fuse",
+        "pid",
+        "ipc",
+        "security-opt",
+    ];
+    let all = resolve_exceptions(vec![exception(&excepted)]).expect("good");
+    let allowed = Allowed::to(&all, "ann", &[], "batch");
+    let line = "--privileged --cap-add=SYS_PTRACE --device /dev/fuse --pid=host --ipc=host \
+                --security-opt seccomp=unconfined";
+    let grants = super::parse(line, &allowed).expect("excepted").grants;
+    assert!(grants.privileged && grants.pid_host && grants.ipc_host);
+    assert_eq!(grants.capabilities, ["SYS_PTRACE"]);
+    for other in ["--cap-add=SYS_ADMIN", "--device=/dev/sda", "--uts=host"] {
+        assert!(super::parse(other, &allowed).is_err(), "{other}");
+    }
 }
 
 proptest::proptest! {

@@ -1,21 +1,19 @@
-//! From a request to a container: checks what was asked, looks at the user's files with the user's rights, and
-//! decides everything about the container that does not need the engine.
+//! From a request to a container: checks the form of what was asked, and decides everything about the container that
+//! needs neither the user's files nor the engine.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
 use capstan_proto::wire;
-use capstan_types::CardId;
+use capstan_types::{CardId, is_image_name};
 
 use super::engine::{Bind, CgroupDriver, EngineFacts, TerminalSize};
 use super::environment;
-use super::identity::Person;
-use super::mounts::{self, Mounts, Site};
+use super::exceptions::Allowed;
+use super::looking::Looked;
 use super::options::{self, AskedBind, Options};
-use super::reach::{Kind, Rights, reach};
 use super::refusal::Refused;
-use super::script::{self, Places, Program};
-use super::settings::{CardsInContainers, ContainerSettings};
+use super::settings::CardsInContainers;
 use crate::ports::AttemptContext;
 
 /// Processes and threads of one container at most: far above what a data loader makes, far below the kernel's own
@@ -35,11 +33,11 @@ const KEY_BYTES_MAX: usize = 32;
 pub(super) struct Asked {
     /// A valid image name.
     pub(super) image: String,
-    run: Run,
-    proc_folder: String,
-    data_folder: String,
-    options: Options,
-    current_folder: String,
+    pub(super) run: Run,
+    pub(super) proc_folder: String,
+    pub(super) data_folder: String,
+    pub(super) options: Options,
+    pub(super) current_folder: String,
     caller: BTreeMap<String, String>,
     window: Option<TerminalSize>,
     /// Names the container, together with the attempt; made up by the client.
@@ -47,9 +45,11 @@ pub(super) struct Asked {
 }
 
 #[derive(Debug)]
-enum Run {
+pub(super) enum Run {
     Line(String),
     Script(String),
+    /// The job's own script: the job is this container.
+    Job,
 }
 
 impl Asked {
@@ -57,7 +57,10 @@ impl Asked {
     ///
     /// # Errors
     /// Says which part is wrong.
-    pub(super) fn from_wire(request: wire::ContainerRequest) -> Result<Self, Refused> {
+    pub(super) fn from_wire(
+        request: wire::ContainerRequest,
+        allowed: &Allowed,
+    ) -> Result<Self, Refused> {
         let wire::ContainerRequest {
             image,
             command_line,
@@ -69,28 +72,16 @@ impl Asked {
             environment,
             terminal,
             key,
+            job_script,
         } = request;
-        let run = match (command_line, script) {
-            (Some(line), None) => Run::Line(line),
-            (None, Some(script)) => Run::Script(script),
-            (Some(_), Some(_)) => {
-                return Err(Refused::Request {
-                    what: "-c and -s exclude each other",
-                });
-            }
-            (None, None) => {
-                return Err(Refused::Request {
-                    what: "one of -c and -s is needed",
-                });
-            }
-        };
+        let run = run(command_line, script, job_script)?;
         let texts = [&proc_folder, &data_folder, &current_folder];
         if texts
             .iter()
-            .any(|text| text.len() > TEXT_BYTES_MAX || text.contains('\0'))
+            .any(|text| text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control))
         {
             return Err(Refused::Request {
-                what: "a path is too long or has a NUL in it",
+                what: "a path is too long or has a NUL, a line break or another control character in it",
             });
         }
         if key.is_empty()
@@ -104,7 +95,7 @@ impl Asked {
         if !is_image_name(&image) {
             return Err(Refused::ImageName { image });
         }
-        let options = options::parse(&engine_options)?;
+        let options = options::parse(&engine_options, allowed)?;
         let caller = environment
             .into_iter()
             .map(|wire::Variable { name, value }| (name, value));
@@ -121,7 +112,28 @@ impl Asked {
         })
     }
 
-    fn binds(&self) -> Vec<AskedBind> {
+    /// Whether it is the job's own script that runs.
+    #[must_use]
+    pub(super) fn is_job(&self) -> bool {
+        matches!(self.run, Run::Job)
+    }
+
+    /// What the name of the container ends with.
+    #[must_use]
+    pub(super) fn name(&self) -> String {
+        let asked = self.options.name.as_deref();
+        asked.map_or_else(|| self.key.clone(), |name| format!("{}-{name}", self.key))
+    }
+
+    /// What only an exception of the site allows.
+    #[must_use]
+    pub(super) fn grants(&self) -> &super::engine::Grants {
+        &self.options.grants
+    }
+
+    /// Mounts as asked, the more particular wish last.
+    #[must_use]
+    pub(super) fn binds(&self) -> Vec<AskedBind> {
         let folders = [&self.data_folder, &self.proc_folder]
             .into_iter()
             .filter(|folder| !folder.is_empty());
@@ -137,6 +149,18 @@ impl Asked {
     }
 }
 
+fn run(line: Option<String>, script: Option<String>, job: bool) -> Result<Run, Refused> {
+    let what = match (line, script, job) {
+        (None, None, true) => return Ok(Run::Job),
+        (Some(line), None, false) => return Ok(Run::Line(line)),
+        (None, Some(script), false) => return Ok(Run::Script(script)),
+        (None, None, false) => "one of -c and -s is needed",
+        (Some(_), Some(_), _) => "-c and -s exclude each other",
+        (Some(_), None, true) | (None, Some(_), true) => "the job's own script excludes -c and -s",
+    };
+    Err(Refused::Request { what })
+}
+
 /// A window size that makes sense.
 #[must_use]
 pub(super) fn terminal_size(size: wire::WindowSize) -> Option<TerminalSize> {
@@ -145,147 +169,6 @@ pub(super) fn terminal_size(size: wire::WindowSize) -> Option<TerminalSize> {
         rows: u16::try_from(rows).ok().filter(|&n| n > 0)?,
         columns: u16::try_from(columns).ok().filter(|&n| n > 0)?,
     })
-}
-
-/// What the user's own files say; still without the engine's word.
-#[derive(Debug)]
-pub(super) struct Looked {
-    /// With everything opened.
-    pub(super) mounts: Mounts,
-    /// What runs.
-    pub(super) program: Program,
-    /// Where it starts.
-    pub(super) workdir: PathBuf,
-    /// Name, home, groups.
-    pub(super) person: Person,
-}
-
-/// The user's side of an attempt.
-#[must_use]
-pub(super) fn site(
-    settings: &ContainerSettings,
-    facts: &EngineFacts,
-    context: &AttemptContext,
-) -> Site {
-    let mut taken: Vec<PathBuf> = ["/etc/passwd", "/etc/group", "/etc/localtime"]
-        .map(PathBuf::from)
-        .into();
-    taken.push(context.node_file.clone());
-    taken.extend(context.gpu_file.clone());
-    let engine = Some(facts.root.clone()).filter(|root| root.is_absolute());
-    Site {
-        volumes: settings.volumes.clone(),
-        user: context.spec.user.clone(),
-        rights: Rights {
-            uid: context.uid,
-            gid: context.gid,
-            groups: context.groups.clone(),
-        },
-        home: context.home.clone(),
-        forbidden: engine
-            .into_iter()
-            .chain([settings.state_dir.clone()])
-            .collect(),
-        taken,
-    }
-}
-
-/// Decides mounts, program and working folder. To be run with the user's rights.
-///
-/// # Errors
-/// The first thing that cannot be.
-pub(super) fn look(
-    asked: &Asked,
-    site: &Site,
-    context: &AttemptContext,
-) -> Result<Looked, Refused> {
-    if !asked.proc_folder.is_empty() && !asked.proc_folder.starts_with('/') {
-        return Err(Refused::Request {
-            what: "-P must be an absolute path",
-        });
-    }
-    if !asked.data_folder.is_empty() && !asked.data_folder.starts_with('/') {
-        return Err(Refused::Request {
-            what: "-D must be an absolute path",
-        });
-    }
-    let mounts = mounts::decide(site, &asked.binds())?;
-    let program = match &asked.run {
-        Run::Line(line) => script::of_command_line(line)?,
-        Run::Script(script) => {
-            let places = Places {
-                proc_folder: absolute(&asked.proc_folder),
-                home: &site.home,
-                current: absolute(&asked.current_folder),
-            };
-            script::of_script(script, &places, &mounts, &site.rights)?
-        }
-    };
-    let workdir = workdir(asked.options.workdir.as_deref(), &mounts, context)?;
-    Ok(Looked {
-        mounts,
-        program,
-        workdir,
-        person: person(context),
-    })
-}
-
-fn absolute(text: &str) -> Option<&Path> {
-    Some(Path::new(text)).filter(|path| path.is_absolute())
-}
-
-fn workdir(
-    asked: Option<&str>,
-    mounts: &Mounts,
-    context: &AttemptContext,
-) -> Result<PathBuf, Refused> {
-    let is_there = |folder: &Path| {
-        let outside = mounts.outside(folder);
-        outside.is_some_and(|path| reach(&path).is_ok_and(|seen| seen.facts.kind == Kind::Folder))
-    };
-    if let Some(asked) = asked {
-        let path: PathBuf = Path::new(asked).components().collect();
-        let fail = |problem| Refused::Workdir {
-            path: path.clone(),
-            problem,
-        };
-        if path.components().any(|part| part == Component::ParentDir) {
-            return Err(fail("write it without '..'"));
-        }
-        if mounts.outside(&path).is_none() {
-            return Err(fail("it lies in no mounted folder"));
-        }
-        // The engine would make a missing one, as root, in the user's own folder.
-        return match is_there(&path) {
-            true => Ok(path),
-            false => Err(fail("there is no such folder, or you may not enter it")),
-        };
-    }
-    let submitted_from = context.environment.get("PBS_O_WORKDIR").map(Path::new);
-    let candidates = submitted_from.into_iter().chain([context.home.as_path()]);
-    let chosen = candidates
-        .filter(|path| path.is_absolute())
-        .find(|path| is_there(path));
-    Ok(chosen.unwrap_or(Path::new("/")).to_owned())
-}
-
-fn person(context: &AttemptContext) -> Person {
-    let mut groups = BTreeMap::new();
-    for &id in context.groups.iter().chain([&context.gid]) {
-        let known = nix::unistd::Group::from_gid(id.into()).ok().flatten();
-        let name = known.map_or_else(|| format!("group{id}"), |group| group.name);
-        groups.insert(id, name);
-    }
-    // A colon or a line break would begin another field or entry.
-    let plain = |text: &str| text.replace([':', '\n'], "_");
-    Person {
-        name: plain(&context.spec.user),
-        uid: context.uid,
-        gid: context.gid,
-        home: plain(&context.home.to_string_lossy()),
-        shell: plain(&context.login_shell.to_string_lossy()),
-        groups,
-    }
 }
 
 /// Binds that every container gets beside its mounts, where they exist on this host.
@@ -319,9 +202,17 @@ pub(super) fn fixed_binds(context: &AttemptContext, identity: &[PathBuf; 2]) -> 
 #[must_use]
 pub(super) fn environment(
     asked: &Asked,
+    looked: &Looked,
     context: &AttemptContext,
     cards: &[CardId],
 ) -> (Vec<String>, Vec<String>) {
+    // As with docker, what is said on the line wins over what is said in a file.
+    let said: Vec<_> = looked
+        .variables
+        .iter()
+        .chain(&asked.options.environment)
+        .cloned()
+        .collect();
     environment::of(&environment::Sources {
         attempt: &context.environment,
         person: (
@@ -330,8 +221,10 @@ pub(super) fn environment(
             &context.login_shell.to_string_lossy(),
         ),
         cards,
-        asked: &asked.options.environment,
+        asked: &said,
         caller: &asked.caller,
+        cores: context.spec.cores,
+        is_job: asked.is_job(),
     })
 }
 
@@ -373,6 +266,10 @@ pub(super) fn streams(asked: &Asked) -> (bool, Option<TerminalSize>, Option<Stri
         terminal,
         ..
     } = asked.options;
+    // A job at a terminal is a shell at that terminal.
+    if let (Run::Job, Some(window)) = (&asked.run, asked.window) {
+        return (true, Some(window), None);
+    }
     let usual = TerminalSize {
         rows: 24,
         columns: 80,
@@ -426,52 +323,6 @@ pub(super) fn cards(
         // An engine does not say whether it has the hook: the start tells.
         CardsInContainers::Auto => Cards::Nvidia(cards),
     }
-}
-
-/// Whether `name` can be an image: `[HOST[:PORT]/]PATH[:TAG][@sha256:HEX]`. The name becomes part of a request to the
-/// engine, so nothing else may pass.
-#[must_use]
-pub(super) fn is_image_name(name: &str) -> bool {
-    let plain = |text: &str, extra: &str| {
-        !text.is_empty()
-            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && text
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
-            && !text.contains("..")
-    };
-    if name.len() > 255 {
-        return false;
-    }
-    let (name, digest) = match name.split_once('@') {
-        Some((name, digest)) => (name, Some(digest)),
-        None => (name, None),
-    };
-    let digest_is_good = digest.is_none_or(|digest| {
-        digest
-            .strip_prefix("sha256:")
-            .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
-    });
-    let last_slash = name.rfind('/').map_or(0, |at| at + 1);
-    let (path, tag) = match name[last_slash..].find(':') {
-        Some(colon) => (
-            &name[..last_slash + colon],
-            Some(&name[last_slash + colon + 1..]),
-        ),
-        None => (name, None),
-    };
-    let tag_is_good =
-        tag.is_none_or(|tag| tag.len() <= 128 && plain(tag.trim_start_matches('_'), "_.-"));
-    let mut parts = path.split('/');
-    let first = parts.next().unwrap_or("");
-    let (host, port) = first.split_once(':').unwrap_or((first, "0"));
-    digest_is_good
-        && tag_is_good
-        && plain(host, "_.-")
-        && port.bytes().all(|b| b.is_ascii_digit())
-        && !port.is_empty()
-        && (path.contains('/') || !first.contains(':'))
-        && parts.all(|part| plain(part, "_.-"))
 }
 
 #[cfg(test)]

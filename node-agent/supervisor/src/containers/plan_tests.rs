@@ -2,8 +2,12 @@
 
 use super::*;
 
+fn from_wire(request: wire::ContainerRequest) -> Result<Asked, Refused> {
+    Asked::from_wire(request, &Allowed::default())
+}
+
 fn asked(options: &str, terminal: bool) -> Asked {
-    Asked::from_wire(wire::ContainerRequest {
+    from_wire(wire::ContainerRequest {
         image: "i".to_owned(),
         command_line: Some("x".to_owned()),
         engine_options: options.to_owned(),
@@ -18,58 +22,9 @@ fn asked(options: &str, terminal: bool) -> Asked {
 }
 
 #[test]
-fn image_names_are_names_and_nothing_else() {
-    let digest = format!("a@sha256:{}", "0".repeat(64));
-    for good in [
-        "deepo",
-        "bit:5000/deepo",
-        "bit:5000/deepo_9",
-        "bit:5000/deepo:1.0-cuda11",
-        "docker.io/library/busybox:latest",
-        "a.b-c__d/e",
-        "localhost/x",
-        "capstan-demo:1",
-        digest.as_str(),
-        "a:_x",
-        "192.168.9.99:5000/a/b/c:d",
-    ] {
-        assert!(is_image_name(good), "{good}");
-    }
-    let long = "a".repeat(256);
-    for bad in [
-        "",
-        "-x",
-        "--privileged",
-        "../x",
-        "a/../b",
-        "a?b=c",
-        "a b",
-        "a#b",
-        "a%2fb",
-        "a\n",
-        "a//b",
-        "/a",
-        "a/",
-        ":x",
-        "a:",
-        "a@b",
-        "a@sha256:0",
-        "a:b:c",
-        "bit:port/a",
-        "a\0",
-        "b\u{e4}r",
-        "a:../../x",
-        long.as_str(),
-        "a/:5/b",
-    ] {
-        assert!(!is_image_name(bad), "{bad:?}");
-    }
-}
-
-#[test]
 fn a_request_says_one_thing() {
     let request = |line: Option<&str>, script: Option<&str>, key: &str| {
-        Asked::from_wire(wire::ContainerRequest {
+        from_wire(wire::ContainerRequest {
             image: "i".to_owned(),
             command_line: line.map(str::to_owned),
             script: script.map(str::to_owned),

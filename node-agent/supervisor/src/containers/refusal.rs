@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::engine::EngineError;
 use super::words::OpenQuote;
+use crate::images::PullProblem;
 
 /// A path that may not be mounted, by rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +164,9 @@ pub(super) enum Refused {
         #[source]
         source: std::io::Error,
     },
+    /// The image could not be got.
+    #[error("{0}")]
+    Pull(PullProblem),
     /// The engine's word.
     #[error("{}", chain(.0))]
     Engine(#[source] EngineError),
@@ -182,6 +186,7 @@ impl Refused {
                 | EngineError::NoContainer { .. }
                 | EngineError::Refused { .. },
             )
+            | Self::Pull(_)
             | Self::NoAttempt { .. }
             | Self::NotTheUser { .. }
             | Self::Ending
@@ -208,7 +213,9 @@ impl Refused {
             }
             Self::NotTheUser { .. } => "call startdocker as the user who submitted the job",
             Self::TooMany { .. } => "wait for some of them to end",
-            Self::Option { .. } => "the site's administrators decide which options are accepted",
+            Self::Option { .. } => {
+                "the site's administrators may except users, groups or queues from some of this: container_exceptions in the settings of the node's agent"
+            }
             Self::ImageName { .. } => "write NAME, NAME:TAG or REGISTRY/NAME:TAG, in small letters",
             Self::Unreachable { source, .. } if source.kind() == NotFound => {
                 "the folder must exist before it is mounted"
@@ -228,6 +235,7 @@ impl Refused {
                 "give an absolute path, or one relative to -P, the home folder or the current folder"
             }
             Self::Script { .. } => "",
+            Self::Pull(problem) => problem.hint(),
             Self::Engine(error) => match error {
                 EngineError::Unreachable { .. } => {
                     "tell the administrators that dockerd is down on this node"
@@ -268,6 +276,23 @@ fn list(paths: &[PathBuf]) -> String {
         .map(|path| path.display().to_string())
         .collect();
     paths.join(", ")
+}
+
+/// Text for somebody's terminal: what would move its cursor or change its colours is shown and not done.
+#[must_use]
+pub(super) fn plain(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            c if c.is_control() => shown.extend(c.escape_default()),
+            // Marks that turn the direction of writing hide what is written.
+            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                shown.extend(c.escape_unicode());
+            }
+            c => shown.push(c),
+        }
+    }
+    shown
 }
 
 /// An error with its causes on one line: the person at the other end has no log to look into.

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use capstan_proto::wire::LaunchSpec;
+
 use super::mounts::Mounts;
 use super::reach::{Facts, Kind, Reached, Rights};
 use super::refusal::Refused;
@@ -68,6 +70,71 @@ pub(super) fn of_command_line(line: &str) -> Result<Program, Refused> {
         command,
         ..Program::default()
     })
+}
+
+/// Where the scripts of jobs appear in their containers.
+pub(super) const JOB_FOLDER: &str = "/.capstan";
+
+/// The job's own script. Without an interpreter line it is read by the shell of `-S`, else by the one that Torque would
+/// take, where the image has it. Without any text it is a session, and a shell.
+///
+/// # Errors
+/// A quote in its arguments is not closed.
+pub(super) fn of_job(job: &LaunchSpec) -> Result<Program, Refused> {
+    const BEST_SHELL: &str =
+        "if command -v bash >/dev/null 2>&1; then exec bash \"$@\"; fi; exec /bin/sh \"$@\"";
+    let named = job
+        .shell
+        .split(',')
+        .find(|part| part.starts_with('/') && !part.contains('@'));
+    let shell = match named {
+        Some(path) => vec![path.to_owned()],
+        None => ["/bin/sh", "-c", BEST_SHELL, "sh"]
+            .map(str::to_owned)
+            .into(),
+    };
+    if job.script.is_empty() {
+        return Ok(Program {
+            command: shell,
+            ..Program::default()
+        });
+    }
+    let head = &job.script[..job.script.len().min(HEAD_BYTES as usize)];
+    let target = format!("{JOB_FOLDER}/{}.SC", file_name(&job.job_id));
+    let mut command = interpreter_line(head).unwrap_or(shell);
+    command.push(target.clone());
+    let arguments = job.script_arguments.trim();
+    let split = words::split(arguments).map_err(|source| Refused::OptionsQuote {
+        options: arguments.to_owned(),
+        source,
+    })?;
+    if split.needs_shell {
+        // As typed: the shell splits and expands them, as it does outside of a container.
+        let mut through = vec![
+            "/bin/sh".to_owned(),
+            "-c".to_owned(),
+            format!("exec \"$@\" {arguments}"),
+            "sh".to_owned(),
+        ];
+        through.append(&mut command);
+        command = through;
+    } else {
+        command.extend(split.words);
+    }
+    let bytes = without_cr(&job.script);
+    let target = target.into();
+    Ok(Program {
+        command,
+        copy: Some(ScriptCopy { bytes, target }),
+        notice: None,
+    })
+}
+
+/// `123.server`, `4[5].server` as a file's name.
+fn file_name(job: &str) -> String {
+    job.chars()
+        .filter(|c| c.is_ascii_alphanumeric() || "._-[]".contains(*c))
+        .collect()
 }
 
 /// Where a relative script may lie.
@@ -353,6 +420,49 @@ mod tests {
     #[test]
     fn line_ends_go_and_other_carriage_returns_stay() {
         assert_eq!(without_cr(b"a\r\nb\rc\r\r\n\r"), b"a\nb\rc\r\n");
+    }
+
+    #[test]
+    fn a_jobs_script_is_read_by_whom_it_names() {
+        let command = |script: &str, shell: &str, arguments: &str| {
+            let job = LaunchSpec {
+                job_id: "7[2].hn1".into(),
+                script: script.into(),
+                shell: shell.into(),
+                script_arguments: arguments.into(),
+                ..LaunchSpec::default()
+            };
+            of_job(&job).expect("good").command
+        };
+        const SCRIPT: &str = "/.capstan/7[2].hn1.SC";
+        assert_eq!(
+            command("#!/usr/bin/env python\nx", "", ""),
+            ["/usr/bin/env", "python", SCRIPT]
+        );
+        assert_eq!(
+            command("x", "/bin/ksh", "a 'b c'"),
+            ["/bin/ksh", SCRIPT, "a", "b c"]
+        );
+        assert_eq!(
+            command("x", "/bin/zsh@other", "")
+                .last()
+                .map(String::as_str),
+            Some(SCRIPT)
+        );
+        assert!(command("x", "", "")[2].contains("exec bash"));
+        let through = command("x", "/bin/sh", "$HOME *");
+        assert_eq!(
+            through,
+            [
+                "/bin/sh",
+                "-c",
+                "exec \"$@\" $HOME *",
+                "sh",
+                "/bin/sh",
+                SCRIPT
+            ]
+        );
+        assert_eq!(command("", "/bin/sh", ""), ["/bin/sh"], "a session");
     }
 
     #[test]

@@ -136,7 +136,16 @@ pub struct ContainerSettings {
     pub volumes: Vec<Volume>,
     /// How cards reach a container.
     pub cards: CardsInContainers,
+    /// Their names, accounts for them, and when they leave.
+    pub images: crate::images::ImageSettings,
+    /// Networks that `--network` may name; [`DEFAULT_NETWORKS`] unless the site says otherwise.
+    pub networks: Vec<String>,
+    /// Who may have what everybody else is refused.
+    pub exceptions: Vec<super::exceptions::Exception>,
 }
+
+/// The host's own network is not among them: what listens on its loopback would be reached.
+pub const DEFAULT_NETWORKS: [&str; 2] = ["bridge", "none"];
 
 /// Outside of every state folder, gone at a reboot.
 pub const DEFAULT_STAGE: &str = "/run/capstan-stage";

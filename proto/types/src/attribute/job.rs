@@ -140,4 +140,6 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     // Beside Torque's: a warning before the walltime ends, and why the job ended.
     AttributeDefinition::new("signal", Text, User),
     AttributeDefinition::new("exit_cause", Text, Nobody),
+    // The job is a container of this image.
+    AttributeDefinition::new("image", Text, User),
 ];

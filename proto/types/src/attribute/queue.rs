@@ -103,4 +103,7 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     AttributeDefinition::new("preempt_after", Integer, Operator),
     // What its jobs hear before their walltime ends, when they name nothing themselves.
     AttributeDefinition::new("warning_signal", Text, Operator),
+    // Whether jobs must be containers, and of which image those are that name none.
+    AttributeDefinition::new("containers", Text, Operator),
+    AttributeDefinition::new("default_image", Text, Operator),
 ];

@@ -69,7 +69,8 @@ fn shape(spec: &mut JobSpec) -> Result<(), Rejection> {
         .map(Size::bytes)
         .filter(|bytes| *bytes > 0);
     let image = resources.get("image").filter(|image| !image.is_empty());
-    spec.image = image.map(Into::into);
+    let own = spec.own_image();
+    spec.image = own.or(image).map(Into::into);
     if let Some(select) = &spec.select {
         let mut nodes = select.as_nodes();
         loose_wishes(&mut nodes, resources);

@@ -100,6 +100,9 @@ pub enum QueueRefusal {
     /// A limit on what may run at once, under which the job could never run.
     #[error("{}", .0.refusal())]
     OverLimit(Box<RunLimit>),
+    /// `containers = required`, without a default image.
+    #[error("it takes containers only, and the job names no image")]
+    NoImage,
 }
 
 impl QueueRefusal {
@@ -114,7 +117,8 @@ impl QueueRefusal {
             | Self::GroupFull
             | Self::GroupFullOnServer
             | Self::ServerFull => true,
-            Self::Interactive
+            Self::NoImage
+            | Self::Interactive
             | Self::Batch
             | Self::Rerunable
             | Self::NonRerunable

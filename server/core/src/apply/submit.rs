@@ -9,7 +9,10 @@ use super::dependencies::{self, Bonds};
 use super::draft::Draft;
 use super::limits::{Candidate, Entry};
 use super::{Reply, asked, limits, routing};
-use crate::{Account, ArrayState, Job, JobSpec, JobState, Queue, Rejection, Settings, Submission};
+use crate::{
+    Account, ArrayState, Job, JobSpec, JobState, Queue, QueueRefusal, Rejection, Settings,
+    Submission,
+};
 
 /// Range of `qsub -p`.
 const PRIORITY: std::ops::RangeInclusive<i32> = -1024..=1023;
@@ -60,6 +63,12 @@ pub(super) fn enter(
     let settings = draft.state.settings().map(AsRef::as_ref);
     fill_in(&mut spec, &asked::defaults(settings, queue))?;
     asked::require_features(&mut spec, queue);
+    if let Some(settings) = settings
+        && settings.requires_containers(&queue.name)
+        && settings.image_of(&queue.name, &spec).is_none()
+    {
+        return Err(limits::refusal(queue, &spec, QueueRefusal::NoImage));
+    }
     if entry != Entry::Ordered {
         let ever = limits::check_ever(settings, queue, &spec);
         ever.map_err(|why| limits::refusal(queue, &spec, why))?;

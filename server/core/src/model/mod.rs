@@ -1,12 +1,14 @@
 //! The values that decisions are made of: jobs, nodes, queues, and the state that holds them.
 
 mod array;
+mod container;
 mod decay;
 mod fair_share;
 mod forecast;
 mod history;
 mod job;
 pub(crate) mod limit;
+mod measured;
 mod node;
 mod owner;
 mod pending;
@@ -33,6 +35,7 @@ pub use forecast::{Forecast, ForecastClass, Forecasts};
 pub(crate) use history::{History, UserHistory};
 pub use history::{RunTime, RunTimes, RunTimesKey};
 pub use job::{Ended, IllegalTransition, Job, JobEvent, JobSpec, JobState, Run, StopOrder, Usage};
+pub use measured::{Measured, Series};
 pub use node::{Card, CardTraits, Inventory, Link, Node, NodeShare, NumaNode, ShareCard};
 pub use owner::Owner;
 pub(crate) use pending::{ENDLESS_SECS, Pending, request_hash, walltime_secs};

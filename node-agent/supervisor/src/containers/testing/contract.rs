@@ -8,8 +8,8 @@ use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 
 use super::super::engine::{
-    Attached, Cards, ContainerEngine, ContainerSpec, EngineError, Output, Owner, Seen, Signal,
-    TerminalSize,
+    Attached, Cards, ContainerEngine, ContainerSpec, EngineError, Grants, Output, Owner, Seen,
+    Signal, TerminalSize, Wishes,
 };
 
 /// The image that the suite uses: busybox at `/bin`, an `/etc/passwd` with root in it.
@@ -37,6 +37,8 @@ pub fn spec(agent: &AgentId, name: &str, command: &[&str]) -> ContainerSpec {
         init: false,
         interactive: false,
         terminal: None,
+        wishes: Wishes::default(),
+        grants: Grants::default(),
         owner: Owner {
             agent: agent.clone(),
             attempt: AttemptId(7),

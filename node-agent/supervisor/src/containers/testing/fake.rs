@@ -20,6 +20,8 @@ use super::super::engine::{
     Attached, Cards, CgroupDriver, ContainerEngine, ContainerId, ContainerSpec, EngineError,
     EngineFacts, ImageId, Output, OwnedContainer, Seen, Signal, TerminalSize,
 };
+use crate::images::{Credentials, ImageStore, Progress, PullProblem, StoredImage, problem_of};
+
 use super::program::{Exec, Running, exec};
 
 const KILLED: i32 = 128 + libc::SIGKILL;
@@ -280,6 +282,51 @@ impl AsyncWrite for Input {
     }
 }
 
+impl ImageStore for FakeEngine {
+    async fn pull_image(
+        &self,
+        name: &str,
+        _: Option<&Credentials>,
+        told: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<(), PullProblem> {
+        self.answer().map_err(|_| PullProblem::EngineAway)?;
+        told(Progress {
+            layers: 1,
+            bytes: 1,
+            bytes_total: 2,
+            ..Progress::default()
+        });
+        // Offered without the tag that is meant by none.
+        let bare = name.strip_suffix(":latest").unwrap_or(name);
+        let offered = lock(&self.inner.pullable);
+        let Some(name) = [name, bare]
+            .into_iter()
+            .find(|name| offered.contains(*name))
+        else {
+            return Err(problem_of(name, "", "manifest unknown"));
+        };
+        lock(&self.inner.images).insert(name.to_owned(), BTreeMap::new());
+        Ok(())
+    }
+
+    async fn stored_images(&self) -> Result<Vec<StoredImage>, EngineError> {
+        self.answer()?;
+        let images = lock(&self.inner.images);
+        let stored = images.keys().map(|name| StoredImage {
+            id: name.clone(),
+            names: vec![name.clone()],
+            ..StoredImage::default()
+        });
+        Ok(stored.collect())
+    }
+
+    async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
+        self.answer()?;
+        lock(&self.inner.images).remove(name);
+        Ok(())
+    }
+}
+
 impl ContainerEngine for FakeEngine {
     async fn facts(&self) -> Result<EngineFacts, EngineError> {
         self.answer()?;
@@ -303,18 +350,6 @@ impl ContainerEngine for FakeEngine {
                 said: "no such image".to_owned(),
             }),
         }
-    }
-
-    async fn pull(&self, name: &str) -> Result<(), EngineError> {
-        self.answer()?;
-        if !lock(&self.inner.pullable).contains(name) {
-            return Err(EngineError::ImageMissing {
-                image: name.to_owned(),
-                said: "its registry does not answer".to_owned(),
-            });
-        }
-        lock(&self.inner.images).insert(name.to_owned(), BTreeMap::new());
-        Ok(())
     }
 
     async fn file_of_image(

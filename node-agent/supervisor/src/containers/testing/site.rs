@@ -26,6 +26,7 @@ use tonic::transport::Server;
 
 use super::super::door::Door;
 use super::super::engine::ContainerEngine;
+use super::super::exceptions::Exception;
 use super::super::guests::guests;
 use super::super::keeper::Keeper;
 use super::super::settings::{CardsInContainers, ContainerSettings, Volume};
@@ -47,6 +48,8 @@ pub struct TestSite {
     pub context: Option<AttemptContext>,
     /// How cards reach containers.
     pub cards: CardsInContainers,
+    /// Who may have what everybody else is refused.
+    pub exceptions: Vec<Exception>,
 }
 
 impl TestSite {
@@ -66,6 +69,7 @@ impl TestSite {
             context: None,
             folder,
             cards: CardsInContainers::Environment,
+            exceptions: Vec::new(),
         };
         std::fs::set_permissions(site.path(""), PermissionsExt::from_mode(0o755))
             .expect("open folder");
@@ -191,7 +195,12 @@ impl TestSite {
             state_dir: self.path("state"),
             stage_dir: self.path("stage"),
             volumes: self.volumes(),
+            images: crate::images::ImageSettings::default(),
             cards: self.cards,
+            networks: super::super::settings::DEFAULT_NETWORKS
+                .map(str::to_owned)
+                .into(),
+            exceptions: self.exceptions.clone(),
         }
     }
 

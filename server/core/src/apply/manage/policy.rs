@@ -1,7 +1,7 @@
 //! Attributes of queues and the server whose text has a grammar of its own: lists of shares, weights and limits, spans of
 //! time, numbers with a point. What cannot be read is refused when it is set, so that nobody wonders later.
 
-use capstan_types::{AttributeError, Attributes, Hours, WarningSignal};
+use capstan_types::{AttributeError, Attributes, Hours, WarningSignal, is_image_name};
 
 use super::ManageProblem;
 use crate::model::share_policy::{read_entry, read_secs, read_thousandths};
@@ -64,7 +64,13 @@ pub(super) fn check(attributes: &Attributes) -> Result<(), ManageProblem> {
         (&HOURS[..], |text| Hours::parse(text).is_ok()),
         (&NUMBERS[..], |text| read_thousandths(text).is_some()),
         (&["preemptable"], |text| Preemptable::parse(text).is_some()),
-        (&["warning_signal"], |text| WarningSignal::parse(text).is_ok()),
+        (&["warning_signal"], |text| {
+            WarningSignal::parse(text).is_ok()
+        }),
+        (&["containers"], |text| {
+            matches!(text, "required" | "optional")
+        }),
+        (&["default_image"], is_image_name),
     ] {
         for name in names {
             if let Some(text) = attributes.text(name).filter(|text| !is_good(text)) {
