@@ -78,7 +78,7 @@ impl ShimOrder {
 #[derive(Debug)]
 pub(super) enum News {
     Started(AttemptStarted),
-    Ended(AttemptEnded),
+    Ended(Box<AttemptEnded>),
 }
 
 /// What every keeper needs.
@@ -161,7 +161,7 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
             let (site, entry) = (self.shared.site.clone(), attempt.clone());
             let aftermath = blocking(move || site.aftermath(&entry.entry)).await;
             match aftermath {
-                Ok(Aftermath::Ended(ended)) => break ended,
+                Ok(Aftermath::Ended(ended)) => break *ended,
                 Ok(Aftermath::Lost(why)) => break self.lose(&attempt, why).await,
                 Ok(Aftermath::Live) => {
                     shim = self.connect(&attempt).await.ok();

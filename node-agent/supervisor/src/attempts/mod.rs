@@ -9,6 +9,7 @@ mod keeper;
 mod ledger;
 mod live;
 mod outputs;
+mod phase;
 mod proc;
 mod reconcile;
 mod record;

@@ -183,7 +183,7 @@ impl Site {
     pub(super) fn aftermath(&self, entry: &Entry) -> Result<Aftermath, LedgerError> {
         let file = self.file(entry);
         if let Some(ended) = file.read()?.ended {
-            return Ok(Aftermath::Ended(ended));
+            return Ok(Aftermath::Ended(Box::new(ended)));
         }
         if file.is_live()? {
             return Ok(Aftermath::Live);
@@ -191,7 +191,7 @@ impl Site {
         // It may have written its end and gone between the two looks.
         let contents = file.read()?;
         if let Some(ended) = contents.ended {
-            return Ok(Aftermath::Ended(ended));
+            return Ok(Aftermath::Ended(Box::new(ended)));
         }
         let has_begun = contents.shim.is_some();
         if entry.boot_id != self.boot_id {
@@ -287,7 +287,7 @@ fn point_to_door(settings: &SiteSettings) {
 pub(super) enum Aftermath {
     /// A shim is alive after all.
     Live,
-    Ended(AttemptEnded),
+    Ended(Box<AttemptEnded>),
     /// No shim began: it may be started (again).
     NeverBegan,
     /// A shim began and is gone without a word.
@@ -370,7 +370,7 @@ mod tests {
         let restarted = Aftermath::Lost("the node was restarted while the job ran");
         check(false, began, &restarted);
         check(false, |_| {}, &restarted);
-        check(true, done, &Aftermath::Ended(ended.clone()));
-        check(false, done, &Aftermath::Ended(ended.clone()));
+        check(true, done, &Aftermath::Ended(Box::new(ended.clone())));
+        check(false, done, &Aftermath::Ended(Box::new(ended.clone())));
     }
 }

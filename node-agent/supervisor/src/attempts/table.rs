@@ -6,8 +6,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use capstan_proto::wire::{
-    AgentMessage, AttemptEnded, AttemptStarted, AttemptUse, Done, KnownAttempt, LaunchSpec,
-    agent_message::Message, attempt_ended::Outcome, known_attempt,
+    AgentMessage, AttemptEnded, AttemptUse, KnownAttempt, LaunchSpec, agent_message::Message,
+    attempt_ended::Outcome,
 };
 use capstan_types::AttemptId;
 use nix::sys::signal::Signal;
@@ -18,6 +18,7 @@ use super::cgroup::Cgroup;
 use super::keeper::{Keeper, Keeping, Limits, News, ShimOrder, StopOrder, forget};
 use super::ledger::{Found, LedgerError};
 use super::live::{self, LiveTable};
+use super::phase::Phase;
 use super::proc::boot_id;
 use super::reconcile::{Action, Known, reconcile};
 use super::settling::Holders;
@@ -199,14 +200,6 @@ impl Attempts for Supervisor {
     }
 }
 
-/// How far an attempt is, as the server hears it.
-#[derive(Clone, Debug)]
-enum Phase {
-    Starting,
-    Running(AttemptStarted),
-    Ended(AttemptEnded),
-}
-
 struct Row {
     job_id: String,
     kill_delay_secs: u32,
@@ -245,7 +238,10 @@ impl<C: Containers, G: Gpus> Table<C, G> {
                 known,
             } => {
                 self.out = Some((out, holding));
-                let all = self.rows.iter().map(|(attempt, row)| row.known(*attempt));
+                let all = self
+                    .rows
+                    .iter()
+                    .map(|(attempt, row)| row.phase.known(*attempt, &row.job_id));
                 // A connection that is gone already asks again.
                 let _gone = known.send(all.collect());
             }
@@ -388,7 +384,7 @@ impl<C: Containers, G: Gpus> Table<C, G> {
                 }
             };
             // The table is gone only when the agent ends; the ledger knows.
-            let _ending = news.send((attempt, News::Ended(ended))).await;
+            let _ending = news.send((attempt, News::Ended(Box::new(ended)))).await;
         });
     }
 
@@ -417,7 +413,7 @@ impl<C: Containers, G: Gpus> Table<C, G> {
                     tokio::task::spawn_blocking(move || wake(&live));
                 }
             }
-            Phase::Ended(ended) => self.report(Message::Ended(ended.clone())),
+            Phase::Ended(ended) => self.report(Message::Ended(AttemptEnded::clone(ended))),
         }
     }
 
@@ -466,7 +462,7 @@ impl<C: Containers, G: Gpus> Table<C, G> {
             (Phase::Starting | Phase::Running(_), News::Started(started)) => {
                 (Phase::Running(started), Message::Started(started))
             }
-            (_, News::Ended(ended)) => (Phase::Ended(ended.clone()), Message::Ended(ended)),
+            (_, News::Ended(ended)) => (Phase::Ended(ended.clone()), Message::Ended(*ended)),
             (Phase::Ended(_), News::Started(_)) => return,
         };
         tracing::info!(%attempt, job = row.job_id, phase = phase.name(), "attempt");
@@ -483,39 +479,6 @@ impl<C: Containers, G: Gpus> Table<C, G> {
             // The link sees it, gives the connection up as well, and its next hello says all of it.
             tracing::warn!("reports do not get through");
             self.out = None;
-        }
-    }
-}
-
-impl Row {
-    fn known(&self, attempt: AttemptId) -> KnownAttempt {
-        let phase = match &self.phase {
-            Phase::Starting => known_attempt::Phase::Starting(Done {}),
-            Phase::Running(started) => known_attempt::Phase::Running(*started),
-            Phase::Ended(ended) => known_attempt::Phase::Ended(ended.clone()),
-        };
-        KnownAttempt {
-            attempt: attempt.0,
-            job_id: self.job_id.clone(),
-            phase: Some(phase),
-        }
-    }
-}
-
-impl Phase {
-    fn report(&self) -> Option<Message> {
-        match self {
-            Self::Starting => None,
-            Self::Running(started) => Some(Message::Started(*started)),
-            Self::Ended(ended) => Some(Message::Ended(ended.clone())),
-        }
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Running(_) => "running",
-            Self::Ended(_) => "ended",
         }
     }
 }
