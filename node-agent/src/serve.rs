@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::asked::Sources;
 use crate::diagnosis::Diagnosis;
+use crate::health::Health;
 use crate::inventory::Host;
 use crate::link::Link;
 use crate::settings::Settings;
@@ -75,12 +76,7 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
         supervisor.clone(),
         diagnosis.clone(),
     ));
-    if settings.surroundings.scratch_folder.is_some() {
-        sweep_scratch(&supervisor);
-    }
-    let told = diagnosis.clone();
-    let news = move || told.beat.notify_one();
-    let health = crate::health::watch(settings.health.clone(), news).await;
+    let health = watch_over(&settings, &supervisor, &diagnosis).await;
     tokio::spawn(crate::doctor::tell_log(settings.clone(), gpus.clone()));
     let link = Link {
         server: settings.server.clone(),
@@ -180,6 +176,20 @@ fn make_scratch(settings: &Settings) -> anyhow::Result<()> {
         folder.display()
     );
     Ok(())
+}
+
+/// What is looked at for ever, as far as this site has it: kept scratch folders, and the node's health.
+async fn watch_over(
+    settings: &Settings,
+    supervisor: &Supervisor,
+    diagnosis: &Arc<Diagnosis>,
+) -> Arc<Health> {
+    if settings.surroundings.scratch_folder.is_some() {
+        sweep_scratch(supervisor);
+    }
+    let told = diagnosis.clone();
+    let news = move || told.beat.notify_one();
+    crate::health::watch(settings.health.clone(), news).await
 }
 
 /// Scratch folders that were kept after a failure go when their time is over.
