@@ -89,6 +89,11 @@ pub(crate) const COMMANDS: &[Command] = &[
         options: crate::qfair::OPTIONS,
     },
     Command {
+        name: "qimages",
+        summary: "List images, their short names and the nodes that hold them",
+        options: crate::qimages::OPTIONS,
+    },
+    Command {
         name: "qchkpt",
         summary: "Ask for a checkpoint of jobs",
         options: &[],
@@ -182,6 +187,11 @@ pub(crate) const COMMANDS: &[Command] = &[
         name: "migrate",
         summary: "Take over what a Torque was set up with",
         options: crate::migrate::OPTIONS,
+    },
+    Command {
+        name: "doctor",
+        summary: "Examine this node: what is wrong, why, and how to mend it",
+        options: crate::doctor::OPTIONS,
     },
     Command {
         name: "sim",

@@ -154,7 +154,7 @@ fn wanted(name: &str, options: &[Opt], before: &[&str], last: &str) -> Wanted {
     match name {
         "qmove" if before.is_empty() => Wanted::Queue,
         "qsub" | "startdocker" | "pbsdsh" | "qmgr" | "qterm" | "qselect" | "sim" | "replay"
-        | "pbs_rstat" | "pbs_rdel" | "qfair" => Wanted::Other,
+        | "pbs_rstat" | "pbs_rdel" | "qfair" | "qimages" | "doctor" => Wanted::Other,
         "pbsnodes" | "momctl" | "qgpumode" | "qgpureset" | "pbs_rsub" => Wanted::Node,
         "qenable" | "qdisable" | "qstart" | "qstop" => Wanted::Queue,
         _ => Wanted::Job,

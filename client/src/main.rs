@@ -5,6 +5,7 @@ mod capstan;
 mod command;
 mod complete;
 mod dialect;
+mod doctor;
 mod door;
 mod getopt;
 mod manual;
@@ -21,6 +22,7 @@ mod qchkpt;
 mod qdel;
 mod qenable;
 mod qfair;
+mod qimages;
 mod qgpumode;
 mod qgpureset;
 mod qhold;
@@ -131,6 +133,7 @@ fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
             "qchkpt" => qchkpt::run(call, screen).await,
             "qmgr" => qmgr::run(call, screen).await,
             "migrate" => migrate::run(call, screen).await,
+            "doctor" => doctor::run(call),
             "sim" => sim::run(call, screen),
             "replay" => replay::run(call),
             "qterm" => qterm::run(call, screen).await,
@@ -141,6 +144,7 @@ fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
             "qsig" => qsig::run(call, screen).await,
             "qmsg" => qmsg::run(call, screen).await,
             "qfair" => qfair::run(call, screen).await,
+            "qimages" => qimages::run(call, screen).await,
             "qpeek" => qpeek::run(call, screen).await,
             "momctl" => momctl::run(call, screen).await,
             "qgpumode" => qgpumode::run(call, screen).await,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use capstan_proto::wire::{ImageOffer, ImageWait};
 use capstan_supervisor::containers::{ContainerEngine, Keeper};
 
 use crate::inventory::Engine;
@@ -11,6 +12,19 @@ use crate::link::AskEngine;
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
 impl<E: ContainerEngine> AskEngine for Keeper<E> {
+    fn images(&self) -> (Vec<ImageWait>, Vec<ImageOffer>) {
+        let waits = self.image_waits().into_iter();
+        let waits = waits.map(|(attempt, text)| ImageWait {
+            attempt: attempt.0,
+            text,
+        });
+        let offers = self.image_names().map(|(name, image)| ImageOffer {
+            name: name.to_owned(),
+            image: image.to_owned(),
+        });
+        (waits.collect(), offers.collect())
+    }
+
     async fn ask(&self) -> Engine {
         let problem = match tokio::time::timeout(ANSWER_WAIT, self.facts()).await {
             Ok(Ok(facts)) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use capstan_proto::PROTOCOL;
 use capstan_proto::wire::agent_link_client::AgentLinkClient;
 use capstan_proto::wire::{
-    AdjustAttempt, AgentMessage, CardUse, Heartbeat, Hello, Inventory, LaunchSpec, ServerMessage,
+    AdjustAttempt, AgentMessage, CardUse, Heartbeat, Hello, ImageOffer, ImageWait, Inventory, LaunchSpec, ServerMessage,
     StartAttempt, StopAttempt, Welcome, agent_message, server_message,
 };
 use capstan_supervisor::attempts::{Order, Supervisor};
@@ -51,6 +51,8 @@ const HEARTBEAT_MAX: Duration = Duration::from_secs(3600);
 /// Tells what the container engine is now.
 pub(crate) trait AskEngine: Send + Sync + 'static {
     fn ask(&self) -> impl Future<Output = Engine> + Send;
+    /// Attempts that wait for an image, and the short names of images.
+    fn images(&self) -> (Vec<ImageWait>, Vec<ImageOffer>);
 }
 
 /// Everything the link talks about.
@@ -321,6 +323,7 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
     async fn heartbeat(&self) -> Heartbeat {
         let (gpus, supervisor) = (self.gpus.clone(), self.supervisor.clone());
         let server = self.server.clone();
+        let (image_waits, image_offers) = self.engine.images();
         let measured = tokio::task::spawn_blocking(move || {
             let cards = gpus.usage();
             // A look is a look: attempts are sampled by the way.
@@ -332,6 +335,8 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
                 attempts: supervisor.usage(),
                 inventory: None,
                 host: Some(host::status(&server)),
+                image_waits,
+                image_offers,
             }
         });
         // A driver that panics must not cost the node: a heartbeat without cards is still a sign of life.

@@ -22,6 +22,10 @@ pub(crate) struct NodeTelemetry {
     pub(crate) cards: BTreeMap<CardId, CardTelemetry>,
     /// What each attempt has used so far.
     pub(crate) attempts: BTreeMap<AttemptId, Usage>,
+    /// What attempts wait for whose containers have no image yet.
+    pub(crate) image_waits: BTreeMap<AttemptId, Box<str>>,
+    /// Short names of images, and what each stands for.
+    pub(crate) image_offers: BTreeMap<Box<str>, Box<str>>,
 }
 
 /// What a card does.
@@ -115,6 +119,12 @@ impl Telemetry {
     #[must_use]
     pub(crate) fn usage(&self, node: &NodeName, attempt: AttemptId) -> Option<Usage> {
         self.of(node)?.attempts.get(&attempt).copied()
+    }
+
+    /// What `attempt` waits for whose container on `node` has no image yet.
+    #[must_use]
+    pub(crate) fn image_wait(&self, node: &NodeName, attempt: AttemptId) -> Option<Box<str>> {
+        self.of(node)?.image_waits.get(&attempt).cloned()
     }
 
     pub(crate) fn put(&self, node: &NodeName, heartbeat: NodeTelemetry) {

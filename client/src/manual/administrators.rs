@@ -60,6 +60,24 @@ pub(super) const PAGES: &[Page] = &[
     .ends("0 when all was done, 1 for a damaged file or a refusal of the server, 2 when the command was misused.")
     .asks(Reach::ServerOnce),
     Page::admin(
+        "doctor",
+        "",
+        &[
+            "Examines the node that it is called on, and prints for each finding what is wrong, why it matters and the line \
+             that mends it. Nothing is changed. It looks at the kernel, the cgroups, Docker (version, cgroup driver, live \
+             restore), the NVIDIA driver, its module and the container toolkit, the site's volumes, the clock, names and \
+             addresses, the server's port, and how full the disks of images and of the agent's state are.",
+            "The agent does the same when it starts and writes the findings into its log. Call it as root: what only root \
+             may see is missing otherwise.",
+            "--json prints an object with node and findings; each finding has check (a short name that stays), weight \
+             (broken or warning), what, why and mend.",
+        ],
+        &["pbsnodes", "momctl"],
+    )
+    .ends("0 when nothing is wrong, 1 when there are warnings only, 2 when something keeps jobs from running here, or when \
+           the host could not be examined.")
+    .asks(Reach::Nobody),
+    Page::admin(
         "replay",
         "",
         &[

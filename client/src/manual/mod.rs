@@ -43,6 +43,7 @@ fn called(name: &str) -> &str {
     match name {
         "migrate" => "capstan migrate",
         "sim" => "capstan sim",
+        "doctor" => "capstan doctor",
         "replay" => "capstan replay",
         name => name,
     }

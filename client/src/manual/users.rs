@@ -169,6 +169,21 @@ pub(super) const PAGES: &[Page] = &[
         "When set, only jobs in execution queues are looked at, as with -e.",
     )]),
     Page::user(
+        "qimages",
+        "[PART]",
+        &[
+            "Lists the images that nodes hold, with the short names that the site offers for them and the nodes that have \
+             them; with PART only those that have it in their name. A short name that ends with / stands for the beginning \
+             of names: @site/torch is torch in the site's registry.",
+            "An image that no node holds is got from its registry when a job wants it; the job's stderr and image_state of \
+             qstat -f say how far that is. Registries that ask for an account are answered with that of your own \
+             ~/.docker/config.json (docker login), else with the site's.",
+            "Nodes tell of 200 images each at most, and once a minute at most.",
+        ],
+        &["startdocker", "qsub", "pbsnodes"],
+    )
+    .ends("0; 2 when the command was misused; else the error number of PBS modulo 256."),
+    Page::user(
         "qfair",
         "",
         &[
@@ -266,7 +281,10 @@ pub(super) const PAGES: &[Page] = &[
             ("-P DIR, -D DIR", "Mount this folder of code, of data, at its own path."),
             (
                 "-u \"DOCKER OPTIONS\"",
-                "As of docker run, as far as the site allows; what is refused is refused with the reason.",
+                "As of docker run, as far as the site allows; what is refused is refused with the reason. Accepted are -i -t \
+                 --rm --init -v --mount type=bind -w -e --env-file --shm-size --tmpfs --ulimit --name -h --entrypoint \
+                 --read-only --add-host --dns -m --cpus --network --stop-signal -l --group-add -u. --ipc=host and --gpus \
+                 are answered by the job's own memory and cards.",
             ),
         ],
     }])

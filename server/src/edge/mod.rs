@@ -448,6 +448,17 @@ impl scheduler_server::Scheduler for SchedulerService {
         Ok(Response::new(reply))
     }
 
+    async fn stat_images(
+        &self,
+        request: Request<wire::StatImagesRequest>,
+    ) -> Result<Response<wire::StatImagesReply>, Status> {
+        // Everybody may know it, who may ask anything.
+        self.0.caller(&request).await?;
+        let wire::StatImagesRequest { part } = request.into_inner();
+        let reply = self.seen(|scene| Ok(view::images::images(scene, &part)))?;
+        Ok(Response::new(reply))
+    }
+
     async fn cancel_reservation(
         &self,
         request: Request<wire::CancelReservationRequest>,

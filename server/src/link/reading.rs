@@ -8,7 +8,7 @@ use capstan_core::{
     Usage,
 };
 use capstan_proto::{PROTOCOL, wire};
-use capstan_types::{AgentId, AttemptId, CardId, NodeName, Timestamp, Version};
+use capstan_types::{AgentId, AttemptId, CardId, ImageAliases, NodeName, Timestamp, Version};
 
 use crate::telemetry::{CardDetail, CardTelemetry, NodeTelemetry, Unfit, UnfitKind};
 
@@ -355,8 +355,10 @@ pub(crate) fn heartbeat(heartbeat: wire::Heartbeat, at: Timestamp) -> Result<Hea
         attempts,
         inventory,
         host,
+        image_waits,
+        image_offers,
     } = heartbeat;
-    if attempts.len() > ATTEMPTS_MAX {
+    if attempts.len() > ATTEMPTS_MAX || image_waits.len() > ATTEMPTS_MAX {
         return Err(field("attempts", "too long"));
     }
     let (cards, foreign) = card_uses(cards)?;
@@ -366,6 +368,8 @@ pub(crate) fn heartbeat(heartbeat: wire::Heartbeat, at: Timestamp) -> Result<Hea
         memory_available_bytes,
         host: host.map(host_status),
         cards,
+        image_waits: self::image_waits(image_waits),
+        image_offers: self::image_offers(image_offers)?,
         ..NodeTelemetry::default()
     };
     let used = attempts.into_iter().filter_map(|used| {
@@ -378,6 +382,25 @@ pub(crate) fn heartbeat(heartbeat: wire::Heartbeat, at: Timestamp) -> Result<Hea
         foreign,
         inventory: inventory.map(self::inventory).transpose()?,
     })
+}
+
+fn image_waits(waits: Vec<wire::ImageWait>) -> BTreeMap<AttemptId, Box<str>> {
+    let waits = waits.into_iter().map(|wait| {
+        let wire::ImageWait { attempt, text } = wait;
+        (AttemptId(attempt), self::text(text))
+    });
+    waits.collect()
+}
+
+fn image_offers(offers: Vec<wire::ImageOffer>) -> Result<BTreeMap<Box<str>, Box<str>>, Unheard> {
+    if offers.len() > ImageAliases::COUNT_MAX {
+        return Err(field("image_offers", "too long"));
+    }
+    let offers = offers.into_iter().map(|offer| {
+        let wire::ImageOffer { name, image } = offer;
+        (text(name), text(image))
+    });
+    Ok(offers.collect())
 }
 
 /// What each card does, and which of them may not be lent.

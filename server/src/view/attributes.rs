@@ -167,6 +167,7 @@ fn course(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
     list.put("queue_type", scene.queue_type(&job.queue));
     shown(list, job, &["sched_hint"]);
     list.put_some("comment", scene.comment(job));
+    list.put_some("image_state", scene.image_state(job));
     if scene.snapshot.settings().scheduler == Scheduler::Packing {
         // Torque has no such attribute; programs that were written for it do not mind one more.
         let start = expected_start(scene, job);

@@ -3,6 +3,7 @@
 
 pub(crate) mod attributes;
 pub(crate) mod counts;
+pub(crate) mod images;
 pub(crate) mod criteria;
 pub(crate) mod nodes;
 pub(crate) mod paths;
@@ -55,6 +56,15 @@ impl<'a> Scene<'a> {
             JobState::Pending | JobState::Ended(_) => return Some(run.usage),
         };
         live.or(Some(run.usage).filter(|usage| *usage != Usage::default()))
+    }
+
+    /// What its container waits for, while its image is on its way to a node.
+    pub(crate) fn image_state(self, job: &Job) -> Option<Box<str>> {
+        let is_there = matches!(job.state, JobState::Starting(_) | JobState::Running(_));
+        let run = last_run(job).filter(|_| is_there)?;
+        run.shares
+            .iter()
+            .find_map(|share| self.telemetry.image_wait(&share.node, run.attempt))
     }
 
     /// Why it waits, or that it started. With Torque's way of scheduling in Torque's own sentences, which programs compare

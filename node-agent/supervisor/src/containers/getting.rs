@@ -60,6 +60,11 @@ impl<E: ContainerEngine> Keeper<E> {
         waits.iter().map(|(id, text)| (*id, text.clone())).collect()
     }
 
+    /// The site's short names of images, and what each stands for.
+    pub fn image_names(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.settings.images.aliases.iter()
+    }
+
     /// What the site means by a name of an image.
     pub(super) fn image_meant(&self, typed: &str) -> String {
         self.stock.resolve(typed)
