@@ -94,6 +94,21 @@ pub(crate) const COMMANDS: &[Command] = &[
         options: crate::qimages::OPTIONS,
     },
     Command {
+        name: "chk_gpu",
+        summary: "Draw which cards are free",
+        options: &[],
+    },
+    Command {
+        name: "chk_gpuused",
+        summary: "List how busy each card is, and whose it is",
+        options: &[],
+    },
+    Command {
+        name: "chk_res",
+        summary: "Show what a node has and what its jobs use",
+        options: &[],
+    },
+    Command {
         name: "qchkpt",
         summary: "Ask for a checkpoint of jobs",
         options: &[],

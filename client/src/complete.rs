@@ -155,7 +155,8 @@ fn wanted(name: &str, options: &[Opt], before: &[&str], last: &str) -> Wanted {
         "qmove" if before.is_empty() => Wanted::Queue,
         "qsub" | "startdocker" | "pbsdsh" | "qmgr" | "qterm" | "qselect" | "sim" | "replay"
         | "pbs_rstat" | "pbs_rdel" | "qfair" | "qimages" | "doctor" => Wanted::Other,
-        "pbsnodes" | "momctl" | "qgpumode" | "qgpureset" | "pbs_rsub" => Wanted::Node,
+        "pbsnodes" | "momctl" | "qgpumode" | "qgpureset" | "pbs_rsub" | "chk_gpu"
+        | "chk_gpuused" | "chk_res" => Wanted::Node,
         "qenable" | "qdisable" | "qstart" | "qstop" => Wanted::Queue,
         _ => Wanted::Job,
     }

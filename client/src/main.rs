@@ -2,6 +2,7 @@
 //! or its first argument (`capstan qsub …`). Decides only which command runs and how it ends.
 
 mod capstan;
+mod chk;
 mod command;
 mod complete;
 mod dialect;
@@ -144,6 +145,9 @@ fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
             "qsig" => qsig::run(call, screen).await,
             "qmsg" => qmsg::run(call, screen).await,
             "qfair" => qfair::run(call, screen).await,
+            "chk_gpu" => chk::gpu(call, screen).await,
+            "chk_gpuused" => chk::gpu_used(call, screen).await,
+            "chk_res" => chk::resources(call, screen).await,
             "qimages" => qimages::run(call, screen).await,
             "qpeek" => qpeek::run(call, screen).await,
             "momctl" => momctl::run(call, screen).await,

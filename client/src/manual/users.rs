@@ -208,6 +208,33 @@ pub(super) const PAGES: &[Page] = &[
         ],
     }]),
     Page::user(
+        "chk_gpu",
+        "[NODE]",
+        &[
+            "Draws all cards, by model and node: [ ] is free, [x] is lent to a job, [!] is out of use or on a node that is \
+             down. Only what pbsnodes and qstat show to everybody is looked at.",
+        ],
+        &["chk_gpuused", "chk_res", "pbsnodes", "qstat"],
+    ),
+    Page::user(
+        "chk_gpuused",
+        "[NODE]",
+        &[
+            "Lists every card with its load, memory and temperature by the last heartbeat of its node, and the job that has \
+             it. Below the cards of a node stands what an administrator should know of it, such as why a card is out of use.",
+        ],
+        &["chk_gpu", "chk_res", "pbsnodes"],
+    ),
+    Page::user(
+        "chk_res",
+        "NODE [USER]",
+        &[
+            "Shows load and memory of a node, and of each job on it (of one user, if named) what it uses: processor time and \
+             share of a core, memory, load and memory of its cards.",
+        ],
+        &["chk_gpuused", "qstat"],
+    ),
+    Page::user(
         "qorder",
         "JOB JOB",
         &[

@@ -11,7 +11,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use capstan_gpu::NvmlGpus;
-use capstan_supervisor::ports::{CardControl, CardRefused, GpuInventory, Gpus};
+use capstan_supervisor::ports::{
+    CardControl, CardProcess, CardRefused, GpuDetail, GpuEvent, GpuHealth, GpuInventory, Gpus,
+};
 use capstan_types::CardId;
 use tempfile::TempDir;
 
@@ -184,7 +186,11 @@ fn usage_says_what_each_card_does() {
         (busy.temperature_celsius, busy.power_milliwatts),
         (71, 289_000)
     );
-    assert_eq!(busy.processes, [42]);
+    let expected = [CardProcess {
+        pid: 42,
+        memory_bytes: 100 << 20,
+    }];
+    assert_eq!(busy.processes, expected);
 }
 
 #[test]
@@ -412,4 +418,71 @@ fn an_operator_sets_modes_and_resets_counts_of_one_card() {
         matches!(unknown, Err(CardRefused::Driver { .. })),
         "{unknown:?}"
     );
+}
+
+#[test]
+fn loads_are_usage_without_what_costs_more_to_ask() {
+    let node = Node::with(&format!("{TWO}ecc_corrected = 3\nremap_failed = true\n"));
+    let gpus = node.gpus();
+    let (whole, loads) = (gpus.usage(), gpus.loads());
+    for (whole, load) in whole.into_iter().zip(loads) {
+        let plain = capstan_supervisor::ports::GpuUse {
+            detail: GpuDetail::default(),
+            health: GpuHealth::default(),
+            ..whole
+        };
+        assert_eq!(plain, load);
+    }
+}
+
+#[test]
+fn a_card_says_how_its_memory_is_mended_and_how_hot_it_may_be() {
+    let node = Node::with(TWO);
+    let gpus = node.gpus();
+    let second = || gpus.usage()[1].health;
+    let well = GpuHealth {
+        shutdown_celsius: Some(95),
+        ..GpuHealth::default()
+    };
+    assert_eq!(second(), well);
+    for line in ["remap_pending = true", "retirement_pending = true"] {
+        node.set(&format!("{TWO}{line}\n"));
+        assert!(second().is_repair_pending, "{line}");
+        assert!(!second().has_repair_failed, "{line}");
+    }
+    node.set(&format!(
+        "{TWO}remap_failed = true\nshutdown_celsius = 80\n"
+    ));
+    assert!(second().has_repair_failed);
+    assert_eq!(second().shutdown_celsius, Some(80));
+    // What a card does not have, it does not suffer from.
+    let faults = "faults = { nvmlDeviceGetFieldValues = 'not_supported', \
+                  nvmlDeviceGetRetiredPagesPendingStatus = 'not_supported', \
+                  nvmlDeviceGetTemperatureThreshold = 'not_supported' }\n";
+    node.set(&format!("{TWO}remap_failed = true\n{faults}"));
+    assert_eq!(second(), GpuHealth::default());
+}
+
+#[test]
+fn errors_are_heard_with_the_card_that_had_them() {
+    let node = Node::with(TWO);
+    let (tell, told) = std::sync::mpsc::channel();
+    node.gpus()
+        .listen(Box::new(move |event| tell.send(event).is_ok()));
+    // Listening begins a moment later; what was before it is not heard.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut xids = vec!["31"];
+    let event = loop {
+        assert!(Instant::now() < deadline, "nothing was heard");
+        node.set(&format!("{TWO}xid_events = [{}]\n", xids.join(", ")));
+        match told.recv_timeout(Duration::from_millis(200)) {
+            Ok(event) => break event,
+            Err(_) => xids.push("31"),
+        }
+    };
+    let expected = GpuEvent::Xid {
+        card: Some(CardId::from("GPU-2")),
+        xid: 31,
+    };
+    assert_eq!(event, expected);
 }

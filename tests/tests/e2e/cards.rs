@@ -242,9 +242,9 @@ fn a_card_that_stays_dirty_is_quarantined_with_evidence() {
     let number = job.split('.').next().unwrap();
     node_says(&cluster, &format!("quarantined: after job {number}."), true);
     node_says(&cluster, "9000 MiB are in use by no process", true);
-    let both = cluster.submit(&alice, &folder, "-l nodes=1:gpus=2 -d .", "true");
     let one = cluster.submit(&alice, &folder, "-l nodes=1:gpus=1 -d .", "true");
     cluster.wait_state(&one, "C");
+    let both = cluster.submit(&alice, &folder, "-l nodes=1:gpus=2 -d .", "true");
     cluster.wait_state(&both, "Q");
     // Released too early it is found dirty again.
     cluster.root("pbsnodes -r node01").ok();
