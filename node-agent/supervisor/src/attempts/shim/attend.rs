@@ -212,7 +212,7 @@ impl<'a> Shim<'a> {
         }
         self.warned = self.walltime_secs;
         let cgroup = Cgroup::at(&self.entry.cgroups).filter(|_| !self.processes.is_outside());
-        let heard = warning::warn(signal, cgroup.as_ref(), &self.entry.commands_folder);
+        let heard = warning::warn(signal, cgroup.as_ref());
         let limit = self.walltime_secs.unwrap_or_default();
         let left = limit.saturating_sub(self.started.elapsed().as_secs());
         let who = match heard {

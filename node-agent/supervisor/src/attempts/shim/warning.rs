@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -11,33 +10,29 @@ use nix::unistd::Pid;
 use crate::attempts::cgroup::Cgroup;
 use crate::attempts::proc;
 
+/// What carries a container's streams and signals is called so, whatever name it was started by.
+const CARRIER: &str = "capstan";
+
 /// Sends `signal` to the script and its programs, and to the main processes of containers in `cgroup`, as far as they
-/// catch it; how many did. `commands` is the folder of our own commands.
-pub(super) fn warn(signal: Signal, cgroup: Option<&Cgroup>, commands: &str) -> usize {
-    let own = std::process::id();
-    let family = proc::descendants(&proc::all(), own);
-    let inside = cgroup.map(Cgroup::everybody).unwrap_or_default();
+/// catch it; how many did.
+pub(super) fn warn(signal: Signal, cgroup: Option<&Cgroup>) -> usize {
+    let family = proc::descendants(&proc::all(), std::process::id());
+    let mut mains = cgroup.map(Cgroup::everybody).unwrap_or_default();
+    mains.retain(|pid| is_main_of_container(*pid));
     // The command that started a container would pass the signal on: its container then heard it twice.
-    let starter = (!inside.is_empty())
-        .then(|| file_id(&format!("{commands}/startdocker")))
-        .flatten();
-    let is_starter =
-        |pid: u32| starter.is_some() && file_id(&format!("/proc/{pid}/exe")) == starter;
-    let programs = family.into_iter().filter(|pid| !is_starter(*pid));
-    let mains = inside.into_iter().filter(|pid| is_main_of_container(*pid));
-    let wanted: BTreeSet<u32> = programs
-        .chain(mains)
-        .filter(|pid| catches(*pid, signal))
-        .collect();
-    let sent = wanted.into_iter().filter(|pid| {
+    let hears = |pid: &u32| mains.is_empty() || !is_carrier(*pid);
+    let programs: BTreeSet<u32> = family.into_iter().filter(hears).collect();
+    let wanted = programs.union(&mains).filter(|pid| catches(**pid, signal));
+    let sent = wanted.filter(|pid| {
         // It may have ended since.
-        kill(Pid::from_raw(*pid as i32), signal).is_ok()
+        kill(Pid::from_raw(**pid as i32), signal).is_ok()
     });
     sent.count()
 }
 
-fn file_id(path: &str) -> Option<(u64, u64)> {
-    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+fn is_carrier(pid: u32) -> bool {
+    let program = fs::read_link(format!("/proc/{pid}/exe"));
+    program.is_ok_and(|program| program.file_name().is_some_and(|name| name == CARRIER))
 }
 
 fn catches(pid: u32, signal: Signal) -> bool {
