@@ -1,6 +1,6 @@
 //! What `qwhy --json` prints: `{"jobs":[…],"now":…}`. Times are seconds since 1970; what is not known is left out.
 
-use capstan_proto::wire::job_why::{Amount, Lack};
+use capstan_proto::wire::job_why::{Amount, Blocker, ExpectedStart, Factor, Lack};
 use capstan_proto::wire::{JobWhy, WhyReply};
 use serde_json::{Map, Value, json};
 
@@ -37,10 +37,6 @@ impl Document {
     }
 }
 
-#[expect(
-    clippy::too_many_lines,
-    reason = "a table: each thing that is told with its name"
-)]
 fn object(job: &JobWhy) -> Value {
     let JobWhy {
         id,
@@ -71,40 +67,15 @@ fn object(job: &JobWhy) -> Value {
     if !reason.is_empty() {
         put("reason", json!(reason));
     }
-    let blockers = blockers.iter().map(|blocker| {
-        let mut object = json!({"kind": blocker.kind, "text": blocker.text});
-        if !blocker.remedy.is_empty() {
-            object["remedy"] = json!(blocker.remedy);
-        }
-        object
-    });
-    put("blockers", blockers.collect());
+    put("blockers", blockers.iter().map(blocker_of).collect());
     if let Some(lack) = lack {
         put("lack", lack_of(lack));
     }
     if let Some(before) = before {
-        let points = factors.iter().map(|factor| {
-            (
-                factor.name.clone(),
-                json!(factor.milli_points as f64 / 1000.0),
-            )
-        });
-        let points: Map<String, Value> = points.collect();
-        put(
-            "line",
-            json!({"before": before, "in_line": in_line, "points": points}),
-        );
+        put("line", line_of(*before, *in_line, factors));
     }
     if let Some(start) = start {
-        put(
-            "estimated_start",
-            json!({
-                "at": start.at_secs,
-                "confidence": start.confidence,
-                "likely_by": start.likely_by_secs,
-                "overdue": start.overdue,
-            }),
-        );
+        put("estimated_start", start_of(start));
     }
     let changes = changes
         .iter()
@@ -118,6 +89,32 @@ fn object(job: &JobWhy) -> Value {
         put("waited", waited.collect());
     }
     Value::Object(object)
+}
+
+fn blocker_of(blocker: &Blocker) -> Value {
+    let mut object = json!({"kind": blocker.kind, "text": blocker.text});
+    if !blocker.remedy.is_empty() {
+        object["remedy"] = json!(blocker.remedy);
+    }
+    object
+}
+
+fn line_of(before: u64, in_line: u64, factors: &[Factor]) -> Value {
+    let points = factors.iter().map(|factor| {
+        let points = factor.milli_points as f64 / 1000.0;
+        (factor.name.clone(), json!(points))
+    });
+    let points: Map<String, Value> = points.collect();
+    json!({"before": before, "in_line": in_line, "points": points})
+}
+
+fn start_of(start: &ExpectedStart) -> Value {
+    json!({
+        "at": start.at_secs,
+        "confidence": start.confidence,
+        "likely_by": start.likely_by_secs,
+        "overdue": start.overdue,
+    })
 }
 
 fn lack_of(lack: &Lack) -> Value {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use capstan_types::{ResourceList, Seconds};
 
-use crate::SimError;
 use crate::trace::{Ask, JOBS_MAX, SECS_MAX, Trace, TraceJob};
+use crate::{SimError, lines};
 
 /// Longest line, bytes: `exec_host` of a job over a thousand nodes has some ten thousand.
 const LINE_BYTES_MAX: usize = 4 << 20;
@@ -55,33 +55,12 @@ impl Logs {
     ///
     /// # Errors
     /// A line that is no record.
-    pub(crate) fn read(&mut self, path: &Path, mut from: impl BufRead) -> Result<(), SimError> {
+    pub(crate) fn read(&mut self, path: &Path, from: impl BufRead) -> Result<(), SimError> {
         self.first.get_or_insert_with(|| path.into());
-        let mut line = Vec::new();
-        for number in 1.. {
-            line.clear();
-            let limited = &mut std::io::Read::take(&mut from, LINE_BYTES_MAX as u64 + 1);
-            let read = limited.read_until(b'\n', &mut line);
-            let read = read.map_err(|source| SimError::Read {
-                path: path.into(),
-                source,
-            })?;
-            if read == 0 {
-                break;
-            }
-            self.take(&line).map_err(|what| SimError::Line {
-                path: path.into(),
-                line: number,
-                what: what.into(),
-            })?;
-        }
-        Ok(())
+        lines::for_each(path, from, LINE_BYTES_MAX, |line| self.take(line))
     }
 
     fn take(&mut self, line: &[u8]) -> Result<(), String> {
-        if line.len() > LINE_BYTES_MAX {
-            return Err(format!("a record of more than {LINE_BYTES_MAX} bytes"));
-        }
         let text = String::from_utf8_lossy(line);
         let text = text.trim_end();
         if text.is_empty() {

@@ -8,6 +8,7 @@ mod compare;
 mod error;
 mod input;
 mod lending;
+mod lines;
 mod metrics;
 mod plot;
 mod rate;

@@ -7,8 +7,8 @@ use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::SimError;
 use crate::trace::{Ask, JOBS_MAX, SECS_MAX, START_SECS, Trace, TraceJob};
+use crate::{SimError, lines};
 
 /// Longest line, bytes: a header may be long, a job is about a hundred.
 const LINE_BYTES_MAX: usize = 1 << 20;
@@ -20,26 +20,9 @@ const COLUMNS: usize = 18;
 ///
 /// # Errors
 /// A line that is no job and no comment, or more jobs than one simulation takes.
-pub(crate) fn read(path: &Path, mut from: impl BufRead) -> Result<Trace, SimError> {
+pub(crate) fn read(path: &Path, from: impl BufRead) -> Result<Trace, SimError> {
     let mut reader = Reader::default();
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        let limited = &mut std::io::Read::take(&mut from, LINE_BYTES_MAX as u64 + 1);
-        let read = limited.read_until(b'\n', &mut line);
-        let read = read.map_err(|source| SimError::Read {
-            path: path.into(),
-            source,
-        })?;
-        if read == 0 {
-            break;
-        }
-        reader.take(&line).map_err(|what| SimError::Line {
-            path: path.into(),
-            line: number,
-            what: what.into(),
-        })?;
-    }
+    lines::for_each(path, from, LINE_BYTES_MAX, |line| reader.take(line))?;
     Ok(reader.finish())
 }
 
@@ -69,9 +52,6 @@ struct Row {
 
 impl Reader {
     fn take(&mut self, line: &[u8]) -> Result<(), String> {
-        if line.len() > LINE_BYTES_MAX {
-            return Err(format!("a line of more than {LINE_BYTES_MAX} bytes"));
-        }
         let text = String::from_utf8_lossy(line);
         let text = text.trim();
         if let Some(comment) = text.strip_prefix(';') {
