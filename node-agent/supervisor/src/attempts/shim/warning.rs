@@ -16,9 +16,20 @@ const CARRIER: &str = "capstan";
 /// Sends `signal` to the script and its programs, and to the main processes of containers in `cgroup`, as far as they
 /// catch it; how many did.
 pub(super) fn warn(signal: Signal, cgroup: Option<&Cgroup>) -> usize {
-    let family = proc::descendants(&proc::all(), std::process::id());
-    let mut mains = cgroup.map(Cgroup::everybody).unwrap_or_default();
-    mains.retain(|pid| is_main_of_container(*pid));
+    let all = proc::all();
+    let family = proc::descendants(&all, std::process::id());
+    let inside = cgroup.map(Cgroup::everybody).unwrap_or_default();
+    let firsts: BTreeSet<u32> = inside
+        .iter()
+        .copied()
+        .filter(|pid| is_first(*pid))
+        .collect();
+    // The first process may be one that only reaps: what it runs is its child.
+    let is_main = |pid: &u32| {
+        let parent = all.get(pid).map(|stat| stat.parent);
+        firsts.contains(pid) || parent.is_some_and(|parent| firsts.contains(&parent))
+    };
+    let mains: BTreeSet<u32> = inside.iter().copied().filter(is_main).collect();
     // The command that started a container would pass the signal on: its container then heard it twice.
     let hears = |pid: &u32| mains.is_empty() || !is_carrier(*pid);
     let programs: BTreeSet<u32> = family.into_iter().filter(hears).collect();
@@ -48,7 +59,7 @@ fn is_caught(status: &str, signal: Signal) -> bool {
 }
 
 /// Whether it is the first process of a namespace below ours.
-fn is_main_of_container(pid: u32) -> bool {
+fn is_first(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     is_first_below(&status)
 }
@@ -72,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_main_process_of_a_container_is_the_first_of_its_own_namespace() {
+    fn the_first_process_of_a_container_is_the_first_of_its_own_namespace() {
         assert!(is_first_below("NSpid:\t4711\t1\n"));
         assert!(!is_first_below("NSpid:\t4711\t7\n"));
         assert!(!is_first_below("NSpid:\t1\n"));
