@@ -10,7 +10,7 @@ use capstan_proto::wire::{
     AdjustAttempt, AgentMessage, CardUse, Heartbeat, Hello, ImageOffer, ImageWait, Inventory, LaunchSpec, ServerMessage,
     StartAttempt, StopAttempt, Welcome, agent_message, server_message,
 };
-use capstan_supervisor::attempts::{Order, Supervisor};
+use capstan_supervisor::attempts::{Intruders, Order, Supervisor};
 use capstan_supervisor::ports::{CardControl, GpuUse, Gpus};
 use capstan_types::AttemptId;
 use futures_util::StreamExt;
@@ -65,6 +65,8 @@ pub(crate) struct Link<G, E> {
     pub(crate) engine: Arc<E>,
     pub(crate) supervisor: Supervisor,
     pub(crate) health: Arc<Health>,
+    /// Where the site wants them to be ended.
+    pub(crate) intruders: Option<Arc<Intruders>>,
     pub(crate) sources: Arc<Sources<G>>,
 }
 
@@ -346,7 +348,14 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
     /// What cards do now.
     async fn cards(&self) -> Vec<CardUse> {
         let (gpus, supervisor) = (self.gpus.clone(), self.supervisor.clone());
-        let looking = tokio::task::spawn_blocking(move || look(&supervisor, &gpus.usage()));
+        let intruders = self.intruders.clone();
+        let looking = tokio::task::spawn_blocking(move || {
+            let seen = gpus.usage();
+            if let Some(intruders) = intruders {
+                intruders.end(&seen, &supervisor);
+            }
+            look(&supervisor, &seen)
+        });
         looking.await.unwrap_or_default()
     }
 

@@ -29,6 +29,7 @@ struct SettingsFile {
     docker_socket: Option<PathBuf>,
     cards_in_containers: Option<CardsInContainers>,
     container_networks: Option<Vec<String>>,
+    intruders_on_cards: Option<OnIntruders>,
     #[serde(default)]
     container_exceptions: Vec<ExceptionFile>,
     #[serde(default)]
@@ -37,6 +38,16 @@ struct SettingsFile {
     images: ImagesFile,
     #[serde(flatten)]
     around: crate::surroundings::SurroundingsFile,
+}
+
+/// What becomes of a process on a card that belongs to no job there.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum OnIntruders {
+    /// It is told of.
+    Report,
+    /// It is ended as well.
+    End,
 }
 
 /// The settings in force.
@@ -60,6 +71,8 @@ pub(crate) struct Settings {
     pub(crate) docker_socket: PathBuf,
     /// How cards reach a container.
     pub(crate) cards: CardsInContainers,
+    /// Whether processes on cards that belong to no job there are ended, and not only told of.
+    pub(crate) ends_intruders: bool,
     /// Networks that containers may ask for.
     pub(crate) networks: Vec<String>,
     /// Who may have what everybody else is refused.
@@ -117,6 +130,7 @@ fn resolve(text: &str, host: Host) -> anyhow::Result<Settings> {
         docker_socket,
         cards_in_containers,
         container_networks,
+        intruders_on_cards,
         container_exceptions,
         volumes,
         images,
@@ -168,6 +182,7 @@ fn resolve(text: &str, host: Host) -> anyhow::Result<Settings> {
         cards: cards_in_containers.unwrap_or_default(),
         networks: container_networks.unwrap_or_else(|| DEFAULT_NETWORKS.map(str::to_owned).into()),
         exceptions: resolve_exceptions(container_exceptions)?,
+        ends_intruders: intruders_on_cards == Some(OnIntruders::End),
         volumes: resolve_volumes(&volumes)?,
         images: images.resolve()?,
         health: around.health()?,

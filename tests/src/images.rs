@@ -90,10 +90,6 @@ fn make_entrypoint() {
 
 fn make_user() {
     let root = small();
-    // A set-uid shell: in a container it must not make anybody root.
-    let shell = root.path().join("bin/rootshell");
-    fs::copy("/bin/busybox", &shell).expect("busybox-static is installed");
-    fs::set_permissions(&shell, PermissionsExt::from_mode(0o4755)).expect("the folder is ours");
     let changes = [
         "USER 0:0",
         "WORKDIR /nowhere",
@@ -125,6 +121,7 @@ fn make_debian() -> bool {
     let path = root.path();
     for folder in [
         "usr/bin",
+        "usr/lib",
         "usr/lib64",
         "etc",
         "tmp",
@@ -172,6 +169,9 @@ fn make_debian() -> bool {
         symlink("busybox", bin.join(tool)).expect("the folder is ours");
     }
     symlink("bash", bin.join("sh")).expect("the folder is ours");
+    // A set-uid shell: in a container it must not make anybody root.
+    fs::copy("/bin/bash", bin.join("rootbash")).expect("a file of the host's");
+    fs::set_permissions(bin.join("rootbash"), PermissionsExt::from_mode(0o4755)).expect("ours");
     symlink(python.file_name().expect("a file"), bin.join("python3")).expect("ours");
     symlink("python3", bin.join("python")).expect("the folder is ours");
     put(

@@ -97,6 +97,11 @@ pub(super) const PARTS: &[Part] = &[
                  node itself, by scp elsewhere.",
             ),
             (
+                "image=NAME",
+                "Run the script in a container of this image, as --image NAME does: with the cards and mounts that \
+                 startdocker gives.",
+            ),
+            (
                 "signal=NAME@SECONDS",
                 "A signal so many seconds before the walltime ends, for whatever of the job catches it: the script, its \
                  programs, the main processes of its containers. Never in the first half of the walltime.",

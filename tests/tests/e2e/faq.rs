@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use capstan_tests::images::{self, Image};
 use capstan_tests::{Cluster, User, wait_until};
@@ -71,7 +72,10 @@ impl Site {
 
     /// Runs a script as a job; what it printed.
     fn job(&self, options: &str, script: &str) -> String {
-        let folder = self.alice.folder("faq");
+        // Tests run side by side as one user.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let nth = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = self.alice.folder(&format!("faq-{nth}"));
         let options = format!("-d . -j oe -o {}/out {options}", folder.display());
         let job = self.cluster.submit(&self.alice, &folder, &options, script);
         self.cluster.wait_state(&job, "C");

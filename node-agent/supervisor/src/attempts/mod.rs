@@ -5,6 +5,7 @@ mod cgroup;
 mod environment;
 mod footer;
 mod identity;
+mod intruders;
 mod keeper;
 mod ledger;
 mod live;
@@ -24,6 +25,7 @@ mod table;
 mod tasks;
 
 pub use cgroup::{CgroupTree, CoreLimit, HostCores};
+pub use intruders::Intruders;
 pub use ledger::LedgerError;
 pub use record::Damaged;
 pub use shim::only_roots;

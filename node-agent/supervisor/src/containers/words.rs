@@ -20,7 +20,7 @@ pub(super) struct OpenQuote {
     pub(super) at: usize,
 }
 
-const SHELL_MEANS_MORE: &str = "|&;<>()$`\\*?[]{}~#!=\n";
+const SHELL_MEANS_MORE: &str = "|&;<>()$`\\*?[]{}~#!\n";
 const SHELL_MEANS_MORE_IN_QUOTES: &str = "$`\\";
 
 /// Splits `line`.
@@ -94,6 +94,8 @@ pub(super) fn split(line: &str) -> Result<Words, OpenQuote> {
         }
     }
     words.extend(word);
+    // In front of the program `A=b` sets a variable; behind it, it is an argument like any other.
+    needs_shell |= words.first().is_some_and(|first| first.contains('='));
     Ok(Words { words, needs_shell })
 }
 
@@ -125,6 +127,7 @@ mod tests {
         check("a && b", &["a", "&&", "b"], true);
         check("ls *", &["ls", "*"], true);
         check("A=1 b", &["A=1", "b"], true);
+        check("dd if=/dev/zero", &["dd", "if=/dev/zero"], false);
         check("a\nb", &["a", "b"], true);
         check("a\\", &["a\\"], false);
     }
