@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod engine;
 pub mod images;
+pub mod registry;
 pub mod users;
 pub mod wait;
 

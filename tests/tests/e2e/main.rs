@@ -14,6 +14,7 @@ mod faq;
 mod faults;
 mod foresight;
 mod habits;
+mod images;
 mod jobs;
 mod life;
 mod preempting;
