@@ -204,7 +204,6 @@ async fn answer<G: CardControl>(
             teller.text(&format!("{count} cards released")).await;
             Ok(())
         }
-        Q::ReadKernelLog(_) => Err(failure(Pbse::Unkreq, "the kernel's log is not read")),
         Q::ResetCardErrors(wish) => {
             let card = CardId::from(wish.card);
             let gpus = sources.gpus.clone();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capstan_core::{Account, Caller, Event, Job, ManageCommand, ManageOrder, Settings};
-use capstan_types::{AttributeObject, JobId, ServerName, SetOperator, Timestamp};
+use capstan_types::{AttributeObject, CardId, JobId, ServerName, SetOperator, Timestamp};
 
 use crate::mail::{Mail, MailRules, Sending};
 use crate::records::{Line, LogClass, LogEvent, LogRules, Records};
@@ -94,6 +94,14 @@ fn said(event: &Event, settings: &Settings) -> Vec<(LogClass, String, String)> {
     };
     if let Event::Manage(order) = event {
         return managed(order);
+    }
+    if let Event::CardsFailed { node, cards } = event {
+        let line = |(card, what): &(CardId, Box<str>)| {
+            let text =
+                format!("card {card} failed: {what}; jobs on it that may be rerun are put back");
+            (LogClass::Node, node.to_string(), text)
+        };
+        return cards.iter().map(line).collect();
     }
     if let Event::Alter(order) = event {
         return of_job(order.job, "Job Modified".to_owned(), &order.by);

@@ -15,6 +15,53 @@ use crate::problem::Problem;
 /// NVML's own limit of a UUID's text.
 const UUID_BYTES_MAX: usize = 96;
 
+/// Instances of a divided card are numbered behind all whole cards: 100 and up for card 0, 200 and up for card 1.
+const INSTANCES_PER_CARD: u32 = 100;
+
+/// The cards behind index `index`: the card itself, or the instances that it is divided into (MIG).
+pub(crate) fn behind(nvml: &Nvml, index: u32) -> Result<Vec<GpuCard>, Problem> {
+    let lost = |error| Problem::Card { index, error };
+    let device = nvml.device_by_index(index).map_err(lost)?;
+    if !is_divided(&device).map_err(lost)? {
+        return describe(nvml, index).map(|card| vec![card]);
+    }
+    let instances: Vec<GpuCard> = instances(&device)
+        .filter_map(|(at, instance)| {
+            let uuid = card_id(instance.uuid().ok()?)?;
+            Some(GpuCard {
+                uuid,
+                index: (index + 1) * INSTANCES_PER_CARD + at,
+                model: instance
+                    .name()
+                    .map_or_else(|_| "MIG instance".to_owned(), |name| printable(&name)),
+                memory_bytes: instance.memory_info().map_or(0, |memory| memory.total),
+                pci_address: device
+                    .pci_info()
+                    .map_or_else(|_| String::new(), |pci| printable(&pci.bus_id)),
+                compute: compute(&device),
+                numa_node: crate::near::numa_node(&device),
+                island: 0,
+            })
+        })
+        .collect();
+    match instances.is_empty() {
+        true => Err(Problem::Mig { index }),
+        false => Ok(instances),
+    }
+}
+
+fn is_divided(device: &Device<'_>) -> Result<bool, NvmlError> {
+    let mode = optional(device.mig_mode().map(Some))?;
+    Ok(mode.is_some_and(|mode| mode.current != 0))
+}
+
+/// The instances that are there; places between them may be empty.
+fn instances<'nvml>(device: &Device<'nvml>) -> impl Iterator<Item = (u32, Device<'nvml>)> {
+    let places = device.mig_device_count().unwrap_or_default();
+    let places = 0..places.min(INSTANCES_PER_CARD);
+    places.filter_map(|at| Some((at, device.mig_device_by_index(at).ok()?)))
+}
+
 /// What a card is. UUID, place and MIG mode have to be known; a card that keeps its name, address or memory to
 /// itself (unified memory has no size of its own) is still a card.
 pub(crate) fn describe(nvml: &Nvml, index: u32) -> Result<GpuCard, Problem> {
@@ -24,10 +71,6 @@ pub(crate) fn describe(nvml: &Nvml, index: u32) -> Result<GpuCard, Problem> {
     let model = optional(device.name().map(Some)).map_err(lost)?;
     let pci = optional(device.pci_info().map(Some)).map_err(lost)?;
     let memory = optional(device.memory_info().map(Some)).map_err(lost)?;
-    let mig = optional(device.mig_mode().map(Some)).map_err(lost)?;
-    if mig.is_some_and(|mode| mode.current != 0) {
-        return Err(Problem::Mig { index });
-    }
     Ok(GpuCard {
         uuid: card_id(uuid).ok_or(Problem::NoUuid { index })?,
         index,
@@ -57,9 +100,38 @@ pub(crate) enum Depth {
 
 /// What a card does. Load, temperature and power may stay unknown; its memory and processes tell whether it is
 /// clean, so a card that fails to say these is left out.
-pub(crate) fn usage(nvml: &Nvml, index: u32, depth: Depth) -> Result<GpuUse, Problem> {
+pub(crate) fn usage(nvml: &Nvml, index: u32, depth: Depth) -> Result<Vec<GpuUse>, Problem> {
     let lost = |error| Problem::Card { index, error };
     let device = nvml.device_by_index(index).map_err(lost)?;
+    if !is_divided(&device).map_err(lost)? {
+        return whole_usage(&device, index, depth).map(|usage| vec![usage]);
+    }
+    // Load is measured of whole cards only; heat, power and health are the card's.
+    let parent = (
+        optional(device.temperature(TemperatureSensor::Gpu)).map_err(lost)?,
+        match depth {
+            Depth::Load => GpuHealth::default(),
+            Depth::Whole => health(&device),
+        },
+    );
+    let usage = |instance: Device<'_>| {
+        Some(GpuUse {
+            uuid: card_id(instance.uuid().ok()?)?,
+            utilization_percent: 0,
+            memory_used_bytes: instance.memory_info().ok()?.used,
+            temperature_celsius: parent.0,
+            power_milliwatts: 0,
+            processes: processes(&instance).ok()?,
+            detail: GpuDetail::default(),
+            health: parent.1,
+        })
+    };
+    let uses = instances(&device).filter_map(|(_, instance)| usage(instance));
+    Ok(uses.collect())
+}
+
+fn whole_usage(device: &Device<'_>, index: u32, depth: Depth) -> Result<GpuUse, Problem> {
+    let lost = |error| Problem::Card { index, error };
     let uuid = device.uuid().map_err(lost)?;
     Ok(GpuUse {
         uuid: card_id(uuid).ok_or(Problem::NoUuid { index })?,
@@ -69,14 +141,14 @@ pub(crate) fn usage(nvml: &Nvml, index: u32, depth: Depth) -> Result<GpuUse, Pro
             .map_err(lost)?,
         temperature_celsius: optional(device.temperature(TemperatureSensor::Gpu)).map_err(lost)?,
         power_milliwatts: optional(device.power_usage()).map_err(lost)?,
-        processes: optional(processes(&device)).map_err(lost)?,
+        processes: optional(processes(device)).map_err(lost)?,
         detail: match depth {
             Depth::Load => GpuDetail::default(),
-            Depth::Whole => detail(&device),
+            Depth::Whole => detail(device),
         },
         health: match depth {
             Depth::Load => GpuHealth::default(),
-            Depth::Whole => health(&device),
+            Depth::Whole => health(device),
         },
     })
 }
@@ -181,6 +253,7 @@ pub(crate) fn card_id(uuid: String) -> Option<CardId> {
     let is_uuid = uuid.len() <= UUID_BYTES_MAX
         && uuid
             .strip_prefix("GPU-")
+            .or_else(|| uuid.strip_prefix("MIG-"))
             .is_some_and(|rest| !rest.is_empty())
         && uuid
             .bytes()
@@ -204,7 +277,9 @@ mod tests {
     #[test]
     fn only_uuids_become_card_ids() {
         check_id("GPU-5f0c1a2b-0000-4000-8000-000000000001", true);
+        check_id("MIG-5f0c1a2b-0000-4000-8000-000000000001", true);
         check_id("GPU-", false);
+        check_id("MIG-", false);
         check_id("", false);
         check_id("0", false);
         check_id("GPU-1,GPU-2", false);

@@ -212,12 +212,15 @@ impl Driver {
             Err(error) => (0, vec![Problem::NoCount { error }]),
         };
         for index in 0..count {
-            match card::describe(self.nvml(), index) {
-                Ok(card) if inventory.cards.iter().any(|other| other.uuid == card.uuid) => {
-                    problems.push(Problem::Twice { uuid: card.uuid });
+            let cards = card::behind(self.nvml(), index).unwrap_or_else(|problem| {
+                problems.push(problem);
+                Vec::new()
+            });
+            for card in cards {
+                match inventory.cards.iter().any(|other| other.uuid == card.uuid) {
+                    true => problems.push(Problem::Twice { uuid: card.uuid }),
+                    false => inventory.cards.push(card),
                 }
-                Ok(card) => inventory.cards.push(card),
-                Err(problem) => problems.push(problem),
             }
         }
         near::number_islands(self.nvml(), &mut inventory.cards);
@@ -236,6 +239,7 @@ impl Driver {
                     )
                     .ok()
             })
+            .flatten()
             .collect()
     }
 

@@ -31,7 +31,7 @@ pub(crate) enum Problem {
     #[error("card {index} reports no UUID by which it could be told from others")]
     NoUuid { index: u32 },
     #[error(
-        "card {index} is in MIG mode, whose instances are not handed out; switch it off with nvidia-smi -mig 0"
+        "card {index} is in MIG mode and has no instance; make some with nvidia-smi mig -cgi, or switch it off with nvidia-smi -mig 0"
     )]
     Mig { index: u32 },
     #[error("the NVIDIA driver reports card {uuid} twice")]

@@ -486,3 +486,52 @@ fn errors_are_heard_with_the_card_that_had_them() {
     };
     assert_eq!(event, expected);
 }
+
+/// Instances have a type and memory of their own and are known by their own UUIDs; the card itself is not lent beside them.
+#[test]
+fn instances_of_a_divided_card_are_cards_of_their_own() {
+    let instance = |at: u32, processes: &str| {
+        format!(
+            "{{ uuid = 'MIG-{at}', name = 'A100 MIG 1g.5gb', memory_mib = 4864, processes = {processes} }}"
+        )
+    };
+    let mig = format!(
+        "mig = [{}, {}]\n",
+        instance(0, "[]"),
+        instance(1, "[{ pid = 7, memory_mib = 9 }]")
+    );
+    let node = Node::with(&format!("{TWO}{mig}"));
+    let gpus = node.gpus();
+    let inventory = gpus.inventory();
+    assert_eq!(inventory.problem, None);
+    let seen: Vec<_> = inventory
+        .cards
+        .iter()
+        .map(|card| {
+            (
+                card.uuid.as_str(),
+                card.index,
+                card.model.as_str(),
+                card.memory_bytes >> 20,
+            )
+        })
+        .collect();
+    let expected = [
+        ("GPU-1", 0, "A100", 1024),
+        ("MIG-0", 200, "A100 MIG 1g.5gb", 4864),
+        ("MIG-1", 201, "A100 MIG 1g.5gb", 4864),
+    ];
+    assert_eq!(seen, expected);
+    let usage = gpus.usage();
+    let used: Vec<_> = usage
+        .iter()
+        .map(|card| {
+            (
+                card.uuid.as_str(),
+                card.memory_used_bytes >> 20,
+                card.processes.len(),
+            )
+        })
+        .collect();
+    assert_eq!(used, [("GPU-1", 0, 0), ("MIG-0", 0, 0), ("MIG-1", 9, 1)]);
+}

@@ -126,6 +126,7 @@ mod tests {
             note: "".into(),
             unclean: Vec::new(),
             strays: Vec::new(),
+            is_unwell: false,
             ordinal: 1,
         };
         let mut state = state([]);

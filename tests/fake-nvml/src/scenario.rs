@@ -97,9 +97,24 @@ pub(crate) struct Card {
     pub(crate) numa_node: u32,
     /// Cards with the same number have NVLink between them; none when absent.
     pub(crate) nvlink: Option<u32>,
+    /// The card is divided into these instances (MIG); it is whole when there are none.
+    #[serde(default)]
+    pub(crate) mig: Vec<Instance>,
     /// As `Scenario::faults`, for calls about this card.
     #[serde(default)]
     pub(crate) faults: Faults,
+}
+
+/// A part of a divided card.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Instance {
+    /// `MIG-…`.
+    pub(crate) uuid: String,
+    pub(crate) name: String,
+    pub(crate) memory_mib: u64,
+    #[serde(default)]
+    pub(crate) processes: Vec<Process>,
 }
 
 /// A process that computes on a card.
@@ -174,6 +189,20 @@ impl Card {
 }
 
 impl Card {
+    /// An instance, as calls about its own handle see it.
+    pub(crate) fn instance(&self, instance: &Instance) -> Self {
+        Self {
+            uuid: instance.uuid.clone(),
+            name: instance.name.clone(),
+            memory_mib: instance.memory_mib,
+            memory_used_mib: None,
+            leaked_mib: 0,
+            processes: instance.processes.clone(),
+            mig: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     /// The load at this many milliseconds of any clock.
     pub(crate) fn utilization_at(&self, at_ms: u64) -> u32 {
         let steps = self.utilization_curve.len() as u64;

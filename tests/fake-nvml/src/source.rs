@@ -74,6 +74,9 @@ pub(crate) fn scenario(function: &str) -> Result<Arc<Scenario>, Code> {
     Ok(scenario)
 }
 
+/// Instance `n` of card `i` has the index `i + (n + 1) * INSTANCE_STEP`.
+pub(crate) const INSTANCE_STEP: usize = 1 << 16;
+
 /// Card `index` as it is now, for a call of `function`. A card that left the file has fallen off the bus.
 pub(crate) fn with_card<T>(
     function: &str,
@@ -81,9 +84,16 @@ pub(crate) fn with_card<T>(
     answer: impl FnOnce(&Card) -> Result<T, Code>,
 ) -> Result<T, Code> {
     let scenario = scenario(function)?;
-    let card = scenario.cards.get(index).ok_or(Code::GpuIsLost)?;
+    let (at, instance) = (index % INSTANCE_STEP, index / INSTANCE_STEP);
+    let card = scenario.cards.get(at).ok_or(Code::GpuIsLost)?;
     card.faults.check(function)?;
-    answer(card)
+    match instance.checked_sub(1) {
+        None => answer(card),
+        Some(instance) => {
+            let instance = card.mig.get(instance).ok_or(Code::NotFound)?;
+            answer(&card.instance(instance))
+        }
+    }
 }
 
 fn current() -> Result<Arc<Scenario>, Code> {

@@ -326,3 +326,56 @@ fn other_hardware_counts_from_now_on() {
     );
     assert_eq!(world.letter(job), 'Q');
 }
+
+/// A failed card: who may run again is put back, who may not is told, and nobody is troubled twice.
+#[test]
+fn a_card_that_fails_gives_its_job_back_or_tells_it() {
+    for is_rerunnable in [true, false] {
+        let mut world = World::with_nodes(&[("node01", 4, 2)]);
+        let job = running(&mut world, is_rerunnable);
+        let share = world.job(job).state.run().unwrap().shares[0].clone();
+        let lent = share.cards[0].uuid.clone();
+        let other = if lent == card("node01", 0) { 1 } else { 0 };
+        let fails = |card| Event::CardsFailed {
+            node: "node01".into(),
+            cards: vec![(card, "XID 79".into())],
+        };
+        assert_eq!(world.must(&fails(card("node01", other))).changes, []);
+        let outcome = world.must(&fails(lent.clone()));
+        let said = world.job(job).comment.clone().unwrap();
+        assert!(said.contains("of node node01 failed: XID 79"), "{said}");
+        match &world.job(job).state {
+            JobState::Exiting(_, order) => assert!(is_rerunnable && order.requeue),
+            JobState::Running(_) => assert!(!is_rerunnable && outcome.effects.is_empty()),
+            JobState::Pending | JobState::Starting(_) | JobState::Ended(_) => panic!("{said}"),
+        }
+        assert_eq!(world.must(&fails(lent)).changes, [], "told once");
+    }
+}
+
+/// What an agent has not seen clean when it comes is not lent, nor what is found later before it was looked at.
+#[test]
+fn new_cards_are_lent_once_they_were_seen_clean() {
+    let mut world = World::with_nodes(&[]);
+    let Event::NodeAttached(mut first) = hello("node01", inventory("node01", 4, 1), Vec::new())
+    else {
+        panic!("a hello");
+    };
+    first.unclean = vec![card("node01", 0), card("elsewhere", 0)];
+    world.must(&Event::NodeAttached(first));
+    let node = NodeName::from("node01");
+    let unclean = |world: &World| world.state.node(&node).unwrap().unclean.clone();
+    assert_eq!(unclean(&world), [card("node01", 0)]);
+    world.must(&Event::NodeChanged {
+        node: node.clone(),
+        inventory: Box::new(inventory("node01", 4, 2)),
+    });
+    assert_eq!(unclean(&world), [card("node01", 0), card("node01", 1)]);
+    world.queue("nodes=1:gpus=1");
+    assert!(world.place().placements.is_empty());
+    world.must(&Event::CardsUnclean {
+        node,
+        cards: vec![card("node01", 0)],
+    });
+    assert_eq!(world.place().placements.len(), 1);
+}

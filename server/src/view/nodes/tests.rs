@@ -8,7 +8,7 @@ use capstan_types::{CardId, JobId};
 
 use super::*;
 use crate::snapshot::Snapshot;
-use crate::telemetry::{CardDetail, CardTelemetry, NodeTelemetry, Telemetry};
+use crate::telemetry::{CardDetail, CardTelemetry, NodeTelemetry, Telemetry, Unfit, UnfitKind};
 use crate::testing::{job, run, seconds, state};
 
 const UUID: &str = "GPU-gpu01-1";
@@ -50,6 +50,8 @@ fn heartbeat() -> NodeTelemetry {
         utilization_percent: 97,
         memory_used_bytes: 1 << 30,
         temperature_celsius: 41,
+        power_milliwatts: 0,
+        unfit: None,
         detail: CardDetail {
             memory_utilization_percent: Some(12),
             fan_percent: None,
@@ -170,4 +172,23 @@ fn nodes_stand_in_the_order_of_their_declaration() {
     assert_eq!(names(""), ["gpu01", "gpu02", "cpu01"]);
     assert_eq!(names(":fast"), ["gpu01", "gpu02"]);
     assert_eq!(names("cpu01"), ["cpu01"]);
+}
+
+/// A card that is out of use says why, in place of the bare list.
+#[test]
+fn a_card_out_of_use_is_told_with_its_evidence() {
+    let mut node = node("gpu01", 1, "570");
+    node.unclean = vec![CardId::from(UUID)];
+    let bare = format!("cards in use by no job: {UUID}");
+    assert_eq!(messages(&node, None), [bare.clone()]);
+    let mut heard = heartbeat();
+    assert_eq!(messages(&node, Some(&heard)), [bare]);
+    let unfit = Unfit {
+        kind: UnfitKind::Drained,
+        reason: "XID 79".into(),
+        since: seconds(1),
+    };
+    heard.cards.get_mut(&CardId::from(UUID)).unwrap().unfit = Some(Arc::new(unfit));
+    let told = format!("card 1 ({UUID}) drained: XID 79");
+    assert_eq!(messages(&node, Some(&heard)), [told]);
 }

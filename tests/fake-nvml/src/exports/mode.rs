@@ -1,13 +1,14 @@
-//! Modes and neighbours: MIG is always off, compute mode is the default one until it is set (for this process), and no
+//! Modes and neighbours: instances (MIG) are what the scenario says, compute mode is the default one until it is set (for this process), and no
 //! two cards share a link.
 
 use std::collections::BTreeMap;
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Handle, put, write};
+use super::{Handle, handle, put};
 use crate::code::{Code, status};
-use crate::source;
+use crate::scenario::Card;
+use crate::source::{self, INSTANCE_STEP};
 
 /// NVML_COMPUTEMODE_EXCLUSIVE_PROCESS.
 const COMPUTE_MODE_MAX: c_uint = 3;
@@ -26,7 +27,9 @@ extern "C" fn nvmlDeviceGetMigMode(
     pending: *mut c_uint,
 ) -> c_int {
     let function = "nvmlDeviceGetMigMode";
-    status(put(function, device, current, |_, _| Ok(0)).and_then(|()| write(pending, 0)))
+    let mode = |card: &Card, _| Ok(c_uint::from(!card.mig.is_empty()));
+    let told = put(function, device, current, mode);
+    status(told.and_then(|()| put(function, device, pending, mode)))
 }
 
 #[unsafe(no_mangle)]
@@ -48,21 +51,24 @@ extern "C" fn nvmlDeviceGetMaxMigDeviceCount(device: Handle, count: *mut c_uint)
         "nvmlDeviceGetMaxMigDeviceCount",
         device,
         count,
-        |_, _| Ok(0),
+        |card, _| Ok(card.mig.len() as c_uint),
     ))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetMigDeviceHandleByIndex(
     device: Handle,
-    _index: c_uint,
+    instance: c_uint,
     mig: *mut Handle,
 ) -> c_int {
     status(put(
         "nvmlDeviceGetMigDeviceHandleByIndex",
         device,
         mig,
-        |_, _| Err(Code::NotFound),
+        |card, index| match card.mig.get(instance as usize) {
+            Some(_) => Ok(handle(index + (instance as usize + 1) * INSTANCE_STEP)),
+            None => Err(Code::NotFound),
+        },
     ))
 }
 
@@ -72,7 +78,7 @@ extern "C" fn nvmlDeviceIsMigDeviceHandle(device: Handle, is_mig: *mut c_uint) -
         "nvmlDeviceIsMigDeviceHandle",
         device,
         is_mig,
-        |_, _| Ok(0),
+        |_, index| Ok(c_uint::from(index >= INSTANCE_STEP)),
     ))
 }
 
@@ -85,7 +91,10 @@ extern "C" fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle(
         "nvmlDeviceGetDeviceHandleFromMigDeviceHandle",
         mig,
         device,
-        |_, _| Err(Code::InvalidArgument),
+        |_, index| match index >= INSTANCE_STEP {
+            true => Ok(handle(index % INSTANCE_STEP)),
+            false => Err(Code::InvalidArgument),
+        },
     ))
 }
 
