@@ -23,6 +23,7 @@ use super::outputs;
 use super::proc;
 use super::record::{Entry, ShimRecord};
 use super::settling::{Holders, settle};
+use super::shim::leave_scratch;
 use super::site::{Aftermath, Site};
 use super::tasks::TaskTable;
 use crate::cards::Warden;
@@ -262,6 +263,7 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
         let (lost, file) = (attempt.clone(), self.shared.site.file(&attempt.entry));
         let (written, ended) = blocking(move || {
             kill_strays(&lost.entry);
+            leave_scratch(&lost.entry, true);
             (file.write_end(&ended), ended)
         })
         .await;

@@ -59,7 +59,7 @@ fn lacks_named(
 ) -> Option<Reason> {
     let seat = &cluster.seats[place];
     let name = || seat.node.name.clone();
-    if !seat.node.is_up() {
+    if !seat.node.is_up() || seat.node.is_unwell {
         return Some(Reason::NodeDown(name()));
     }
     if seat.node.is_offline {

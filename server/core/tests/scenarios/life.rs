@@ -270,8 +270,9 @@ fn a_node_whose_health_script_complains_gets_no_work_unless_the_site_says_otherw
     };
     world.must(&changed(&inventory));
     let job = world.queue("");
+    let named = world.queue("nodes=node01");
     world.place();
-    assert_eq!(world.letter(job), 'Q');
+    assert_eq!((world.letter(job), world.letter(named)), ('Q', 'Q'));
     inventory.health_problem = "".into();
     world.must(&changed(&inventory));
     world.place();

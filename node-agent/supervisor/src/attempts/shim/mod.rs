@@ -38,7 +38,7 @@ use self::course::Course;
 pub use self::fitness::only_roots;
 pub(super) use self::launch::detach_streams;
 pub(super) use self::output::paths as output_paths;
-pub(super) use self::scratch::sweep as sweep_scratch;
+pub(super) use self::scratch::{leave as leave_scratch, sweep as sweep_scratch};
 use super::cgroup::Cgroup;
 use super::ledger::{AttemptFile, LedgerError, LockedFile};
 use super::proc;

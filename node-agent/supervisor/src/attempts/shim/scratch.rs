@@ -33,7 +33,7 @@ pub(super) fn make(entry: &Entry, identity: &Identity) -> Result<(), (String, io
 }
 
 /// Removes the folder of an attempt that is over, or notes until when it is kept.
-pub(super) fn leave(entry: &Entry, has_failed: bool) {
+pub(in crate::attempts) fn leave(entry: &Entry, has_failed: bool) {
     let Some(folder) = entry.scratch_folder() else {
         return;
     };
