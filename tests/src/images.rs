@@ -162,8 +162,8 @@ fn make_debian() -> bool {
     let bin = path.join("usr/bin");
     fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
     let tools = [
-        "cat", "date", "dd", "df", "env", "id", "ls", "sleep", "touch", "whoami", "which", "stat",
-        "grep", "head", "seq",
+        "cat", "date", "dd", "df", "env", "false", "id", "ls", "sleep", "touch", "whoami", "which",
+        "stat", "grep", "head", "seq",
     ];
     for tool in tools {
         symlink("busybox", bin.join(tool)).expect("the folder is ours");

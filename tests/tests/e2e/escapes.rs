@@ -174,7 +174,7 @@ fn a_job_cannot_have_a_container_that_leads_out_of_it() {
             IMAGE
         };
         script += &format!(
-            "echo '== {name}'; startdocker -c 'echo GOT THROUGH' {words} {image} 2>&1; echo \"rc=$?\"\n"
+            "echo \"== {name}\"; startdocker -c 'echo GOT THROUGH' {words} {image} 2>&1; echo \"rc=$?\"\n"
         );
     }
     let output = site.job("escape-options", "-l nodes=1:gpus=1", &script);
@@ -328,7 +328,7 @@ fn a_program_in_a_container_cannot_leave_it() {
     let mut script = String::new();
     for (name, line, _) in &cases {
         script += &format!(
-            "echo '== {name}'; startdocker -u '{mount}' -c \"{}\" {image} 2>&1\n",
+            "echo \"== {name}\"; startdocker -u '{mount}' -c \"{}\" {image} 2>&1\n",
             line.replace('$', "\\$")
         );
     }

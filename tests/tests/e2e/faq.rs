@@ -294,6 +294,11 @@ fn a_node_shows_what_it_has_without_sudo_s2_98() {
     for what in ["gpus = 2", "np = 4", "physmem", "loadave"] {
         assert!(ran.stdout.contains(what), "{what}: {ran:?}");
     }
+    for line in ["chk_gpuused node01", "chk_res node01"] {
+        let ran = site.cluster.sh(&site.alice, line);
+        assert_eq!(ran.status, 0, "{line}: {ran:?}");
+        assert!(!ran.stdout.is_empty(), "{line}: {ran:?}");
+    }
 }
 
 #[test]
