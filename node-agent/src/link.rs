@@ -1,6 +1,7 @@
 //! The one stream to the server: dialled by us, again and again. Nothing is kept for a server that is away: every
 //! hello says all that the ledger knows, and both sides start from there.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ pub(crate) struct Link<G, E> {
     pub(crate) engine: Arc<E>,
     pub(crate) supervisor: Supervisor,
     pub(crate) health: Arc<Health>,
+    /// Holds the door; what the doctor wants to know of the server's clock lies beside it.
+    pub(crate) run_folder: PathBuf,
     /// Where the site wants them to be ended.
     pub(crate) intruders: Option<Arc<Intruders>>,
     pub(crate) sources: Arc<Sources<G>>,
@@ -178,7 +181,9 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
             server,
             attempts,
             heartbeat_secs,
+            now_ms: server_ms,
         } = welcome;
+        crate::doctor::note_server_clock(&self.run_folder, server_ms, now_ms());
         tracing::info!(server, attempts = attempts.len(), "attached");
         let wanted = attempts.into_iter().map(AttemptId).collect();
         self.supervisor.order(Order::Welcome(wanted)).await;

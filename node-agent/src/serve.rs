@@ -87,6 +87,7 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
         engine: containers.clone(),
         supervisor: supervisor.clone(),
         health,
+        run_folder: settings.run_folder.clone(),
         intruders: settings.ends_intruders.then(Arc::default),
         sources: Arc::new(Sources {
             supervisor,

@@ -330,7 +330,7 @@ fn clock_is_kept() -> Option<bool> {
 }
 
 /// Left by the agent beside its door when it attached.
-pub(crate) const CLOCK_FILE: &str = "server-clock";
+pub(super) const CLOCK_FILE: &str = "server-clock";
 
 fn server_ahead_ms(run_folder: &Path) -> Option<i64> {
     let text = fs::read_to_string(run_folder.join(CLOCK_FILE)).ok()?;

@@ -39,7 +39,7 @@ const DISK_HIGH_PERCENT: u32 = 85;
 /// A disk of images smaller than this holds no two images of a framework.
 const IMAGE_DISK_BYTES: u64 = 40 << 30;
 /// Clocks further apart spoil walltimes and logs.
-const CLOCK_MS: u64 = 2000;
+pub(super) const CLOCK_MS: u64 = 2000;
 
 /// All that is wrong, the worst first, else in the order of what depends on what.
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {

@@ -6,6 +6,7 @@ mod judge;
 mod report;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -40,6 +41,25 @@ pub(crate) async fn run(settings: &Settings, json: bool) -> anyhow::Result<ExitC
         Some(Weight::Warning) => 1,
         Some(Weight::Broken) => 2,
     }))
+}
+
+/// Notes for the doctor how far the server's clock is ahead of ours, and says so when it is far. `server_ms` is 0 from a
+/// server that does not say. The time that the message took is in it, which does not matter here.
+pub(crate) fn note_server_clock(run_folder: &Path, server_ms: u64, own_ms: u64) {
+    if server_ms == 0 {
+        return;
+    }
+    let ahead = (server_ms as i64).saturating_sub(own_ms as i64);
+    if ahead.unsigned_abs() > judge::CLOCK_MS {
+        tracing::warn!(
+            server_ahead_ms = ahead,
+            "the clocks of this host and of the server are apart"
+        );
+    }
+    let file = run_folder.join(facts::CLOCK_FILE);
+    if let Err(error) = std::fs::write(&file, format!("{ahead}\n")) {
+        tracing::debug!(file = %file.display(), %error, "the doctor will not know the server's clock");
+    }
 }
 
 /// Looks at this host beside the agent's start and tells the log.

@@ -98,6 +98,7 @@ impl AgentLink for Listening {
                 server: "srv".into(),
                 attempts: state.wanted.iter().copied().collect(),
                 heartbeat_secs: 1,
+                now_ms: 0,
             }
         };
         let heard = self.heard.clone();

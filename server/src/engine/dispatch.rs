@@ -182,6 +182,7 @@ impl Dispatch {
                     server: server.unwrap_or_default(),
                     attempts: attempts.into_iter().map(|attempt| attempt.0).collect(),
                     heartbeat_secs: self.heartbeat_secs,
+                    now_ms: crate::clock::wall().0,
                 });
                 if self.links.welcome(&node, &agent, welcome) == Sent::CutOff {
                     self.cut_off(&node);

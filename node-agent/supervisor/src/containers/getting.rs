@@ -2,7 +2,7 @@
 //! comes.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -153,7 +153,7 @@ impl<E: ContainerEngine> Keeper<E> {
 }
 
 /// Never a pipe or a device, which would hold the thread or have no end.
-fn read_own(file: &PathBuf) -> Option<String> {
+fn read_own(file: &Path) -> Option<String> {
     let reached = reach(file).ok()?;
     if reached.facts.kind != Kind::File {
         return None;
