@@ -328,6 +328,13 @@ fn alter_resources(
         }
         spec.defaulted.retain(|known| **known != **name);
     }
+    // Chunks and their places are read already: what is shown of them is made of that.
+    if names.contains(&"select") {
+        spec.select.clone_from(&order.wish.spec.select);
+    }
+    if names.contains(&"place") {
+        spec.placing.clone_from(&order.wish.spec.placing);
+    }
     spec.memory_bytes = spec.resources.size("mem").map(|size| size.bytes());
     if let (Some(queue), None) = (queue, job.state.run()) {
         let settings = settings.map(AsRef::as_ref);

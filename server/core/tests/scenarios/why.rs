@@ -140,6 +140,23 @@ fn fewer_nodes_are_tried_where_nodes_lack() {
 }
 
 #[test]
+fn fewer_cards_and_chunks_of_a_select_are_tried() {
+    check(
+        "nodes  a: 4 gpu   b: 4 gpu
+         run    j1 on a: 2 gpu walltime=00:10:00
+         queue  j2: select=2:ncpus=1:ngpus=3 place=scatter walltime=01:00:00
+         =>     blocked: wants 3 cards on 2 nodes; b has 4 free
+                lacks: 3 cards 1 slots on 2, 1 ready, free cards: a 2
+                held: 2 cards of a by j1 until +600
+                line: 0 before, 1 in line
+                starts: +600 firm
+                try: ngpus=2
+                try: chunks=1",
+        JobId::whole(2),
+    );
+}
+
+#[test]
 fn another_queue_that_has_no_such_limit_is_suggested() {
     check(
         "nodes  a: 4 gpu

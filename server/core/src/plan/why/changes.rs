@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use capstan_types::{
     CardWish, Chunk, ChunkTarget, JobId, NodeSpec, QueueName, Reason, ResourceList, Seconds,
-    is_model,
+    Select, is_model,
 };
 
 use super::standing::{Place, Places, desk, desk_behind};
@@ -169,6 +169,9 @@ fn smaller(asked: &Asked<'_>) -> Vec<Vec<Candidate>> {
     if let Some(slots) = spec.loose_slots {
         return vec![fewer(asked, slots, |slots| ("procs", slots.to_string()))];
     }
+    if let Some(select) = &spec.select {
+        return fewer_of_select(asked, select);
+    }
     let Some(chunk) = only_chunk(spec) else {
         return Vec::new();
     };
@@ -195,6 +198,45 @@ fn smaller(asked: &Asked<'_>) -> Vec<Vec<Candidate>> {
             chunk.target = ChunkTarget::Count(count);
         }),
         tries(chunk.ppn, "ppn", &|chunk, count| chunk.ppn = count),
+    ]
+}
+
+/// The same of the only part of a `select=`: its chunks, and what each has, as typed but for one number.
+fn fewer_of_select(asked: &Asked<'_>, select: &Select) -> Vec<Vec<Candidate>> {
+    let ([part], Some(typed)) = (&select.parts[..], asked.job().spec.resources.get("select"))
+    else {
+        return Vec::new();
+    };
+    let is_count = |field: &str| field.bytes().all(|byte| byte.is_ascii_digit());
+    // The number before the first colon may be left out for 1, of which there are no fewer.
+    let chunks = |count: u32| {
+        let rest = typed
+            .split_once(':')
+            .map(|(first, rest)| (is_count(first), rest));
+        match rest {
+            Some((true, rest)) => format!("{count}:{rest}"),
+            Some((false, _)) => typed.to_owned(),
+            None => count.to_string(),
+        }
+    };
+    let each = |name: &str, count: u32| {
+        let fields = typed.split(':').map(|field| match field.split_once('=') {
+            Some((own, _)) if own == name => format!("{name}={count}"),
+            Some(_) | None => field.to_owned(),
+        });
+        fields.collect::<Vec<_>>().join(":")
+    };
+    let tries = |most: u32, word: &str, value: &dyn Fn(u32) -> String| {
+        let fewer = (1..most).rev().take(TRIES_MAX);
+        let tried = fewer.filter_map(|count| {
+            resource(asked, "select", &value(count), format!("{word}={count}"))
+        });
+        tried.collect::<Vec<_>>()
+    };
+    vec![
+        tries(part.ngpus, "ngpus", &|count| each("ngpus", count)),
+        tries(part.count, "chunks", &chunks),
+        tries(part.ncpus, "ncpus", &|count| each("ncpus", count)),
     ]
 }
 
@@ -305,9 +347,14 @@ fn moved(asked: &Asked<'_>, queue: &QueueName) -> Option<Candidate> {
 fn resource(asked: &Asked<'_>, name: &str, value: &str, change: String) -> Option<Candidate> {
     let mut resources = ResourceList::default();
     resources.set(name, value).ok()?;
+    let select = match name {
+        "select" => Some(Select::parse(value).ok()?),
+        _ => None,
+    };
     let wish = Submission {
         spec: JobSpec {
             resources,
+            select,
             ..JobSpec::default()
         },
         payload: Arc::default(),
