@@ -159,6 +159,13 @@ fn make_debian() -> bool {
         copied.is_ok_and(|status| status.success()),
         "python's library"
     );
+    furnish(path, &python);
+    import(path, DEBIAN.name, &["ENV PATH=/usr/bin:/bin"]);
+    true
+}
+
+/// Tools, shells and users beside python.
+fn furnish(path: &Path, python: &Path) {
     let bin = path.join("usr/bin");
     fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
     let tools = [
@@ -181,8 +188,6 @@ fn make_debian() -> bool {
     );
     put(&path.join("etc/group"), "root:x:0:\nusers:x:100:\n", 0o644);
     put(&path.join("etc/os-release"), "ID=debian\n", 0o644);
-    import(path, DEBIAN.name, &["ENV PATH=/usr/bin:/bin"]);
-    true
 }
 
 /// What the loader finds for a program.

@@ -87,87 +87,66 @@ fn part<'a>(output: &'a str, name: &str) -> &'a str {
     rest.split("\n== ").next().unwrap_or(rest)
 }
 
+/// What is tried, the words of startdocker, and a part of the reason.
+const REFUSED: &[(&str, &str, &str)] = &[
+    ("privileged", "-u --privileged", "root on this node"),
+    (
+        "capability",
+        "-u '--cap-add SYS_ADMIN'",
+        "root on this node",
+    ),
+    ("disk", "-u '--device /dev/vda'", "belongs to others"),
+    ("processes", "-u --pid=host", "belongs to others"),
+    ("host name", "-u --uts=host", "belongs to others"),
+    ("users", "-u --userns=host", "root on this node"),
+    ("network", "-u --network=host", "does not allow"),
+    ("cgroup", "-u --cgroup-parent=/", "limits of your job"),
+    ("volumes-from", "-u '--volumes-from x'", "belongs to others"),
+    ("root user", "-u '-u 0'", "it is not you"),
+    ("label", "-u '-l capstan.attempt=1'", "Capstan's"),
+    ("root folder", "-u '-v /:/x'", "the root folder"),
+    ("proc", "-u '-v /proc:/x'", "system folder"),
+    ("sys", "-u '-v /sys:/x'", "system folder"),
+    (
+        "socket",
+        "-u '-v /var/run/docker.sock:/x'",
+        "neither a folder nor a plain file",
+    ),
+    (
+        "socket by its place",
+        "-u '-v /run/docker.sock:/x'",
+        "neither a folder nor a plain file",
+    ),
+    (
+        "socket by a link",
+        "-u '-v OWN/docker:/x'",
+        "neither a folder nor a plain file",
+    ),
+    (
+        "socket by the root",
+        "-u '-v /proc/self/root/run/docker.sock:/x'",
+        "cannot mount",
+    ),
+    ("engine", "-u '-v /var/lib/docker:/x'", "cannot mount"),
+    ("bob", "-D BOBS", "another user"),
+    ("bob by dots", "-u '-v OWN/../BOB:/x'", "another user"),
+    ("bob by a link", "-D OWN/bob", "another user"),
+    ("shell in the image", "'a;id'", "no image name"),
+    ("shell in the name", "-u '--name $(id)'", "letters, digits"),
+];
+
 #[test]
 fn a_job_cannot_have_a_container_that_leads_out_of_it() {
     let Some(site) = Site::up() else { return };
     let (own, bobs) = (site.data(&site.alice), site.data(&site.bob));
-    let (own, bobs) = (own.display(), bobs.display());
-    let cases = [
-        (
-            "privileged",
-            "-u --privileged".to_owned(),
-            "root on this node",
-        ),
-        (
-            "capability",
-            "-u '--cap-add SYS_ADMIN'".to_owned(),
-            "root on this node",
-        ),
-        (
-            "disk",
-            "-u '--device /dev/vda'".to_owned(),
-            "belongs to others",
-        ),
-        ("processes", "-u --pid=host".to_owned(), "belongs to others"),
-        ("host name", "-u --uts=host".to_owned(), "belongs to others"),
-        ("users", "-u --userns=host".to_owned(), "root on this node"),
-        ("network", "-u --network=host".to_owned(), "does not allow"),
-        (
-            "cgroup",
-            "-u --cgroup-parent=/".to_owned(),
-            "limits of your job",
-        ),
-        (
-            "volumes-from",
-            "-u '--volumes-from x'".to_owned(),
-            "belongs to others",
-        ),
-        ("root user", "-u '-u 0'".to_owned(), "it is not you"),
-        ("label", "-u '-l capstan.attempt=1'".to_owned(), "Capstan's"),
-        ("root folder", "-u '-v /:/x'".to_owned(), "the root folder"),
-        ("proc", "-u '-v /proc:/x'".to_owned(), "system folder"),
-        ("sys", "-u '-v /sys:/x'".to_owned(), "system folder"),
-        (
-            "socket",
-            "-u '-v /var/run/docker.sock:/x'".to_owned(),
-            "neither a folder nor a plain file",
-        ),
-        (
-            "socket by its place",
-            "-u '-v /run/docker.sock:/x'".to_owned(),
-            "neither a folder nor a plain file",
-        ),
-        (
-            "socket by a link",
-            format!("-u '-v {own}/docker:/x'"),
-            "neither a folder nor a plain file",
-        ),
-        (
-            "socket by the root",
-            "-u '-v /proc/self/root/run/docker.sock:/x'".to_owned(),
-            "cannot mount",
-        ),
-        (
-            "engine",
-            "-u '-v /var/lib/docker:/x'".to_owned(),
-            "cannot mount",
-        ),
-        ("bob", format!("-D {bobs}"), "another user"),
-        (
-            "bob by dots",
-            format!("-u '-v {own}/../{}:/x'", site.bob.name),
-            "another user",
-        ),
-        ("bob by a link", format!("-D {own}/bob"), "another user"),
-        ("shell in the image", "'a;id'".to_owned(), "no image name"),
-        (
-            "shell in the name",
-            "-u '--name $(id)'".to_owned(),
-            "letters, digits",
-        ),
-    ];
+    let (own, bobs) = (own.display().to_string(), bobs.display().to_string());
+    let of_site = |text: &str| {
+        let text = text.replace("OWN", &own).replace("BOBS", &bobs);
+        text.replace("BOB", site.bob.name)
+    };
     let mut script = format!("ln -s /var/run/docker.sock {own}/docker; ln -s {bobs} {own}/bob\n");
-    for (name, words, _) in &cases {
+    for (name, words, _) in REFUSED {
+        let words = of_site(words);
         let image = if *name == "shell in the image" {
             ""
         } else {
@@ -179,7 +158,7 @@ fn a_job_cannot_have_a_container_that_leads_out_of_it() {
     }
     let output = site.job("escape-options", "-l nodes=1:gpus=1", &script);
     let log = site.log();
-    for (name, _, said) in &cases {
+    for (name, _, said) in REFUSED {
         let part = part(&output, name);
         assert!(part.contains(said), "{name}: {part}");
         assert!(part.contains("rc=125"), "{name}: {part}");
@@ -187,6 +166,102 @@ fn a_job_cannot_have_a_container_that_leads_out_of_it() {
         assert!(log.contains(said), "{name} is not in the log");
     }
 }
+
+/// What is tried inside, the line, and what must come of it.
+const INSIDE: &[(&str, &str, &str)] = &[
+    ("identity", "id -u", "UID"),
+    (
+        "capabilities",
+        "grep CapEff /proc/self/status",
+        "0000000000000000",
+    ),
+    (
+        "capabilities to come",
+        "grep CapBnd /proc/self/status",
+        "0000000000000000",
+    ),
+    (
+        "no new privileges",
+        "grep NoNewPrivs /proc/self/status",
+        "NoNewPrivs:\t1",
+    ),
+    ("seccomp", "grep Seccomp: /proc/self/status", "Seccomp:\t2"),
+    ("first process", "cat /proc/1/comm", "init"),
+    ("mount", "mount -t tmpfs x /tmp || echo refused", "refused"),
+    ("unmount", "umount /etc/passwd || echo refused", "refused"),
+    (
+        "device file",
+        "mknod /tmp/disk b 8 0 || echo refused",
+        "refused",
+    ),
+    (
+        "user namespace",
+        "unshare -U true || echo refused",
+        "refused",
+    ),
+    (
+        "mount namespace",
+        "unshare -m true || echo refused",
+        "refused",
+    ),
+    (
+        "another namespace",
+        "nsenter -t 1 -m true || echo refused",
+        "refused",
+    ),
+    (
+        "kernel setting",
+        "(echo 1 > /proc/sys/kernel/sysrq) 2>&1 || echo refused",
+        "refused",
+    ),
+    (
+        "cgroup",
+        "(echo 1 > /sys/fs/cgroup/cgroup.procs) 2>&1 || echo refused",
+        "refused",
+    ),
+    (
+        "memory limit",
+        "(echo -1 > /sys/fs/cgroup/memory/memory.limit_in_bytes) 2>&1 || echo refused",
+        "refused",
+    ),
+    (
+        "users file",
+        "(echo x >> /etc/passwd) 2>&1 || echo refused",
+        "refused",
+    ),
+    (
+        "node list",
+        "(echo x >> $PBS_NODEFILE) 2>&1 || echo refused",
+        "refused",
+    ),
+    (
+        "public area",
+        "touch VOLUMES/gpub/x || echo refused",
+        "refused",
+    ),
+    ("own file", "touch HOME/mine; stat -c %u HOME/mine", "UID"),
+    (
+        "another's file",
+        "chown 0 HOME/mine || echo refused",
+        "refused",
+    ),
+    (
+        "engine's socket",
+        "ls /var/run/docker.sock /run/docker.sock || echo refused",
+        "refused",
+    ),
+    (
+        "agent's door",
+        "ls /run/capstan* || echo refused",
+        "refused",
+    ),
+    ("host's processes", "ls /proc | grep -c '^[0-9]'", ""),
+    (
+        "cards of others",
+        "echo cards=$NVIDIA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES",
+        "=0",
+    ),
+];
 
 #[test]
 fn a_program_in_a_container_cannot_leave_it() {
@@ -199,141 +274,23 @@ fn a_program_in_a_container_cannot_leave_it() {
     let uid = site.alice.uid;
     let mount = format!("-v {}:/data", site.data(&site.alice).display());
     // Each line must fail, or say what a user may know.
-    let cases = [
-        ("identity", "id -u".to_owned(), format!("{uid}")),
-        (
-            "capabilities",
-            "grep CapEff /proc/self/status".to_owned(),
-            "0000000000000000".to_owned(),
-        ),
-        (
-            "capabilities to come",
-            "grep CapBnd /proc/self/status".to_owned(),
-            "0000000000000000".to_owned(),
-        ),
-        (
-            "no new privileges",
-            "grep NoNewPrivs /proc/self/status".to_owned(),
-            "NoNewPrivs:\t1".to_owned(),
-        ),
-        (
-            "seccomp",
-            "grep Seccomp: /proc/self/status".to_owned(),
-            "Seccomp:\t2".to_owned(),
-        ),
-        (
-            "first process",
-            "cat /proc/1/comm".to_owned(),
-            "init".to_owned(),
-        ),
-        (
-            "mount",
-            "mount -t tmpfs x /tmp || echo refused".to_owned(),
-            "refused".to_owned(),
-        ),
-        (
-            "unmount",
-            "umount /etc/passwd || echo refused".to_owned(),
-            "refused".to_owned(),
-        ),
-        (
-            "device file",
-            "mknod /tmp/disk b 8 0 || echo refused".to_owned(),
-            "refused".to_owned(),
-        ),
-        (
-            "user namespace",
-            "unshare -U true || echo refused".to_owned(),
-            "refused".to_owned(),
-        ),
-        (
-            "mount namespace",
-            "unshare -m true || echo refused".to_owned(),
-            "refused".to_owned(),
-        ),
-        (
-            "another namespace",
-            "nsenter -t 1 -m true || echo refused".to_owned(),
-            "refused".to_owned(),
-        ),
-        (
-            "kernel setting",
-            "(echo 1 > /proc/sys/kernel/sysrq) 2>&1 || echo refused".to_owned(),
-            "refused".to_owned(),
-        ),
-        (
-            "cgroup",
-            "(echo 1 > /sys/fs/cgroup/cgroup.procs) 2>&1 || echo refused".to_owned(),
-            "refused".to_owned(),
-        ),
-        (
-            "memory limit",
-            "(echo -1 > /sys/fs/cgroup/memory/memory.limit_in_bytes) 2>&1 || echo refused"
-                .to_owned(),
-            "refused".to_owned(),
-        ),
-        (
-            "users file",
-            "(echo x >> /etc/passwd) 2>&1 || echo refused".to_owned(),
-            "refused".to_owned(),
-        ),
-        (
-            "node list",
-            "(echo x >> $PBS_NODEFILE) 2>&1 || echo refused".to_owned(),
-            "refused".to_owned(),
-        ),
-        (
-            "public area",
-            format!(
-                "touch {}/gpub/x || echo refused",
-                site.volumes.path().display()
-            ),
-            "refused".to_owned(),
-        ),
-        (
-            "own file",
-            format!(
-                "touch {}/mine; stat -c %u {}/mine",
-                home.display(),
-                home.display()
-            ),
-            format!("{uid}"),
-        ),
-        (
-            "another's file",
-            format!("chown 0 {}/mine || echo refused", home.display()),
-            "refused".to_owned(),
-        ),
-        (
-            "engine's socket",
-            "ls /var/run/docker.sock /run/docker.sock || echo refused".to_owned(),
-            "refused".to_owned(),
-        ),
-        (
-            "agent's door",
-            "ls /run/capstan* || echo refused".to_owned(),
-            "refused".to_owned(),
-        ),
-        (
-            "host's processes",
-            "ls /proc | grep -c '^[0-9]'".to_owned(),
-            String::new(),
-        ),
-        (
-            "cards of others",
-            "echo cards=$NVIDIA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES".to_owned(),
-            "=0".to_owned(),
-        ),
-    ];
+    let of_site = |text: &str| {
+        let volumes = site.volumes.path().display().to_string();
+        let text = text.replace("HOME/", &format!("{}/", home.display()));
+        text.replace("VOLUMES", &volumes)
+            .replace("UID", &uid.to_string())
+    };
     let mut script = String::new();
-    for (name, line, _) in &cases {
+    for (name, line, _) in INSIDE {
+        let line = of_site(line);
         script += &format!(
             "echo \"== {name}\"; startdocker -u '{mount}' -c \"{}\" {image} 2>&1\n",
             line.replace('$', "\\$")
         );
     }
     let output = site.job("escape-inside", "-l nodes=1:gpus=1", &script);
-    for (name, _, said) in &cases {
+    for (name, _, said) in INSIDE {
+        let said = of_site(said);
         let part = part(&output, name);
         assert!(part.contains(said.as_str()), "{name}: {part}");
         assert!(!part.contains("root:"), "{name}: {part}");
