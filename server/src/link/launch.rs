@@ -71,29 +71,36 @@ pub(crate) fn spec(
         stage_out: staged(&job.spec.stageout),
         pro_dialect: job.spec.select.is_some(),
         footer: settings.tells("job_footer") && shown(job, "interactive") != "True",
-        warning: warning(settings, job),
-        account: shown(job, "Account_Name").to_owned(),
-        resource_list: resource_list(job),
-        job_type: job.spec.job_type.to_string(),
-        prologue: asked
-            .get("prologue")
-            .map(ToString::to_string)
-            .unwrap_or_default(),
-        epilogue: asked
-            .get("epilogue")
-            .map(ToString::to_string)
-            .unwrap_or_default(),
-        slots: share.slots.iter().map(|slot| u32::from(*slot)).collect(),
-        node_slots: state.node(node).map_or(0, |node| node.slots.into()),
-        node_cards: state
-            .node(node)
-            .map_or(0, |node| node.inventory.cards.len() as u32),
         image: settings
             .image_of(&job.queue, &job.spec)
             .unwrap_or_default()
             .to_owned(),
         cards_in_containers_only: settings.requires_containers(&job.queue),
+        ..surroundings(state, settings, job, share)
     })
+}
+
+/// What the node needs for its own part around the job: the warning, prologues, the cores.
+fn surroundings(
+    state: &State,
+    settings: &Settings,
+    job: &Job,
+    share: &NodeShare,
+) -> wire::LaunchSpec {
+    let node = state.node(&share.node);
+    let asked = |name: &str| job.spec.resources.get(name).map(ToString::to_string);
+    wire::LaunchSpec {
+        warning: warning(settings, job),
+        account: shown(job, "Account_Name").to_owned(),
+        resource_list: resource_list(job),
+        job_type: job.spec.job_type.to_string(),
+        prologue: asked("prologue").unwrap_or_default(),
+        epilogue: asked("epilogue").unwrap_or_default(),
+        slots: share.slots.iter().map(|slot| u32::from(*slot)).collect(),
+        node_slots: node.map_or(0, |node| node.slots.into()),
+        node_cards: node.map_or(0, |node| node.inventory.cards.len() as u32),
+        ..wire::LaunchSpec::default()
+    }
 }
 
 /// The job's own, else its queue's; a value that was valid when it was set.

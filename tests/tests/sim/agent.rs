@@ -323,5 +323,6 @@ fn exited(since: Timestamp, at: Timestamp, exit_status: i32) -> ReportedPhase {
         exit_status,
         usage,
         unclean: Vec::new(),
+        cause: Box::default(),
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! Single-threaded on purpose: it changes its effective user while it opens files, and it forks.
 
-mod contained;
 mod attend;
+mod contained;
 mod control;
 mod course;
 mod files;
@@ -15,8 +15,8 @@ pub(super) mod launch;
 mod oom;
 mod output;
 pub(super) mod program;
-mod shell;
 mod scratch;
+mod shell;
 mod staging;
 pub(super) mod user;
 mod verdict;
