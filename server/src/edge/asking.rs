@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use capstan_core::query::{self, Asker, Reached, Unreached};
-use capstan_core::{Event, SuspendOrder};
+use capstan_core::{Caller, Event, NodeOrder, SuspendOrder};
 use capstan_proto::wire::ask_node_request::Question as NodeQuestion;
 use capstan_proto::wire::question::Question;
 use capstan_proto::wire::signal_attempt::Pause;
@@ -297,9 +297,23 @@ fn chunks(
     })
 }
 
+/// `pbsnodes -o`, `-c`, `-r`, `-N`.
+pub(super) async fn alter_node(
+    door: &Arc<Door>,
+    order: NodeOrder,
+    by: &Caller,
+) -> Result<Response<wire::Done>, Status> {
+    let (node, is_cleared) = (order.node.clone(), order.offline == Some(false));
+    let done = door.order(Event::AlterNode(order), by).await?;
+    if is_cleared {
+        release_cards(door, &node);
+    }
+    Ok(done)
+}
+
 /// `pbsnodes -c` and `-r`: cards that the node took out of use are in use again, as far as its agent then finds nothing
 /// wrong with them. Nobody waits for it: the listing shows what came of it.
-pub(super) fn release_cards(door: &Arc<Door>, node: &NodeName) {
+fn release_cards(door: &Arc<Door>, node: &NodeName) {
     let snapshot = door.latest.get();
     if snapshot
         .state

@@ -333,13 +333,9 @@ impl scheduler_server::Scheduler for SchedulerService {
         };
         let span =
             tracing::info_span!("rpc", call = "alter_node", node = %order.node, user = &*by.user);
-        let (node, is_cleared) = (order.node.clone(), order.offline == Some(false));
-        let done = self.0.order(Event::AlterNode(order), &by).instrument(span);
-        let done = done.await?;
-        if is_cleared {
-            asking::release_cards(&self.0, &node);
-        }
-        Ok(done)
+        asking::alter_node(&self.0, order, &by)
+            .instrument(span)
+            .await
     }
 
     async fn alter_job(

@@ -2,6 +2,7 @@
 //! events, and the engine's orders go back on the same stream. Keeps nothing: a broken stream is reconciled by the
 //! next hello.
 
+mod cards;
 pub(crate) mod launch;
 pub(crate) mod line;
 mod peer;

@@ -1,19 +1,18 @@
 //! From an agent's words on the wire to the core's, with bounds: an agent is trusted to run jobs, not to be sane.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use capstan_core::{
-    AttemptReport, Card, CardTraits, Hello, Inventory, Measured, NumaNode, ReportedPhase, Series,
-    Usage,
+    AttemptReport, Card, CardTraits, Hello, Inventory, NumaNode, ReportedPhase, Usage,
 };
 use capstan_proto::{PROTOCOL, wire};
 use capstan_types::{AgentId, AttemptId, CardId, ImageAliases, NodeName, Timestamp, Version};
 
-use crate::telemetry::{CardDetail, CardTelemetry, NodeTelemetry, Unfit, UnfitKind};
+use super::cards::{card_uses, measured};
+use crate::telemetry::NodeTelemetry;
 
 /// Most cards of one node.
-const CARDS_MAX: usize = 256;
+pub(super) const CARDS_MAX: usize = 256;
 /// Most attempts that an agent may know.
 const ATTEMPTS_MAX: usize = 100_000;
 /// Most sessions of a host that are shown.
@@ -48,7 +47,7 @@ pub(crate) enum Unheard {
     },
 }
 
-const fn field(field: &'static str, problem: &'static str) -> Unheard {
+pub(super) const fn field(field: &'static str, problem: &'static str) -> Unheard {
     Unheard::Field { field, problem }
 }
 
@@ -300,38 +299,6 @@ fn usage(usage: wire::Usage) -> Usage {
     }
 }
 
-fn measured(measures: wire::Measures) -> Measured {
-    let wire::Measures {
-        samples,
-        cpu_percent,
-        memory_kb,
-        card_percent,
-        card_memory_kb,
-        power_milliwatts,
-        read_kb,
-        written_kb,
-    } = measures;
-    let series = |series: Option<wire::Series>, unit: u64| {
-        let wire::Series { mean, peak, last } = series.unwrap_or_default();
-        let number = |value: u64| u32::try_from(value / unit).unwrap_or(u32::MAX);
-        Series {
-            mean: number(mean),
-            peak: number(peak),
-            last: number(last),
-        }
-    };
-    Measured {
-        samples,
-        cpu_percent: series(cpu_percent, 1),
-        memory_mib: series(memory_kb, 1024),
-        card_percent: series(card_percent, 1),
-        card_memory_mib: series(card_memory_kb, 1024),
-        power_watts: series(power_milliwatts, 1000),
-        read_kb,
-        written_kb,
-    }
-}
-
 /// What a heartbeat says that is worth an event, and what is not.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Heard {
@@ -403,88 +370,6 @@ fn image_offers(offers: Vec<wire::ImageOffer>) -> Result<BTreeMap<Box<str>, Box<
     Ok(offers.collect())
 }
 
-/// What each card does, and which of them may not be lent.
-fn card_uses(
-    cards: Vec<wire::CardUse>,
-) -> Result<(BTreeMap<CardId, CardTelemetry>, Vec<CardId>), Unheard> {
-    if cards.len() > CARDS_MAX {
-        return Err(field("cards", "too long"));
-    }
-    let mut seen = BTreeMap::new();
-    let mut not_clean = Vec::new();
-    for card in cards {
-        let wire::CardUse {
-            uuid,
-            utilization_percent,
-            memory_used_bytes,
-            temperature_celsius,
-            power_milliwatts,
-            foreign_process,
-            detail,
-            dirt,
-            trouble,
-        } = card;
-        let uuid = CardId::from(name("uuid of a card", uuid)?);
-        let unfit = unfit(trouble, dirt);
-        if foreign_process || unfit.is_some() {
-            not_clean.push(uuid.clone());
-        }
-        let card = CardTelemetry {
-            utilization_percent,
-            memory_used_bytes,
-            temperature_celsius,
-            power_milliwatts,
-            detail: detail.map(card_detail).unwrap_or_default(),
-            unfit: unfit.map(Arc::new),
-        };
-        seen.insert(uuid, card);
-    }
-    Ok((seen, not_clean))
-}
-
-fn unfit(trouble: Option<wire::CardTrouble>, dirt: String) -> Option<Unfit> {
-    use wire::card_trouble::Kind;
-    let trouble = trouble.unwrap_or_default();
-    let kind = match trouble.kind() {
-        Kind::None if dirt.is_empty() => return None,
-        Kind::None => UnfitKind::Dirty,
-        Kind::Quarantined => UnfitKind::Quarantined,
-        Kind::Drained => UnfitKind::Drained,
-    };
-    let reason = match kind {
-        UnfitKind::Dirty => dirt,
-        UnfitKind::Quarantined | UnfitKind::Drained => trouble.reason,
-    };
-    Some(Unfit {
-        kind,
-        reason: text(reason),
-        since: Timestamp(trouble.since_ms),
-    })
-}
-
-fn card_detail(detail: wire::CardDetail) -> CardDetail {
-    let wire::CardDetail {
-        memory_utilization_percent,
-        fan_percent,
-        compute_mode,
-        display,
-        ecc,
-        single_bit_errors,
-        double_bit_errors,
-        pci_device_id,
-    } = detail;
-    CardDetail {
-        memory_utilization_percent,
-        fan_percent,
-        compute_mode,
-        display,
-        ecc,
-        single_bit_errors,
-        double_bit_errors,
-        pci_device_id,
-    }
-}
-
 /// What `pbsnodes` shows of a host; texts on one line, lists bounded.
 fn host_status(mut status: wire::HostStatus) -> wire::HostStatus {
     status.sessions.truncate(SESSIONS_MAX);
@@ -501,7 +386,7 @@ fn host_status(mut status: wire::HostStatus) -> wire::HostStatus {
 }
 
 /// A name appears in ids, files and comma lists: a plain word.
-fn name(what: &'static str, name: String) -> Result<String, Unheard> {
+pub(super) fn name(what: &'static str, name: String) -> Result<String, Unheard> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
     match name.len() {
         0 => Err(field(what, "missing")),
