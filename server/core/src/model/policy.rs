@@ -79,7 +79,7 @@ impl PolicyName {
         let shortest = Weights {
             priority: 200,
             shortness: 75,
-            size: 20,
+            size: 30,
             ..arrival
         };
         let easy = Policy {
