@@ -3,6 +3,7 @@
 
 mod options;
 mod output;
+mod ranks;
 mod tasks;
 
 use std::process::ExitCode;
@@ -66,8 +67,8 @@ async fn start(options: Options, env: &Environment) -> ExitCode {
             return fail(1, &text);
         }
     };
-    let places = match places(&options.wanted, &nodes) {
-        Ok(places) => places,
+    let (places, hosts) = match places(&options.wanted, &nodes) {
+        Ok(chosen) => chosen,
         Err(problem) => return fail(1, &format!("{NAME}: {problem}")),
     };
     let output = Output::open(options.captures);
@@ -76,6 +77,7 @@ async fn start(options: Options, env: &Environment) -> ExitCode {
         socket,
         options,
         environment,
+        hosts,
         output,
     };
     tasks.run(places).await
@@ -84,8 +86,9 @@ async fn start(options: Options, env: &Environment) -> ExitCode {
 /// A place, and the number under which messages speak of the task there.
 type Place = (u32, u32);
 
-/// Where to run, of the slots that the job has.
-fn places(wanted: &Where, nodes: &[String]) -> Result<Vec<Place>, String> {
+/// Where to run, of the slots that the job has, and the hosts of all numbers: one place keeps the number that it has
+/// among all.
+fn places(wanted: &Where, nodes: &[String]) -> Result<(Vec<Place>, Vec<String>), String> {
     let mut slots: Vec<u32> = (0..).zip(nodes).map(|(slot, _)| slot).collect();
     let mut only = None;
     match wanted {
@@ -108,9 +111,11 @@ fn places(wanted: &Where, nodes: &[String]) -> Result<Vec<Place>, String> {
     if only.is_some_and(|place| place as usize >= available) || copies > available {
         return Err(format!("only {available} nodes available"));
     }
+    let host = |slot: &u32| nodes[*slot as usize].clone();
+    let hosts = slots.iter().take(copies).map(host).collect();
     let numbered = (0..).zip(slots).map(|(number, slot)| (slot, number));
     let chosen = numbered.filter(|(_, number)| only.is_none_or(|only| only == *number));
-    Ok(chosen.take(copies).collect())
+    Ok((chosen.take(copies).collect(), hosts))
 }
 
 fn is_node(node: &str, name: &str) -> bool {
@@ -129,7 +134,8 @@ mod tests {
     fn check(wanted: &Where, expected: Result<&[Place], &str>) {
         let nodes = ["gpu01", "gpu01", "cpu01.x"].map(str::to_owned);
         let expected = expected.map(<[Place]>::to_vec).map_err(str::to_owned);
-        assert_eq!(places(wanted, &nodes), expected, "{wanted:?}");
+        let chosen = places(wanted, &nodes).map(|(chosen, _)| chosen);
+        assert_eq!(chosen, expected, "{wanted:?}");
     }
 
     #[test]

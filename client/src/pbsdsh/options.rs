@@ -16,6 +16,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "Give the program these variables: NAME or NAME=VALUE, with commas",
     ),
     Opt::flag('E', "Give the program all variables"),
+    Opt::flag('k', "End all tasks as soon as one fails, and name it"),
     Opt::flag('o', "Write to our stdout instead of the job's"),
     Opt::flag('s', "Run on one place after the other"),
     Opt::flag('u', "Run once on every host"),
@@ -52,6 +53,8 @@ pub(super) enum Where {
 pub(super) struct Options {
     pub(super) wanted: Where,
     pub(super) captures: bool,
+    /// The first task that fails ends the others.
+    pub(super) is_gang: bool,
     pub(super) one_by_one: bool,
     pub(super) is_verbose: bool,
     exported: Vec<String>,
@@ -92,6 +95,7 @@ pub(super) fn parse(words: &[String]) -> Result<Options, String> {
     Ok(Options {
         wanted,
         captures: parsed.has('o'),
+        is_gang: parsed.has('k'),
         one_by_one: parsed.has('s'),
         is_verbose: parsed.has('v'),
         exported: exported

@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 
 use super::options::Options;
 use super::output::{Output, say};
-use super::{NAME, Place, TM_ESYSTEM};
+use super::{NAME, Place, TM_ESYSTEM, ranks};
 
 /// Tasks on one connection: an HTTP/2 connection carries a bounded number of calls.
 const TASKS_PER_CONNECTION: usize = 64;
@@ -27,6 +27,8 @@ pub(super) struct Tasks {
     pub(super) socket: PathBuf,
     pub(super) options: Options,
     pub(super) environment: Vec<Variable>,
+    /// The host of each number, of all that the call counts.
+    pub(super) hosts: Vec<String>,
     pub(super) output: Output,
 }
 
@@ -85,10 +87,13 @@ impl Tasks {
             }
             account.spawns += 1;
             account.open.insert(number, None);
+            // What the caller names goes behind, and so counts.
+            let mut environment = ranks::variables(&self.hosts, number);
+            environment.extend(self.environment.iter().cloned());
             let request = RunTaskRequest {
                 place,
                 arguments: self.options.program.clone(),
-                environment: self.environment.clone(),
+                environment,
             };
             tokio::spawn(listen(channel, request, number, hear.clone()));
         }
@@ -96,7 +101,14 @@ impl Tasks {
         loop {
             tokio::select! {
                 heard = heard.recv() => match heard {
-                    Some(heard) => self.heard(&mut account, heard),
+                    Some(heard) => {
+                        let death = self.death(&heard);
+                        self.heard(&mut account, heard);
+                        if let Some((number, status)) = death {
+                            self.end_gang(number);
+                            return Err(status);
+                        }
+                    }
                     None => return Ok(()),
                 },
                 number = signals.next() => {
@@ -108,6 +120,29 @@ impl Tasks {
                 }
             }
         }
+    }
+
+    /// Which task of a gang died with this word, and the exit status that the call ends with.
+    fn death(&self, heard: &Heard) -> Option<(u32, u8)> {
+        let (number, status) = match heard {
+            Heard::Said(
+                _,
+                Said::Started(_) | Said::Stdout(_) | Said::Stderr(_) | Said::ExitStatus(0),
+            ) => return None,
+            Heard::Said(number, Said::ExitStatus(status)) => (*number, *status),
+            Heard::Said(number, Said::Failed(_)) | Heard::Lost(number, _) => (*number, 1),
+        };
+        let status = u8::try_from(status).ok().filter(|status| *status != 0);
+        self.options.is_gang.then(|| (number, status.unwrap_or(1)))
+    }
+
+    /// Says who failed first. The agent ends what nobody listens to.
+    fn end_gang(&self, number: u32) {
+        let host = self.hosts.get(number as usize);
+        let host = host.map_or("an unknown host", String::as_str);
+        say(&format!(
+            "{NAME}: rank {number} on {host} failed first; ending the others"
+        ));
     }
 
     fn heard(&mut self, account: &mut Account, heard: Heard) {

@@ -12,6 +12,11 @@ const PATH: &str = "/bin:/usr/bin";
 /// Torque's own, so that what programs print does not depend on how the agent was started.
 const LANG: &str = "C.UTF-8";
 
+/// First of the ports for `MASTER_PORT`, and how many there are: below those that Linux gives to connections that ask for
+/// none (`ip_local_port_range` begins at 32768).
+const MASTER_PORT_FIRST: u64 = 20_000;
+const MASTER_PORTS: u64 = 12_000;
+
 /// Where in the attempt a process is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
@@ -96,7 +101,27 @@ pub(super) fn of_task(entry: &Entry, identity: &Identity, host: &str, place: Pla
             &indices.collect::<Vec<_>>().join(","),
         );
     }
-    pairs.into_iter().collect()
+    let mut env: Env = pairs.into_iter().collect();
+    meet(&mut env, spec);
+    env
+}
+
+/// Where the processes of a distributed program meet: on the first node, at a port that follows from the attempt, so that
+/// all nodes know it without asking. Only for attempts with cards or several nodes; what the user exported counts.
+fn meet(env: &mut Env, spec: &wire::LaunchSpec) {
+    let Some(first) = spec.node_file.first() else {
+        return;
+    };
+    if spec.cards.is_empty() && spec.node_file.iter().all(|node| node == first) {
+        return;
+    }
+    if env.get("MASTER_ADDR").is_none() {
+        env.set("MASTER_ADDR", first.as_str());
+    }
+    if env.get("MASTER_PORT").is_none() {
+        let port = MASTER_PORT_FIRST + spec.attempt % MASTER_PORTS;
+        env.set("MASTER_PORT", port.to_string());
+    }
 }
 
 /// What PBS Pro sets beside, for scripts that were written for it.
@@ -290,6 +315,21 @@ mod tests {
         let numbers = ["PBS_NODENUM", "PBS_VNODENUM", "PBS_TASKNUM"].map(|name| env.get(name));
         assert_eq!(numbers, [Some("1"), Some("2"), Some("7")]);
         assert_eq!(env.get("PATH"), Some("/bin:/usr/bin"));
+    }
+
+    #[test]
+    fn attempts_with_cards_or_several_nodes_know_where_to_meet() {
+        check("MASTER_ADDR", Some("gpu02"));
+        check("MASTER_PORT", Some("20057"));
+        let mut entry = entry();
+        entry.spec.cards.clear();
+        let env = environment(&entry, &alice(), "hn1");
+        assert_eq!(env.get("MASTER_ADDR"), None);
+        entry.spec.node_file.push("gpu03".into());
+        entry.spec.variables.push(variable("MASTER_PORT", "7"));
+        let env = environment(&entry, &alice(), "gpu03");
+        let told = ["MASTER_ADDR", "MASTER_PORT"].map(|name| env.get(name));
+        assert_eq!(told, [Some("gpu02"), Some("7")]);
     }
 
     #[test]
