@@ -46,11 +46,12 @@ pub(crate) fn run(call: &Call) -> Result<u8, Failure> {
     }
     // Returns only when it could not be done.
     let error = command.exec();
-    let text = match error.kind() {
-        io::ErrorKind::NotFound => format!(
+    let text = if error.kind() == io::ErrorKind::NotFound {
+        format!(
             "capstan doctor: there is no {AGENT} on this host\nhint: call it on a node; it looks at the host that it runs on"
-        ),
-        _ => format!("capstan doctor: cannot start {AGENT}: {error}"),
+        )
+    } else {
+        format!("capstan doctor: cannot start {AGENT}: {error}")
     };
     Err(Failure::new(2, text))
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use capstan_proto::PROTOCOL;
 use capstan_proto::wire::agent_link_client::AgentLinkClient;
 use capstan_proto::wire::{
-    AdjustAttempt, AgentMessage, CardUse, Heartbeat, Hello, ImageOffer, ImageWait, Inventory, LaunchSpec, ServerMessage,
-    StartAttempt, StopAttempt, Welcome, agent_message, server_message,
+    AdjustAttempt, AgentMessage, CardUse, Heartbeat, Hello, ImageOffer, ImageWait, Inventory,
+    LaunchSpec, ServerMessage, StartAttempt, StopAttempt, Welcome, agent_message, server_message,
 };
 use capstan_supervisor::attempts::{Intruders, Order, Supervisor};
 use capstan_supervisor::ports::{CardControl, GpuUse, Gpus};

@@ -81,6 +81,17 @@ fn pairs(text: &str) -> Vec<(String, String)> {
     pairs
 }
 
+fn radix(value: &str) -> Result<&str, Failure> {
+    let is_number = value.bytes().all(|b| b.is_ascii_digit());
+    match value.parse::<u32>().ok() {
+        Some(radix) if is_number && value.len() <= RADIX_DIGITS_MAX => match radix >= 2 {
+            true => Ok(value),
+            false => Err(misuse("qsub: illegal -W. job_radix must be >= 2")),
+        },
+        Some(_) | None => Err(misuse("qsub: illegal -W value for job_radix")),
+    }
+}
+
 fn attribute(
     draft: &mut Draft,
     name: &str,
@@ -129,16 +140,7 @@ fn attribute(
             "true" => draft.is_interactive = true,
             _ => return Err(illegal('W')),
         },
-        "job_radix" => {
-            let is_number = value.bytes().all(|b| b.is_ascii_digit());
-            match value.parse::<u32>().ok() {
-                Some(radix) if is_number && value.len() <= RADIX_DIGITS_MAX => match radix >= 2 {
-                    true => draft.set(name, value),
-                    false => return Err(misuse("qsub: illegal -W. job_radix must be >= 2")),
-                },
-                _ => return Err(misuse("qsub: illegal -W value for job_radix")),
-            }
-        }
+        "job_radix" => draft.set(name, radix(value)?),
         "fault_tolerant" => match value.chars().next() {
             Some('1' | 'T' | 't' | 'Y' | 'y') => draft.set(name, "True"),
             Some('0' | 'F' | 'f' | 'N' | 'n') => draft.set(name, "False"),

@@ -81,7 +81,11 @@ pub(crate) const OPTIONS: &[Opt] = &[
     ),
     Opt::value('S', "PATH[@HOST][,...]", "Shell that reads the script"),
     Opt::value('t', "INDICES[%SLOTS]", "Submit an array of jobs"),
-    Opt::value('T', "NAME", "Kind of job: the node's prologue.NAME and epilogue.NAME run around it"),
+    Opt::value(
+        'T',
+        "NAME",
+        "Kind of job: the node's prologue.NAME and epilogue.NAME run around it",
+    ),
     Opt::value('u', "USER[@HOST][,...]", "Run as this user"),
     Opt::value('v', "NAME[=VALUE][,...]", "Give the job these variables"),
     Opt::flag('V', "Give the job all variables"),

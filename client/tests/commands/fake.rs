@@ -113,6 +113,12 @@ impl Scheduler for Fake {
         Ok(Response::new(why))
     }
 
+    async fn stat_images(&self, request: Request<StatImagesRequest>) -> Answer<StatImagesReply> {
+        let StatImagesRequest { part } = request.into_inner();
+        self.judge("images", format!("images {part}"))?;
+        Ok(Response::new(StatImagesReply::default()))
+    }
+
     async fn stat_jobs(&self, request: Request<StatJobsRequest>) -> Answer<Self::StatJobsStream> {
         let request = request.into_inner();
         let StatJobsRequest {

@@ -96,7 +96,8 @@ pub(super) struct VolumeSeen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Folder {
     Missing,
-    NoFolder,
+    /// Something else than a folder.
+    Other,
     /// Its file system does not answer.
     Silent,
     /// Of the file system of the folder above it.
@@ -283,7 +284,7 @@ fn folder(path: &Path) -> Folder {
         return Folder::Missing;
     };
     if !about.is_dir() {
-        return Folder::NoFolder;
+        return Folder::Other;
     }
     let above = path.parent().and_then(|above| fs::metadata(above).ok());
     match above.is_some_and(|above| above.dev() == about.dev()) {
@@ -425,7 +426,7 @@ mod tests {
         fs::write(place.path().join("file"), "").unwrap();
         fs::create_dir(place.path().join("folder")).unwrap();
         assert_eq!(folder(&place.path().join("none")), Folder::Missing);
-        assert_eq!(folder(&place.path().join("file")), Folder::NoFolder);
+        assert_eq!(folder(&place.path().join("file")), Folder::Other);
         assert_eq!(folder(&place.path().join("folder")), Folder::Plain);
         assert_eq!(folder(Path::new("/proc")), Folder::Mounted);
     }

@@ -314,7 +314,7 @@ fn volume_of(volume: &VolumeSeen) -> Option<Finding> {
             format!("volume {name}: there is no {path}"),
             mount,
         ),
-        Folder::NoFolder => (
+        Folder::Other => (
             "volume-missing",
             Weight::Broken,
             format!("volume {name}: {path} is no folder"),

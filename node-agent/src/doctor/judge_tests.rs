@@ -260,7 +260,7 @@ fn volumes_are_there_and_mounted_where_fstab_says_so() {
     let found = check(with(Folder::Plain, true), &[("volume-unmounted", Broken)]);
     assert_eq!(found[0].mend, "mount /ghome");
     check(with(Folder::Missing, false), &[("volume-missing", Warning)]);
-    check(with(Folder::NoFolder, false), &[("volume-missing", Broken)]);
+    check(with(Folder::Other, false), &[("volume-missing", Broken)]);
     check(with(Folder::Silent, true), &[("volume-silent", Broken)]);
 }
 

@@ -5,38 +5,24 @@ use capstan_types::{Pbse, QueueName};
 use tonic::Code;
 
 /// The gRPC code, the PBS error, and what follows its text.
-#[expect(
-    clippy::too_many_lines,
-    reason = "a table: each refusal with its words"
-)]
 pub(super) fn words(queue: &QueueName, owner: &str, why: &QueueRefusal) -> (Code, Pbse, String) {
     use QueueRefusal as Q;
     let who = format!("user {owner}, queue {queue}");
+    let not_allowed =
+        |error: Pbse, what: &str| type_words(error, format!("{what} not allowed for queue: {who}"));
+    let only = |error: Pbse, what: &str| {
+        type_words(
+            error,
+            format!("only {what} jobs are allowed for queue: {who}"),
+        )
+    };
     match why {
-        Q::Interactive => type_words(
-            Pbse::Nointeractive,
-            format!("interactive job is not allowed for queue: {who}"),
-        ),
-        Q::Batch => type_words(
-            Pbse::Nobatch,
-            format!("batch job is not allowed for queue: {who}"),
-        ),
-        Q::Rerunable => type_words(
-            Pbse::Norerunable,
-            format!("rerunable job is not allowed for queue: {who}"),
-        ),
-        Q::NonRerunable => type_words(
-            Pbse::Nononrerunable,
-            format!("only rerunable jobs are allowed for queue: {who}"),
-        ),
-        Q::FaultTolerant => type_words(
-            Pbse::Nofaulttolerant,
-            format!("fault_tolerant jobs are not allowed for queue: {who}"),
-        ),
-        Q::FaultIntolerant => type_words(
-            Pbse::Nofaultintolerant,
-            format!("only fault_tolerant jobs are allowed for queue: {who}"),
-        ),
+        Q::Interactive => not_allowed(Pbse::Nointeractive, "interactive job is"),
+        Q::Batch => not_allowed(Pbse::Nobatch, "batch job is"),
+        Q::Rerunable => not_allowed(Pbse::Norerunable, "rerunable job is"),
+        Q::NonRerunable => only(Pbse::Nononrerunable, "rerunable"),
+        Q::FaultTolerant => not_allowed(Pbse::Nofaulttolerant, "fault_tolerant jobs are"),
+        Q::FaultIntolerant => only(Pbse::Nofaultintolerant, "fault_tolerant"),
         Q::JobArray => type_words(
             Pbse::Nojobarrays,
             format!("job arrays are not allowed for queue: queue {queue}"),
@@ -50,21 +36,17 @@ pub(super) fn words(queue: &QueueName, owner: &str, why: &QueueRefusal) -> (Code
             let detail = format!("host ACL rejected the submitting host: {who}, host {host}");
             (Code::PermissionDenied, Pbse::Badhost, detail)
         }
-        Q::Disabled => {
-            let detail = format!("queue is disabled: {who}");
-            (Code::FailedPrecondition, Pbse::Qunoenb, detail)
-        }
+        Q::Disabled => type_words(Pbse::Qunoenb, format!("queue is disabled: {who}")),
         Q::RoutedOnly => {
             let detail = format!("queue accepts only routed jobs, no direct submission: {who}");
             (Code::PermissionDenied, Pbse::Qacess, detail)
         }
-        Q::Full => {
-            let detail = format!("total number of jobs in queue exceeds the queue limit: {who}");
-            (Code::ResourceExhausted, Pbse::Maxqued, detail)
-        }
+        Q::Full => full_words(format!(
+            "total number of jobs in queue exceeds the queue limit: {who}"
+        )),
         Q::UserFull => {
-            let detail =
-                format!("total number of current user's jobs exceeds the queue limit: {who}");
+            let what = "total number of current user's jobs exceeds the queue limit";
+            let detail = format!("{what}: {who}");
             (Code::ResourceExhausted, Pbse::Maxuserqued, detail)
         }
         Q::UserFullOnServer => (Code::ResourceExhausted, Pbse::Maxuserqued, String::new()),
@@ -88,6 +70,10 @@ pub(super) fn words(queue: &QueueName, owner: &str, why: &QueueRefusal) -> (Code
         Q::ServerFull => full_words(format!(
             "total number of jobs exceeds the server limit: user {owner}"
         )),
+        Q::NoImage => type_words(
+            Pbse::Badatval,
+            format!("jobs of this queue are containers: name an image with -W image=NAME: {who}"),
+        ),
         Q::OverLimit(limit) => size_words(limit.refusal()),
     }
 }

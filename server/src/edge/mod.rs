@@ -44,14 +44,6 @@ pub(crate) use submission::VARIABLES_BYTES_MAX;
 /// Longest note on a node, bytes.
 const NOTE_BYTES_MAX: usize = 4096;
 
-/// A message of an operator to the owner of a job, as it may stand in a letter: lines of text, no more than
-/// [`NOTE_BYTES_MAX`] characters.
-fn tidy(message: &str) -> Box<str> {
-    let is_line = |c: char| c == '\n' || !c.is_control();
-    let kept = message.chars().filter(|c| is_line(*c));
-    kept.take(NOTE_BYTES_MAX).collect::<String>().into()
-}
-
 /// What the edge works with.
 pub(crate) struct Door {
     pub(crate) engine: EngineHandle,
@@ -272,7 +264,7 @@ impl scheduler_server::Scheduler for SchedulerService {
             by: by.clone(),
             grace_secs,
             purge,
-            message: tidy(&message),
+            message: orders::tidy(&message),
         };
         let span = tracing::info_span!("rpc", call = "delete_job", %job, user = &*by.user);
         self.0

@@ -14,7 +14,7 @@ use tonic::{Code, Response, Status};
 use super::identity::{Person, membership};
 use super::refusal::{edge_status, status};
 use super::submission::{self, Alteration, Rules};
-use super::{Door, is_manager, is_operator, tidy};
+use super::{Door, is_manager, is_operator};
 use crate::engine::{Refused, payload_id};
 use crate::snapshot::Snapshot;
 use crate::view::selection::job_id;
@@ -386,6 +386,14 @@ pub(super) fn words(problem: &OrderProblem, server: Option<&ServerName>) -> (Cod
         P::SharedVariables(_) => (Code::InvalidArgument, Pbse::Ivalreq, problem.to_string()),
         P::MembersUnchanged(_) => (state, Pbse::Ivalreq, SOME_UNCHANGED.to_owned()),
     }
+}
+
+/// A message of an operator to the owner of a job, as it may stand in a letter: lines of text, no more than
+/// [`super::NOTE_BYTES_MAX`] characters.
+pub(super) fn tidy(message: &str) -> Box<str> {
+    let is_line = |c: char| c == '\n' || !c.is_control();
+    let kept = message.chars().filter(|c| is_line(*c));
+    kept.take(super::NOTE_BYTES_MAX).collect::<String>().into()
 }
 
 #[cfg(test)]

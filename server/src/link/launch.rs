@@ -70,17 +70,11 @@ pub(crate) fn spec(
         stage_in: staged(&job.spec.stagein),
         stage_out: staged(&job.spec.stageout),
         pro_dialect: job.spec.select.is_some(),
-        footer: settings.tells("job_footer") && shown(job, "interactive") != "True",
-        image: settings
-            .image_of(&job.queue, &job.spec)
-            .unwrap_or_default()
-            .to_owned(),
-        cards_in_containers_only: settings.requires_containers(&job.queue),
         ..surroundings(state, settings, job, share)
     })
 }
 
-/// What the node needs for its own part around the job: the warning, prologues, the cores.
+/// What the node needs for its own part around the job: the warning, prologues, the cores, the image, the footer.
 fn surroundings(
     state: &State,
     settings: &Settings,
@@ -99,6 +93,12 @@ fn surroundings(
         slots: share.slots.iter().map(|slot| u32::from(*slot)).collect(),
         node_slots: node.map_or(0, |node| node.slots.into()),
         node_cards: node.map_or(0, |node| node.inventory.cards.len() as u32),
+        footer: settings.tells("job_footer") && shown(job, "interactive") != "True",
+        image: settings
+            .image_of(&job.queue, &job.spec)
+            .unwrap_or_default()
+            .to_owned(),
+        cards_in_containers_only: settings.requires_containers(&job.queue),
         ..wire::LaunchSpec::default()
     }
 }

@@ -3,8 +3,8 @@
 
 pub(crate) mod attributes;
 pub(crate) mod counts;
-pub(crate) mod images;
 pub(crate) mod criteria;
+pub(crate) mod images;
 pub(crate) mod nodes;
 pub(crate) mod paths;
 pub(crate) mod queues;

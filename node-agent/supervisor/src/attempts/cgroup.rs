@@ -399,7 +399,10 @@ impl Cgroup {
 /// Version 1 counts a kill in the victim's own group, which may be a container's.
 fn kills_below(path: &Path) -> u64 {
     let own = field(&path.join("memory.oom_control"), "oom_kill").unwrap_or(0);
-    let below = subfolders(path).iter().map(|folder| kills_below(folder)).sum::<u64>();
+    let below = subfolders(path)
+        .iter()
+        .map(|folder| kills_below(folder))
+        .sum::<u64>();
     own + below
 }
 

@@ -5,7 +5,7 @@ use capstan_core::{Holds, MembersWait, Tie};
 use capstan_proto::{Refusal, wire};
 use capstan_types::{
     ArrayRequest, Dependency, ErrorClass, JobPart, JobReference, JoinPath, MailPoints, ParseError,
-    Pbse, StagedFile, Timestamp, WarningSignal, check_job_name,
+    Pbse, StagedFile, Timestamp, WarningSignal, check_job_name, is_image_name,
 };
 
 use super::{Draft, VALUE_BYTES_MAX, check_group};
@@ -173,6 +173,11 @@ impl Draft<'_> {
                     Refusal::new(Pbse::Badatval, detail)
                 })?;
                 self.show(name, &warning.to_string())
+            }
+            "image" if is_image_name(value) => self.show(name, value),
+            "image" => {
+                let detail = format!("image: '{value}' is no image name; write NAME:TAG");
+                Err(Refusal::new(Pbse::Badatval, detail))
             }
             "idle_slot_limit" => {
                 let limit = value.parse().ok().filter(|limit| *limit > 0);

@@ -180,7 +180,7 @@ fn a_card_out_of_use_is_told_with_its_evidence() {
     let mut node = node("gpu01", 1, "570");
     node.unclean = vec![CardId::from(UUID)];
     let bare = format!("cards in use by no job: {UUID}");
-    assert_eq!(messages(&node, None), [bare.clone()]);
+    assert_eq!(messages(&node, None), std::slice::from_ref(&bare));
     let mut heard = heartbeat();
     assert_eq!(messages(&node, Some(&heard)), [bare]);
     let unfit = Unfit {
