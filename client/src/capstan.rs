@@ -184,6 +184,16 @@ pub(crate) const COMMANDS: &[Command] = &[
         options: crate::qpeek::OPTIONS,
     },
     Command {
+        name: "qlog",
+        summary: "Show all that a running job has written, and go on with -f",
+        options: crate::qpeek::LOG_OPTIONS,
+    },
+    Command {
+        name: "dockerlog",
+        summary: "Show what a running job writes until it ends, as qlog -f",
+        options: crate::qpeek::LOG_OPTIONS,
+    },
+    Command {
         name: "momctl",
         summary: "Ask the agents of nodes how they are (root)",
         options: crate::momctl::OPTIONS,

@@ -150,6 +150,7 @@ fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
             "chk_res" => chk::resources(call, screen).await,
             "qimages" => qimages::run(call, screen).await,
             "qpeek" => qpeek::run(call, screen).await,
+            "qlog" | "dockerlog" => qpeek::log(call, screen).await,
             "momctl" => momctl::run(call, screen).await,
             "qgpumode" => qgpumode::run(call, screen).await,
             "qgpureset" => qgpureset::run(call, screen).await,

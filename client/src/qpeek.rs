@@ -1,4 +1,4 @@
-//! `qpeek`: shows what a running job has written so far.
+//! `qpeek`, `qlog`, `dockerlog`: show what a running job has written so far, and what it goes on to write.
 
 use std::io::Write;
 
@@ -19,6 +19,13 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::flag('t', "Show only the last lines"),
     Opt::flag('f', "Show the last lines and go on until the job ends"),
     Opt::flag('#', "So many lines (-20), 10 when not given"),
+    Opt::flag('e', "Show the job's stderr"),
+    Opt::flag('o', "Show the job's stdout; so when neither is given"),
+];
+
+/// The options of `qlog` and `dockerlog`.
+pub(crate) const LOG_OPTIONS: &[Opt] = &[
+    Opt::flag('f', "Go on until the job ends"),
     Opt::flag('e', "Show the job's stderr"),
     Opt::flag('o', "Show the job's stdout; so when neither is given"),
 ];
@@ -66,8 +73,43 @@ pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
         screen.complain(USAGE);
         return Ok(0);
     }
-    let wish = wish(&call.args)?;
-    let operand = operand::read("qpeek", &wish.job, None)?;
+    show(call, screen, "qpeek", &wish(&call.args)?).await
+}
+
+/// `qlog`: all of the output of one job, and with `-f` what follows; `dockerlog` is `qlog -f`, as users of home-made
+/// clusters know it.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn log<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
+    let wish = whole(call.program, &call.parse(LOG_OPTIONS))?;
+    show(call, screen, call.program, &wish).await
+}
+
+fn whole(name: &str, parsed: &Parsed) -> Result<Wish, Failure> {
+    let usage = format!("usage: {name} [-f] [-e] [-o] JOB");
+    let problems: Vec<&str> = parsed.problems().collect();
+    let ([job], []) = (&parsed.operands[..], &problems[..]) else {
+        let lines = problems.into_iter().chain([&*usage]);
+        return Err(Failure::new(2, lines.collect::<Vec<_>>().join("\n")));
+    };
+    Ok(Wish {
+        first_lines: None,
+        last_lines: None,
+        follow: name == "dockerlog" || parsed.has('f'),
+        files: files(parsed),
+        job: job.clone(),
+    })
+}
+
+/// Shows what is wished, one file behind the other.
+async fn show<W: Write>(
+    call: &Call,
+    screen: &mut Screen<W>,
+    name: &str,
+    wish: &Wish,
+) -> Result<u8, Failure> {
+    let operand = operand::read(name, &wish.job, None)?;
     let mut doors = Doors::new(call, door::patience(None, &call.env));
     for file in &wish.files {
         let request = PeekJobRequest {
@@ -101,7 +143,7 @@ pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
             return Err(Failure::new(DIED, format!("Job {id} is not running!")));
         }
         let id = door::full_id(&mut server, &wish.job).await;
-        let text = format!("qpeek: {} {id}", refusal.text());
+        let text = format!("{name}: {} {id}", refusal.text());
         return Err(Failure::new(exit_status(refusal.error), text));
     }
     Ok(0)
@@ -134,21 +176,25 @@ fn wish(args: &[String]) -> Result<Wish, Failure> {
     let default = if lines.is_some() { 't' } else { 'c' };
     let way = last_of(&parsed, &['c', 'h', 't', 'f']).unwrap_or(default);
     let lines = lines.unwrap_or(LINES);
-    let files = [('o', File::Stdout), ('e', File::Stderr)];
-    let mut files: Vec<File> = files
-        .into_iter()
-        .filter_map(|(letter, file)| parsed.has(letter).then_some(file))
-        .collect();
-    if files.is_empty() {
-        files.push(File::Stdout);
-    }
     Ok(Wish {
         first_lines: (way == 'h').then_some(lines),
         last_lines: ['t', 'f'].contains(&way).then_some(lines),
         follow: way == 'f',
-        files,
+        files: files(&parsed),
         job: job.clone(),
     })
+}
+
+fn files(parsed: &Parsed) -> Vec<File> {
+    let files = [('o', File::Stdout), ('e', File::Stderr)];
+    let named = files
+        .into_iter()
+        .filter_map(|(letter, file)| parsed.has(letter).then_some(file));
+    let mut files: Vec<File> = named.collect();
+    if files.is_empty() {
+        files.push(File::Stdout);
+    }
+    files
 }
 
 /// The last of these flags.
@@ -194,6 +240,23 @@ mod tests {
         check(&["-e", "7.hn1"], None, None, false, &[File::Stderr]);
         let both = [File::Stdout, File::Stderr];
         check(&["-e", "-o", "7.hn1"], None, None, false, &both);
+    }
+
+    #[test]
+    fn a_log_is_shown_whole_and_dockerlog_goes_on() {
+        let read = |name: &str, args: &[&str]| {
+            let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+            let wish = whole(name, &getopt::parse(name, LOG_OPTIONS, &args));
+            wish.map(|wish| (wish.last_lines, wish.follow, wish.files))
+        };
+        let stdout = || vec![File::Stdout];
+        assert_eq!(read("qlog", &["7"]), Ok((None, false, stdout())));
+        assert_eq!(read("qlog", &["-f", "7"]), Ok((None, true, stdout())));
+        assert_eq!(read("dockerlog", &["7"]), Ok((None, true, stdout())));
+        let stderr = vec![File::Stderr];
+        assert_eq!(read("qlog", &["-e", "7"]), Ok((None, false, stderr)));
+        assert_eq!(read("qlog", &[]).unwrap_err().status, 2);
+        assert_eq!(read("qlog", &["7", "8"]).unwrap_err().status, 2);
     }
 
     #[test]

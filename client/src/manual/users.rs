@@ -267,6 +267,23 @@ pub(super) const PAGES: &[Page] = &[
     )
     .ends("0 when it was shown, 2 when the command was misused, 255 without a job id or for a job that does not run, else the error number of PBS modulo 256."),
     Page::user(
+        "qlog",
+        "JOB",
+        &[
+            "Shows all that a running job has written so far, wherever the user is logged in: the node is asked, and no file \
+             system has to be shared. -f goes on until the job ends. Of a job that has ended the files of -o and -e have it.",
+        ],
+        &["qpeek", "dockerlog", "qstat"],
+    )
+    .ends("0 when it was shown, 2 when the command was misused, 255 for a job that does not run, else the error number of PBS modulo 256."),
+    Page::user(
+        "dockerlog",
+        "JOB",
+        &["Shows what a running job has written, and goes on until it ends: qlog -f by the name that home-made clusters have."],
+        &["qlog", "qpeek"],
+    )
+    .ends("0 when it was shown, 2 when the command was misused, 255 for a job that does not run, else the error number of PBS modulo 256."),
+    Page::user(
         "pbsdsh",
         "PROGRAM [ARGUMENT...]",
         &[
@@ -280,7 +297,7 @@ pub(super) const PAGES: &[Page] = &[
         ],
         &["qsub", "pbs_track"],
     )
-    .ends("That of the program; 1 when pbsdsh was misused or does not run in a job.")
+    .ends("0; with -k that of the first task that failed; 1 when pbsdsh was misused or does not run in a job.")
     .asks(Reach::Agent),
     Page::user(
         "pbs_track",

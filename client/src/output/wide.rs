@@ -395,7 +395,7 @@ Job ID                  Username    Queue    Jobname          SessID  NDS   TSK 
             "{text}"
         );
         assert!(
-            lines[4].ends_with("H       --     --   --     --    --     --     -- "),
+            lines[4].ends_with("H       --    --   --     --    --     --     -- "),
             "{text}"
         );
     }

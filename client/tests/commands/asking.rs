@@ -5,7 +5,15 @@ use super::*;
 
 fn stage() -> Stage {
     let stage = Stage::new();
-    for name in ["qsig", "qmsg", "qpeek", "momctl", "qgpumode", "qgpureset"] {
+    for name in [
+        "qsig",
+        "qmsg",
+        "qpeek",
+        "qlog",
+        "momctl",
+        "qgpumode",
+        "qgpureset",
+    ] {
         let link = stage.folder.path().join(name);
         if !link.exists() {
             symlink("capstan", link).unwrap();
@@ -73,6 +81,8 @@ fn qpeek_shows_what_the_job_wrote() {
     stage.refuse("8.hn1", Pbse::Badstate, "");
     let waits = "Job 8 is not running!\n";
     assert_eq!(stage.run("qpeek 8.hn1"), outcome("", waits, 255));
+    assert_eq!(stage.run("qlog 1.hn1"), outcome(wrote, "", 0));
+    assert_eq!(stage.run("qlog -e -o 1.hn1"), outcome(&both, "", 0));
     assert_eq!(stage.run("qpeek"), outcome("", "No job id given!\n", 255));
     stage.refuse("9.hn1", Pbse::Perm, "operation not permitted");
     let denied = "qpeek: Unauthorized Request  MSG=operation not permitted 9.hn1\n";
