@@ -19,6 +19,7 @@ use super::engine::{
 use super::getting::Waits;
 use super::identity::{FILE_BYTES_MAX, Files, ImageUsers};
 use super::looking::Looked;
+use super::marks::Marks;
 use super::plan::{self, Asked};
 use super::reach::Rights;
 use super::refusal::Refused;
@@ -438,64 +439,5 @@ impl Looks {
             .entry(uid)
             .or_insert_with(|| Arc::new(Semaphore::new(LOOKS_PER_USER_MAX)));
         Arc::clone(semaphore)
-    }
-}
-
-/// Attempts that may have containers: a file each, written before the first one is created. Its content is the cgroup
-/// parent.
-struct Marks {
-    folder: PathBuf,
-    known: std::sync::Mutex<BTreeMap<AttemptId, String>>,
-}
-
-impl Marks {
-    fn open(folder: PathBuf) -> io::Result<Self> {
-        std::fs::create_dir_all(&folder)?;
-        let mut known = BTreeMap::new();
-        for entry in std::fs::read_dir(&folder)? {
-            let path = entry?.path();
-            let id = path
-                .file_name()
-                .and_then(|name| name.to_str()?.parse().ok());
-            if let Some(id) = id {
-                known.insert(AttemptId(id), std::fs::read_to_string(&path)?);
-            }
-        }
-        Ok(Self {
-            folder,
-            known: known.into(),
-        })
-    }
-
-    fn set(&self, attempt: AttemptId, cgroup: Option<&str>) -> io::Result<()> {
-        let cgroup = cgroup.unwrap_or_default();
-        if self.known().insert(attempt, cgroup.to_owned()).is_none() {
-            // Not synced: a mark and its containers both end with a power cut.
-            std::fs::write(self.path(attempt), cgroup)?;
-        }
-        Ok(())
-    }
-
-    fn get(&self, attempt: AttemptId) -> Option<String> {
-        self.known().get(&attempt).cloned()
-    }
-
-    fn clear(&self, attempt: AttemptId) {
-        drop(std::fs::remove_file(self.path(attempt)));
-        self.known().remove(&attempt);
-    }
-
-    fn all(&self) -> Vec<AttemptId> {
-        self.known().keys().copied().collect()
-    }
-
-    fn path(&self, attempt: AttemptId) -> PathBuf {
-        self.folder.join(attempt.0.to_string())
-    }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<AttemptId, String>> {
-        self.known
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

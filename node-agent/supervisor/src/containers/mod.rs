@@ -13,6 +13,7 @@ mod guests;
 mod identity;
 mod keeper;
 mod looking;
+mod marks;
 mod mounts;
 mod options;
 mod plan;

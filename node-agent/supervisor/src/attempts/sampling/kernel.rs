@@ -174,9 +174,15 @@ mod tests {
             .arg("60")
             .spawn()
             .unwrap();
-        let seen = counts(&[], std::process::id());
-        assert!(seen.memory_kb > 0, "{seen:?}");
+        // Between its fork and its program it may have no memory of its own.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let mut seen = Counts::default();
+        while seen.memory_kb == 0 && std::time::Instant::now() < deadline {
+            seen = counts(&[], std::process::id());
+            std::thread::yield_now();
+        }
         child.kill().unwrap();
         child.wait().unwrap();
+        assert!(seen.memory_kb > 0, "{seen:?}");
     }
 }
