@@ -78,6 +78,8 @@ async fn start(options: Options, env: &Environment) -> ExitCode {
         options,
         environment,
         hosts,
+        // Jobs without cards have what Torque gives them and no more, unless they say where to meet.
+        has_ranks: std::env::var_os("MASTER_ADDR").is_some(),
         output,
     };
     tasks.run(places).await

@@ -27,6 +27,8 @@ pub(super) struct Tasks {
     pub(super) socket: PathBuf,
     pub(super) options: Options,
     pub(super) environment: Vec<Variable>,
+    /// Whether tasks are told their ranks.
+    pub(super) has_ranks: bool,
     /// The host of each number, of all that the call counts.
     pub(super) hosts: Vec<String>,
     pub(super) output: Output,
@@ -88,7 +90,10 @@ impl Tasks {
             account.spawns += 1;
             account.open.insert(number, None);
             // What the caller names goes behind, and so counts.
-            let mut environment = ranks::variables(&self.hosts, number);
+            let mut environment = match self.has_ranks {
+                true => ranks::variables(&self.hosts, number),
+                false => Vec::new(),
+            };
             environment.extend(self.environment.iter().cloned());
             let request = RunTaskRequest {
                 place,

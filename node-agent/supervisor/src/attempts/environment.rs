@@ -107,12 +107,13 @@ pub(super) fn of_task(entry: &Entry, identity: &Identity, host: &str, place: Pla
 }
 
 /// Where the processes of a distributed program meet: on the first node, at a port that follows from the attempt, so that
-/// all nodes know it without asking. Only for attempts with cards or several nodes; what the user exported counts.
+/// all nodes know it without asking. Only for attempts with cards, on whichever node: all others see what Torque gives them
+/// and no more. What the user exported counts.
 fn meet(env: &mut Env, spec: &wire::LaunchSpec) {
     let Some(first) = spec.node_file.first() else {
         return;
     };
-    if spec.cards.is_empty() && spec.node_file.iter().all(|node| node == first) {
+    if spec.cards.is_empty() && spec.gpu_file.is_empty() {
         return;
     }
     if env.get("MASTER_ADDR").is_none() {
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_with_cards_or_several_nodes_know_where_to_meet() {
+    fn attempts_with_cards_know_where_to_meet_on_all_their_nodes() {
         check("MASTER_ADDR", Some("gpu02"));
         check("MASTER_PORT", Some("20057"));
         let mut entry = entry();
@@ -326,6 +327,9 @@ mod tests {
         let env = environment(&entry, &alice(), "hn1");
         assert_eq!(env.get("MASTER_ADDR"), None);
         entry.spec.node_file.push("gpu03".into());
+        let env = environment(&entry, &alice(), "gpu03");
+        assert_eq!(env.get("MASTER_ADDR"), None);
+        entry.spec.gpu_file.push("gpu02-gpu0".into());
         entry.spec.variables.push(variable("MASTER_PORT", "7"));
         let env = environment(&entry, &alice(), "gpu03");
         let told = ["MASTER_ADDR", "MASTER_PORT"].map(|name| env.get(name));
