@@ -219,14 +219,14 @@ pub fn explain(state: &State, plan: &Plan, id: JobId, now: Timestamp) -> Option<
         subject: &subject,
         reason: reason.as_ref(),
     };
-    let (blockers, lack) = blockers::find(&asked);
+    let found = blockers::find(&asked);
     let explanation = Explanation {
         reason: None,
-        blockers,
-        lack,
+        blockers: found.blockers,
+        lack: found.lack,
         place: standing::of(&asked),
         start: outlook::of(&asked),
-        suggestions: changes::that_help(&asked),
+        suggestions: changes::that_help(&asked, found.desk),
     };
     Some(Explanation {
         reason,

@@ -4,6 +4,7 @@ use capstan_types::{Condition, JobId, Reason};
 
 use super::standing::desk;
 use super::{Amount, Asked, Awaited, Blocker, Holder, Lack, NearNode};
+use crate::plan::desk::Desk;
 use crate::plan::desk::Near;
 use crate::plan::expected_end;
 use crate::plan::request::Each;
@@ -16,8 +17,16 @@ const HOLDERS_MAX: usize = 8;
 /// Most jobs waited for that are named.
 const AWAITED_MAX: usize = 20;
 
+/// What keeps a job from starting.
+pub(super) struct Found<'a> {
+    pub(super) blockers: Vec<Blocker>,
+    pub(super) lack: Option<Lack>,
+    /// The desk at which that was found, as it was before: making one costs more than all else here.
+    pub(super) desk: Option<Desk<'a>>,
+}
+
 /// What blocks the job, beginning with what it has been told, and what it lacks.
-pub(super) fn find(asked: &Asked<'_>) -> (Vec<Blocker>, Option<Lack>) {
+pub(super) fn find<'a>(asked: &Asked<'a>) -> Found<'a> {
     let told = asked.reason;
     let mut reasons = Vec::new();
     let mut add = |reason: Reason| {
@@ -43,7 +52,7 @@ pub(super) fn find(asked: &Asked<'_>) -> (Vec<Blocker>, Option<Lack>) {
     let policy = settings
         .map(|settings| Policy::of(settings))
         .unwrap_or_default();
-    let mut lack = None;
+    let (mut lack, mut fresh) = (None, None);
     if let Some(mut desk) = desk(asked, &policy) {
         desk.promise_nothing_more();
         let waiting = asked.subject;
@@ -57,11 +66,16 @@ pub(super) fn find(asked: &Asked<'_>) -> (Vec<Blocker>, Option<Lack>) {
             // Nodes that are free and kept for others are not lacking.
             let near = near.filter(|near| near.ready < near.nodes);
             lack = near.map(|near| lack_of(asked.state, &near, asked));
+            fresh = Some(desk);
         }
     }
     let awaited = awaited(asked.state, job, asked);
     let reasons = reasons.into_iter().map(Blocker::Reason);
-    (awaited.into_iter().chain(reasons).collect(), lack)
+    Found {
+        blockers: awaited.into_iter().chain(reasons).collect(),
+        lack,
+        desk: fresh,
+    }
 }
 
 const fn says_who_is_awaited(reason: &Reason) -> bool {

@@ -12,6 +12,7 @@ use super::standing::{Place, Places, desk, desk_behind};
 use super::{Asked, Suggestion, subject};
 use crate::apply::apply;
 use crate::model::Pending;
+use crate::plan::desk::Desk;
 use crate::{
     AlterOrder, Altered, Caller, Event, Holds, JobSpec, MoveOrder, Policy, State, Submission,
 };
@@ -34,7 +35,8 @@ struct Candidate {
 }
 
 /// Changes with which the job would start now, the mildest of each kind.
-pub(super) fn that_help(asked: &Asked<'_>) -> Vec<Suggestion> {
+/// `desk` is one that was asked in vain, if there is one.
+pub(super) fn that_help<'a>(asked: &Asked<'a>, desk: Option<Desk<'a>>) -> Vec<Suggestion> {
     let Some(settings) = asked.state.settings() else {
         return Vec::new();
     };
@@ -52,15 +54,18 @@ pub(super) fn that_help(asked: &Asked<'_>) -> Vec<Suggestion> {
         kinds.push(other_cards(asked));
     }
     kinds.push(other_queues(asked));
-    first_of_each(asked, &policy, &kinds)
+    first_of_each((asked, &policy), &kinds, desk)
 }
 
 /// Of each kind the first with which the job starts.
-fn first_of_each(asked: &Asked<'_>, policy: &Policy, kinds: &[Vec<Candidate>]) -> Vec<Suggestion> {
+fn first_of_each<'a>(
+    (asked, policy): (&Asked<'a>, &Policy),
+    kinds: &'a [Vec<Candidate>],
+    mut fresh: Option<Desk<'a>>,
+) -> Vec<Suggestion> {
     let mut places = Places::of(asked.state, policy, asked.now);
     let own = asked.place.map(|_| places.place(asked.subject));
     let mut found = Vec::new();
-    let mut fresh = None;
     for kind in kinds {
         for candidate in kind {
             let Some(mut desk) = fresh.take().or_else(|| asking(asked, policy)) else {
@@ -84,7 +89,7 @@ fn first_of_each(asked: &Asked<'_>, policy: &Policy, kinds: &[Vec<Candidate>]) -
     found
 }
 
-fn asking<'a>(asked: &Asked<'a>, policy: &Policy) -> Option<crate::plan::desk::Desk<'a>> {
+fn asking<'a>(asked: &Asked<'a>, policy: &Policy) -> Option<Desk<'a>> {
     let mut desk = desk(asked, policy)?;
     desk.promise_nothing_more();
     Some(desk)
