@@ -93,7 +93,7 @@ impl Server {
         let mut last: Option<&NodeName> = None;
         let mut slots: Vec<u16> = Vec::new();
         let mut cards: Vec<&str> = Vec::new();
-        for (node, share) in self.state.held() {
+        for (node, _, share) in self.state.held() {
             if last != Some(node) {
                 slots.clear();
                 cards.clear();

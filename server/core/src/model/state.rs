@@ -164,8 +164,9 @@ impl State {
     }
 
     /// All that is held, in the order of node names, then attempts.
-    pub fn held(&self) -> impl Iterator<Item = (&NodeName, &NodeShare)> {
-        self.held.iter().map(|((node, _), share)| (node, share))
+    pub fn held(&self) -> impl Iterator<Item = (&NodeName, AttemptId, &NodeShare)> {
+        let held = self.held.iter();
+        held.map(|((node, attempt), share)| (node, *attempt, share))
     }
 
     /// A job, or a member of an array that has no record of its own yet: it is as the array is.

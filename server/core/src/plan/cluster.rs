@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use capstan_types::{NodeName, Timestamp};
+use capstan_types::{AttemptId, NodeName, Timestamp};
 
 use super::card_types::{CardTypes, limited_types};
 use super::kinds::Kinds;
@@ -119,7 +119,7 @@ impl<'a> Cluster<'a> {
         for node in state.nodes() {
             let mut shares = Vec::new();
             // Both are in name order; what is held on nodes that are gone is passed over.
-            while let Some((_, share)) = held.next_if(|(name, _)| **name <= node.name) {
+            while let Some((_, _, share)) = held.next_if(|(name, ..)| **name <= node.name) {
                 if share.node == node.name {
                     shares.push(share);
                 }
@@ -270,16 +270,32 @@ impl<'a> Cluster<'a> {
         let soon = self.now.plus_secs(OVERDUE_SECS);
         let mut known = vec![Each::default(); self.seats.len()];
         let state = self.state;
-        let running = state.running().flat_map(|(_, job)| returns(job, soon));
-        let lent = std::mem::take(&mut self.lent).into_iter();
-        let returns: Vec<(usize, Timestamp, Each)> = running
-            .filter_map(|(share, at)| {
-                let place = self.find(share.node.as_str())?;
-                Some((place, at, self.back_of(place, share)))
-            })
-            .chain(lent)
-            .chain(self.shared_cards())
+        let ends: Vec<(AttemptId, Timestamp)> = state
+            .running()
+            .map(|(attempt, job)| (attempt, end(job, soon)))
             .collect();
+        let mut returns: Vec<(usize, Timestamp, Each)> = Vec::with_capacity(ends.len());
+        let mut place = 0;
+        // Seats and what is held are both in the order of names, ends in that of attempts.
+        for (node, attempt, share) in state.held() {
+            while self
+                .seats
+                .get(place)
+                .is_some_and(|seat| seat.node.name < *node)
+            {
+                place += 1;
+            }
+            let is_there = self
+                .seats
+                .get(place)
+                .is_some_and(|seat| seat.node.name == *node);
+            let found = ends.binary_search_by_key(&attempt, |(attempt, _)| *attempt);
+            if let Some(at) = found.ok().filter(|_| is_there) {
+                returns.push((place, ends[at].1, self.back_of(place, share)));
+            }
+        }
+        returns.append(&mut std::mem::take(&mut self.lent));
+        returns.extend(self.shared_cards());
         for (place, at, each) in returns {
             known[place] = known[place].and(each);
             self.seats[place].timeline.returns_unsorted(at, each);
@@ -318,14 +334,6 @@ pub(super) fn end(job: &Job, soon: Timestamp) -> Timestamp {
         }
     };
     end.max(soon)
-}
-
-/// What a job holds, and when it comes back.
-fn returns(job: &Job, soon: Timestamp) -> impl Iterator<Item = (&NodeShare, Timestamp)> {
-    let end = end(job, soon);
-    let run = job.state.run().into_iter();
-    let shares = run.flat_map(|run| run.shares.iter());
-    shares.map(move |share| (share, end))
 }
 
 /// The nodes that a job with an attempt has for itself.

@@ -83,7 +83,7 @@ fn only_live_attempts_hold(state: &State) {
     }
     expected.sort();
     let mut held = Vec::new();
-    for (node, _) in state.held() {
+    for (node, ..) in state.held() {
         held.push(node.clone());
     }
     assert_eq!(
