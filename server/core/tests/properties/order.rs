@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use capstan_core::{Event, Job, JobState, Node, NodeShare, Plan, State};
-use capstan_types::{NodeName, Timestamp};
+use capstan_types::{CardId, NodeName, Timestamp};
 
 use crate::harness::World;
 
@@ -100,11 +100,11 @@ fn uses(state: &State, plan: &Plan, now: Timestamp) -> Vec<Use> {
             | JobState::Ended(_) => end(job, began),
         };
         let until = until.max(now.plus_secs(OVERDUE_SECS));
-        let shares = run.shares.iter();
-        uses.extend(shares.map(|share| Use {
-            is_lent: true,
-            ..used(share, now, until)
-        }));
+        uses.extend(
+            run.shares
+                .iter()
+                .map(|share| lent(state, share, now, until)),
+        );
     }
     for placement in &plan.placements {
         let job = state.resolve(placement.job).unwrap();
@@ -129,6 +129,24 @@ fn uses(state: &State, plan: &Plan, now: Timestamp) -> Vec<Use> {
 fn end(job: &Job, began: Timestamp) -> Timestamp {
     let walltime = job.spec.resources.seconds("walltime");
     walltime.map_or(NEVER, |walltime| began.plus_secs(walltime.0))
+}
+
+/// What an attempt holds of what the node still has: a card or slot that it has lost is nobody's to give.
+fn lent(state: &State, share: &NodeShare, from: Timestamp, until: Timestamp) -> Use {
+    let node = state.node(&share.node);
+    let has_card = |uuid: &CardId| {
+        let mut cards = node.iter().flat_map(|node| &node.inventory.cards);
+        cards.any(|card| card.uuid == *uuid)
+    };
+    let cards = share.cards.iter().filter(|card| has_card(&card.uuid));
+    let slots = node.map_or(0, |node| node.slots);
+    let there = share.slots.iter().filter(|slot| **slot < slots);
+    Use {
+        is_lent: true,
+        cards: cards.count() as u64,
+        slots: there.count() as u64,
+        ..used(share, from, until)
+    }
 }
 
 fn used(share: &NodeShare, from: Timestamp, until: Timestamp) -> Use {
