@@ -124,7 +124,7 @@ impl<'a> Candidates<'a> {
         place.ok_or_else(|| Some(self.why_not(&job.queue)))
     }
 
-    /// The place of a job that looks so, of whose kind `one` finds one; `None` when its queue starts nothing.
+    /// The place of a job that looks so, like which `one` finds one; `None` when its queue starts nothing.
     fn place(
         &mut self,
         look: Look,
