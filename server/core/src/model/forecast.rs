@@ -6,8 +6,8 @@
 use capstan_types::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ENDLESS_SECS;
 use super::decay::power;
+use super::pending::{ENDLESS_SECS, walltime_secs};
 use super::{Job, JobSpec, JobState, Node, Policy, State};
 use crate::plan::log2;
 
@@ -345,11 +345,15 @@ impl State {
     /// walltime; a day when nothing is known.
     #[must_use]
     pub fn expected_run_secs(&self, job: &Job) -> u64 {
+        self.expected_run_secs_of(job, walltime_secs(job), job.spec.size())
+    }
+
+    /// The same for a job of which walltime (seconds) and size are known.
+    pub(crate) fn expected_run_secs_of(&self, job: &Job, walltime_secs: u64, size: u32) -> u64 {
         const UNKNOWN_SECS: u64 = 24 * 3600;
-        let walltime = job.spec.resources.seconds("walltime");
-        let most = walltime.map(|walltime| walltime.0.max(1));
+        let most = Some(walltime_secs).filter(|secs| *secs < ENDLESS_SECS);
+        let most = most.map(|secs| secs.max(1));
         let known = self.history_of(&job.spec.owner.user).and_then(|history| {
-            let size = job.spec.size();
             let get = |name: &str, size: u32| history.get(name)?.get(&size).copied();
             get(&job.spec.name, size)
                 .or_else(|| get("", size))

@@ -9,7 +9,7 @@ use imbl::{OrdMap, OrdSet};
 
 use super::{
     Forecasts, History, Job, JobState, Load, Node, NodeShare, Payer, Pending, Profiles,
-    Reservation, Rows, RunTimes, RunTimesKey, Settings, Spending, UserHistory,
+    Reservation, Rows, RunTimes, RunTimesKey, Running, Settings, Spending, UserHistory,
 };
 use crate::Change;
 
@@ -24,7 +24,7 @@ pub struct State {
     pending: OrdMap<JobId, Pending>,
     profiles: Profiles,
     rows: Rows,
-    attempts: OrdMap<AttemptId, Arc<Job>>,
+    attempts: OrdMap<AttemptId, Running>,
     /// (node, attempt) → share: what is held where.
     held: OrdMap<(NodeName, AttemptId), NodeShare>,
     ended: OrdSet<(Timestamp, JobId)>,
@@ -146,12 +146,19 @@ impl State {
     /// The job whose current attempt this is.
     #[must_use]
     pub fn job_of(&self, attempt: AttemptId) -> Option<&Arc<Job>> {
-        self.attempts.get(&attempt)
+        self.attempts.get(&attempt).map(|running| &running.job)
     }
 
     /// Attempts that hold something now, with their jobs, in attempt order.
     pub fn running(&self) -> impl Iterator<Item = (AttemptId, &Arc<Job>)> {
-        self.attempts.iter().map(|(attempt, job)| (*attempt, job))
+        let running = self.reckoned_running();
+        running.map(|(attempt, running)| (attempt, &running.job))
+    }
+
+    /// The same with what is reckoned of them.
+    pub(crate) fn reckoned_running(&self) -> impl Iterator<Item = (AttemptId, &Running)> {
+        let attempts = self.attempts.iter();
+        attempts.map(|(attempt, running)| (*attempt, running))
     }
 
     /// What is held on `node`, by attempt.
@@ -359,7 +366,7 @@ impl State {
                 if let JobState::Pending = job.state {
                     self.put_pending(job);
                 } else if let Some(run) = job.state.run() {
-                    self.attempts.insert(run.attempt, job.clone());
+                    self.attempts.insert(run.attempt, Running::of(job));
                 }
             }
             Some(old) => {
@@ -438,7 +445,7 @@ impl State {
         match &job.state {
             JobState::Pending => self.put_pending(job),
             JobState::Starting(run) | JobState::Running(run) | JobState::Exiting(run, _) => {
-                self.attempts.insert(run.attempt, job.clone());
+                self.attempts.insert(run.attempt, Running::of(job.clone()));
                 for share in run.shares.iter() {
                     self.held
                         .insert((share.node.clone(), run.attempt), share.clone());

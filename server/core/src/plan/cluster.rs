@@ -271,8 +271,13 @@ impl<'a> Cluster<'a> {
         let mut known = vec![Each::default(); self.seats.len()];
         let state = self.state;
         let ends: Vec<(AttemptId, Timestamp)> = state
-            .running()
-            .map(|(attempt, job)| (attempt, end(job, soon)))
+            .reckoned_running()
+            .map(|(attempt, running)| {
+                (
+                    attempt,
+                    end_after(&running.job, running.walltime_secs, soon),
+                )
+            })
             .collect();
         let mut returns: Vec<(usize, Timestamp, Each)> = Vec::with_capacity(ends.len());
         let mut place = 0;
@@ -322,11 +327,16 @@ fn keeps_slices(state: &State) -> bool {
 /// When what a job holds comes back: at the end of its walltime, or of its grace once it was told to stop; soon when that
 /// is over.
 pub(super) fn end(job: &Job, soon: Timestamp) -> Timestamp {
+    end_after(job, walltime_secs(job), soon)
+}
+
+/// The same of a job whose walltime is known.
+fn end_after(job: &Job, walltime_secs: u64, soon: Timestamp) -> Timestamp {
     let Some(run) = job.state.run() else {
         return soon;
     };
     let began = run.started.map_or(run.placed, |(at, _)| at);
-    let end = began.plus_secs(walltime_secs(job));
+    let end = began.plus_secs(walltime_secs);
     let end = match &job.state {
         JobState::Exiting(_, order) => end.min(order.at.plus_secs(order.grace_secs.into())),
         JobState::Pending | JobState::Starting(_) | JobState::Running(_) | JobState::Ended(_) => {

@@ -7,6 +7,7 @@ use std::collections::BinaryHeap;
 use capstan_types::{LimitedOwner, Reason, Timestamp};
 
 use super::{Asked, Confidence, ExpectedStart};
+use crate::model::Running;
 use crate::{Job, State};
 
 /// Jobs before it in line that are looked at one by one; those behind them are taken to be like them.
@@ -61,10 +62,10 @@ fn not_before(asked: &Asked<'_>, reason: &Reason) -> Option<Timestamp> {
                 LimitedOwner::User(user) => job.spec.owner.user == *user,
                 LimitedOwner::Group(group) => job.spec.owner.group == *group,
             };
-            let running = asked.state.running().map(|(_, job)| job);
-            let counted = running.filter(|job| is_counted(job));
+            let running = asked.state.reckoned_running();
+            let counted = running.filter(|(_, running)| is_counted(&running.job));
             counted
-                .map(|job| likely_end(asked.state, job, asked.now))
+                .map(|(_, running)| likely_end(asked.state, running, asked.now))
                 .min()
         }
         Reason::QueueClosed { opens, .. } => Some(*opens),
@@ -73,10 +74,10 @@ fn not_before(asked: &Asked<'_>, reason: &Reason) -> Option<Timestamp> {
         Reason::Window { starts, .. } => Some(*starts),
         Reason::QueueCloses { closes, .. } => Some(*closes),
         Reason::ArraySlotLimit(_) => {
-            let running = asked.state.running().map(|(_, job)| job);
-            let members = running.filter(|job| job.id.seq == asked.in_line.seq);
+            let running = asked.state.reckoned_running();
+            let members = running.filter(|(_, running)| running.job.id.seq == asked.in_line.seq);
             members
-                .map(|job| likely_end(asked.state, job, asked.now))
+                .map(|(_, running)| likely_end(asked.state, running, asked.now))
                 .min()
         }
         Reason::NotEnoughCards { .. }
@@ -110,10 +111,10 @@ fn reckon(asked: &Asked<'_>, before: usize, (kind, size): (usize, u64)) -> Optio
     }
     let mut free = capacity.saturating_sub(lent);
     let mut ends = BinaryHeap::new();
-    for (_, job) in state.running() {
-        let (of_kind, amount) = job.spec.kind_and_size();
+    for (_, running) in state.reckoned_running() {
+        let (of_kind, amount) = running.kind_and_size;
         if of_kind == kind {
-            ends.push(Reverse((likely_end(state, job, now), amount)));
+            ends.push(Reverse((likely_end(state, running, now), amount)));
         }
     }
     let mut at = now;
@@ -134,9 +135,10 @@ fn reckon(asked: &Asked<'_>, before: usize, (kind, size): (usize, u64)) -> Optio
     let mut looked_at = 0;
     for id in line.iter().take(AHEAD_MAX) {
         looked_at += 1;
-        let Some(job) = asked.waiting_at(*id).map(|pending| &pending.job) else {
+        let Some(pending) = asked.waiting_at(*id) else {
             continue;
         };
+        let job = &pending.job;
         let (of_kind, each) = job.spec.kind_and_size();
         if of_kind != kind || each > capacity {
             continue;
@@ -148,7 +150,8 @@ fn reckon(asked: &Asked<'_>, before: usize, (kind, size): (usize, u64)) -> Optio
             .saturating_mul(members)
             .div_ceil(capacity.max(1))
             .max(1);
-        let run_secs = state.expected_run_secs(job).saturating_mul(rounds);
+        let run_secs = state.expected_run_secs_of(job, pending.walltime_secs, pending.size);
+        let run_secs = run_secs.saturating_mul(rounds);
         wait_for(&mut at, &mut free, wanted, Some(run_secs));
     }
     // As long again for as many again.
@@ -162,16 +165,17 @@ fn reckon(asked: &Asked<'_>, before: usize, (kind, size): (usize, u64)) -> Optio
 }
 
 /// When a running job ends by what jobs like it have taken.
-fn likely_end(state: &State, job: &Job, now: Timestamp) -> Timestamp {
+fn likely_end(state: &State, running: &Running, now: Timestamp) -> Timestamp {
+    let job = &running.job;
     let began = job.state.run().map_or(now, |run| run.placed);
-    let end = began.plus_secs(state.expected_run_secs(job));
+    let size = u32::try_from(running.kind_and_size.1).unwrap_or(u32::MAX);
+    let expected_secs = state.expected_run_secs_of(job, running.walltime_secs, size);
+    let end = began.plus_secs(expected_secs);
     if end > now {
         return end;
     }
     let more = (now.secs_since(began) / 2).max(OVERDUE_SECS);
-    let walltime = job.spec.resources.seconds("walltime");
-    let last = walltime.map(|walltime| began.plus_secs(walltime.0));
+    let last = began.plus_secs(running.walltime_secs);
     let soon = now.plus_secs(OVERDUE_SECS);
-    let end = now.plus_secs(more);
-    last.map_or(end, |last| end.min(last).max(soon))
+    now.plus_secs(more).min(last).max(soon)
 }
