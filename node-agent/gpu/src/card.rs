@@ -1,6 +1,6 @@
 //! One card: what must be known of it before it may be lent, and what may stay unknown.
 
-use capstan_supervisor::ports::{CardProcess, GpuCard, GpuDetail, GpuHealth, GpuUse};
+use capstan_supervisor::ports::{CardDevice, CardProcess, GpuCard, GpuDetail, GpuHealth, GpuUse};
 use capstan_types::CardId;
 use nvml_wrapper::enum_wrappers::device::{
     ComputeMode, EccCounter, MemoryError, TemperatureSensor, TemperatureThreshold,
@@ -41,6 +41,11 @@ pub(crate) fn behind(nvml: &Nvml, index: u32) -> Result<Vec<GpuCard>, Problem> {
                 compute: compute(&device),
                 numa_node: crate::near::numa_node(&device),
                 island: 0,
+                device: crate::part::numbers(nvml, &instance).and_then(|part| {
+                    let minor = device.minor_number().ok()?;
+                    let part = Some(part);
+                    Some(CardDevice { minor, part })
+                }),
             })
         })
         .collect();
@@ -50,13 +55,15 @@ pub(crate) fn behind(nvml: &Nvml, index: u32) -> Result<Vec<GpuCard>, Problem> {
     }
 }
 
-fn is_divided(device: &Device<'_>) -> Result<bool, NvmlError> {
+pub(crate) fn is_divided(device: &Device<'_>) -> Result<bool, NvmlError> {
     let mode = optional(device.mig_mode().map(Some))?;
     Ok(mode.is_some_and(|mode| mode.current != 0))
 }
 
 /// The instances that are there; places between them may be empty.
-fn instances<'nvml>(device: &Device<'nvml>) -> impl Iterator<Item = (u32, Device<'nvml>)> {
+pub(crate) fn instances<'nvml>(
+    device: &Device<'nvml>,
+) -> impl Iterator<Item = (u32, Device<'nvml>)> {
     let places = device.mig_device_count().unwrap_or_default();
     let places = 0..places.min(INSTANCES_PER_CARD);
     places.filter_map(|at| Some((at, device.mig_device_by_index(at).ok()?)))
@@ -80,6 +87,10 @@ pub(crate) fn describe(nvml: &Nvml, index: u32) -> Result<GpuCard, Problem> {
         compute: compute(&device),
         numa_node: crate::near::numa_node(&device),
         island: 0,
+        device: device
+            .minor_number()
+            .ok()
+            .map(|minor| CardDevice { minor, part: None }),
     })
 }
 

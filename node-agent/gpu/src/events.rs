@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use capstan_supervisor::ports::{GpuEvent, GpuListener};
 use capstan_types::CardId;
 use nvml_wrapper::bitmasks::event::EventTypes;
-use nvml_wrapper::enums::event::XidError;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, EventSet, Nvml};
 
+use crate::part::{self, Told};
 use crate::{CARDS_MAX, card};
 
 /// How long one wait in the driver takes at most; a listener that went away is noticed then.
@@ -18,9 +18,6 @@ const WAIT_MS: u32 = 5_000;
 /// How long a driver that does not work is left alone, and how long it was listened to at least before that starts over.
 const PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_secs(300);
-/// XID as the driver counts an error that has no number.
-const XID_UNKNOWN: u64 = 999;
-
 /// Starts the thread. Without one nothing is heard, which is said in the log.
 pub(crate) fn listen(library: PathBuf, listener: GpuListener) {
     let thread = std::thread::Builder::new().name("nvml-events".to_owned());
@@ -62,18 +59,16 @@ fn hear(library: &Path, listener: &GpuListener) -> Heard {
         return Heard::Interrupted;
     };
     loop {
-        match set.wait(WAIT_MS) {
-            Ok(event) => {
-                let card = event.device.uuid().ok().and_then(card::card_id);
-                let told = match event.event_data {
-                    Some(XidError::Value(xid)) => GpuEvent::Xid { card, xid },
-                    Some(XidError::Unknown) => GpuEvent::Xid {
-                        card,
-                        xid: XID_UNKNOWN,
-                    },
+        match part::wait(&nvml, &set, WAIT_MS) {
+            Ok(told) => {
+                let event = |card| match told.xid {
+                    Some(xid) => GpuEvent::Xid { card, xid },
                     None => GpuEvent::Uncorrected { card },
                 };
-                if !listener(told) {
+                let cards = concerned(&nvml, &told);
+                let unnamed = cards.is_empty().then_some(None);
+                let mut events = cards.into_iter().map(Some).chain(unnamed).map(event);
+                if !events.all(listener.as_ref()) {
                     return Heard::Enough;
                 }
             }
@@ -88,6 +83,24 @@ fn hear(library: &Path, listener: &GpuListener) -> Heard {
             }
         }
     }
+}
+
+/// Whom an event is about: the card, or of a divided card the parts that the driver names, else all of them.
+fn concerned(nvml: &Nvml, told: &Told<'_>) -> Vec<CardId> {
+    let id = |device: &Device<'_>| device.uuid().ok().and_then(card::card_id);
+    if !card::is_divided(&told.device).unwrap_or(false) {
+        return id(&told.device).into_iter().collect();
+    }
+    let (gpu, compute) = told.part;
+    let is_meant = |instance: &Device<'_>| match part::numbers(nvml, instance) {
+        Some(own) => {
+            gpu.is_none_or(|gpu| gpu == own.0) && compute.is_none_or(|compute| compute == own.1)
+        }
+        None => true,
+    };
+    let instances = card::instances(&told.device).map(|(_, instance)| instance);
+    let meant = instances.filter(is_meant);
+    meant.filter_map(|instance| id(&instance)).collect()
 }
 
 /// The cards in index order; one that does not answer is still counted.

@@ -7,6 +7,7 @@ mod card;
 mod control;
 mod events;
 mod near;
+mod part;
 mod problem;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -466,25 +466,47 @@ fn a_card_says_how_its_memory_is_mended_and_how_hot_it_may_be() {
 #[test]
 fn errors_are_heard_with_the_card_that_had_them() {
     let node = Node::with(TWO);
+    assert_eq!(heard(&node, ""), ["GPU-2"]);
+}
+
+/// An error in a part of a divided card is told of that part, one of the whole card of all its parts.
+#[test]
+fn errors_of_a_divided_card_are_heard_of_the_parts_that_had_them() {
+    let instance = |at: u32| format!("{{ uuid = 'MIG-{at}', name = 'part', memory_mib = 64 }}");
+    let mig = format!("mig = [{}, {}]\n", instance(0), instance(1));
+    let node = Node::with(&format!("{TWO}{mig}"));
+    assert_eq!(heard(&node, &format!("{mig}xid_instance = 1\n")), ["MIG-1"]);
+    assert_eq!(heard(&node, &mig), ["MIG-0", "MIG-1"]);
+}
+
+/// Of whom is heard when the second card has an error; `more` is said of that card.
+fn heard(node: &Node, more: &str) -> Vec<String> {
     let (tell, told) = std::sync::mpsc::channel();
     node.gpus()
         .listen(Box::new(move |event| tell.send(event).is_ok()));
     // Listening begins a moment later; what was before it is not heard.
     let deadline = Instant::now() + Duration::from_secs(20);
     let mut xids = vec!["31"];
-    let event = loop {
+    let mut next = told.recv_timeout(Duration::from_millis(200));
+    while next.is_err() {
         assert!(Instant::now() < deadline, "nothing was heard");
-        node.set(&format!("{TWO}xid_events = [{}]\n", xids.join(", ")));
-        match told.recv_timeout(Duration::from_millis(200)) {
-            Ok(event) => break event,
-            Err(_) => xids.push("31"),
+        node.set(&format!("{TWO}{more}xid_events = [{}]\n", xids.join(", ")));
+        next = told.recv_timeout(Duration::from_millis(200));
+        xids.push("31");
+    }
+    let mut cards = Vec::new();
+    // All that one error says comes at once.
+    while let Ok(event) = next {
+        let GpuEvent::Xid { card, xid: 31 } = event else {
+            panic!("{event:?}");
+        };
+        let card = card.unwrap().to_string();
+        if !cards.contains(&card) {
+            cards.push(card);
         }
-    };
-    let expected = GpuEvent::Xid {
-        card: Some(CardId::from("GPU-2")),
-        xid: 31,
-    };
-    assert_eq!(event, expected);
+        next = told.recv_timeout(Duration::from_millis(200));
+    }
+    cards
 }
 
 /// Instances have a type and memory of their own and are known by their own UUIDs; the card itself is not lent beside them.
@@ -522,6 +544,13 @@ fn instances_of_a_divided_card_are_cards_of_their_own() {
         ("MIG-1", 201, "A100 MIG 1g.5gb", 4864),
     ];
     assert_eq!(seen, expected);
+    let devices: Vec<_> = inventory
+        .cards
+        .iter()
+        .map(|card| card.device.map(|device| (device.minor, device.part)))
+        .collect();
+    let part = |number| Some((1, Some((number, 0))));
+    assert_eq!(devices, [Some((0, None)), part(1), part(2)]);
     let usage = gpus.usage();
     let used: Vec<_> = usage
         .iter()

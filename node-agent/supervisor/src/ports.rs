@@ -27,6 +27,17 @@ pub struct GpuCard {
     pub numa_node: Option<u32>,
     /// Cards with the same number reach one another fastest; numbered from 0 in index order.
     pub island: u32,
+    /// Its device node; `None` when the driver does not say.
+    pub device: Option<CardDevice>,
+}
+
+/// Where the device nodes of a card are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CardDevice {
+    /// N of `/dev/nvidiaN`; of the whole card, when this is a part of one.
+    pub minor: u32,
+    /// The numbers of the part of a divided card (MIG): GPU instance and compute instance.
+    pub part: Option<(u32, u32)>,
 }
 
 /// The GPUs of this node. No driver, no library or a broken one is no error: zero cards and the reason.

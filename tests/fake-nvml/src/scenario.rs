@@ -87,6 +87,8 @@ pub(crate) struct Card {
     /// Grows: each number added while an event set listens is delivered once, in order.
     #[serde(default)]
     pub(crate) xid_events: Vec<u64>,
+    /// The place in `mig` of the instance that `xid_events` are about; the whole card when absent.
+    pub(crate) xid_instance: Option<u32>,
     #[serde(default)]
     pub(crate) processes: Vec<Process>,
     /// Compute capability, `[major, minor]`.

@@ -117,20 +117,22 @@ fn next_event(set: usize) -> Result<Option<EventData>, Code> {
     let mut sets = sets();
     let listening = sets.get_mut(&set).ok_or(Code::InvalidArgument)?;
     for (card, delivered) in listening {
-        let Some(xid) = scenario
-            .cards
-            .get(*card)
-            .and_then(|card| card.xid_events.get(*delivered))
+        let of_card = scenario.cards.get(*card);
+        let Some((of_card, xid)) =
+            of_card.and_then(|it| Some((it, it.xid_events.get(*delivered)?)))
         else {
             continue;
         };
         *delivered += 1;
+        // As their ids are: counted from 1, with one compute instance each.
+        let part = of_card.xid_instance.map(|place| (place + 1, 0));
+        let (gpu_instance, compute_instance) = part.unwrap_or((c_uint::MAX, c_uint::MAX));
         return Ok(Some(EventData {
             device: handle(*card),
             event_type: XID_CRITICAL_ERROR,
             event_data: *xid,
-            gpu_instance: c_uint::MAX,
-            compute_instance: c_uint::MAX,
+            gpu_instance,
+            compute_instance,
         }));
     }
     Ok(None)

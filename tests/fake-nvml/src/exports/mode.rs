@@ -98,6 +98,33 @@ extern "C" fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle(
     ))
 }
 
+/// Instances are numbered from 1, as those of real cards often are; each has one compute instance, number 0.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetGpuInstanceId(mig: Handle, id: *mut c_uint) -> c_int {
+    status(put(
+        "nvmlDeviceGetGpuInstanceId",
+        mig,
+        id,
+        |_, index| match index / INSTANCE_STEP {
+            0 => Err(Code::InvalidArgument),
+            instance => Ok(instance as c_uint),
+        },
+    ))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetComputeInstanceId(mig: Handle, id: *mut c_uint) -> c_int {
+    status(put(
+        "nvmlDeviceGetComputeInstanceId",
+        mig,
+        id,
+        |_, index| match index / INSTANCE_STEP {
+            0 => Err(Code::InvalidArgument),
+            _ => Ok(0),
+        },
+    ))
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceOnSameBoard(one: Handle, other: Handle, same: *mut c_int) -> c_int {
     status(put("nvmlDeviceOnSameBoard", one, same, |_, _| {
