@@ -368,7 +368,9 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
         let gpus = self.gpus.clone();
         let cards = tokio::task::spawn_blocking(move || gpus.inventory());
         let engine = self.engine.ask().await;
-        let inventory = inventory(&self.host, cards.await.unwrap_or_default(), engine);
+        let cards = cards.await.unwrap_or_default();
+        self.supervisor.note_cards(&cards.cards);
+        let inventory = inventory(&self.host, cards, engine);
         let health_problem = self.health.problem();
         Inventory {
             health_problem,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use capstan_gpu::NvmlGpus;
 use capstan_runtime::DockerEngine;
-use capstan_supervisor::attempts::{CgroupTree, Site, SiteSettings, Supervisor};
+use capstan_supervisor::attempts::{CgroupTree, DeviceCgroup, Site, SiteSettings, Supervisor};
 use capstan_supervisor::containers::{ContainerSettings, DEFAULT_STAGE, Door, Keeper};
 use capstan_types::AgentId;
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,8 +37,8 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     let agent_id = agent_id(&settings.state_folder)?;
     let host = Host::ask(settings.cores);
     make_scratch(&settings)?;
-    let pins_cores = settings.surroundings.cores.may_pin();
-    let cgroups = find_cgroups(&agent_id, &host, pins_cores);
+    let mut cgroups = find_cgroups(&agent_id, &host, settings.surroundings.cores.may_pin());
+    fence_cards(&mut cgroups, &settings);
     let gpus = match settings.has_no_cards() {
         true => NvmlGpus::none(),
         false => NvmlGpus::open(settings.nvml_library.as_deref()),
@@ -97,8 +97,10 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     };
     tracing::info!(node = %settings.node, server = settings.server, "agent started");
     let serving = crate::door::serve(listener, door_service);
+    let spawning = link.supervisor.clone();
     let stopped = until_stopped(link.run(), serving, table).await;
     containers.let_go();
+    spawning.end_spawner();
     // Attempts that run keep their groups.
     cgroups.remove();
     // A door that stays would refuse callers more slowly than none.
@@ -159,6 +161,24 @@ fn find_cgroups(agent_id: &str, host: &Host, pins_cores: bool) -> CgroupTree {
         tracing::warn!("no cgroups on this host; attempts are followed by descent");
     }
     cgroups
+}
+
+/// Keeps cards from processes that they are not lent to, where there may be cards; says so when this host cannot.
+fn fence_cards(cgroups: &mut CgroupTree, settings: &Settings) {
+    if settings.has_no_cards() {
+        return;
+    }
+    let setting = settings.surroundings.device_cgroup;
+    if setting == DeviceCgroup::Off {
+        tracing::info!(
+            "device_cgroup is off: every process of a job finds every card of this node"
+        );
+    } else if let Err(problem) = cgroups.fence_cards(setting) {
+        tracing::warn!(
+            problem = crate::link::chain(&problem),
+            "every process of a job finds every card of this node, and jobs of queues whose cards are for containers only are not started here"
+        );
+    }
 }
 
 /// The folder of scratch files: ours alone to write, or users could take the names of others' folders.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::ensure;
-use capstan_supervisor::attempts::{CoreLimit, HostCores, Surroundings};
+use capstan_supervisor::attempts::{CoreLimit, DeviceCgroup, HostCores, Surroundings};
 use serde::Deserialize;
 
 use crate::health::HealthCheck;
@@ -31,6 +31,7 @@ pub(crate) struct SurroundingsFile {
     scratch_dir: Option<PathBuf>,
     scratch_keep_hours: Option<u32>,
     core_limit: Option<CoreLimit>,
+    device_cgroup: Option<DeviceCgroup>,
     node_check_script: Option<PathBuf>,
     node_check_interval_secs: Option<u32>,
     node_check_timeout_secs: Option<u32>,
@@ -83,6 +84,7 @@ impl SurroundingsFile {
             scratch_folder: self.scratch_dir,
             scratch_keep_secs: keep_secs,
             cores,
+            device_cgroup: self.device_cgroup.unwrap_or_default(),
         })
     }
 }

@@ -14,7 +14,8 @@ use nix::unistd::Pid;
 
 pub(super) use self::bounds::Bounds;
 pub use self::bounds::{CoreLimit, HostCores};
-use super::record::CgroupFolder;
+use super::fence::{DEVICES, Ground, PROGRAMS};
+use super::record::{CgroupFolder, Entry};
 
 mod bounds;
 
@@ -22,8 +23,9 @@ mod bounds;
 /// others bound and measure. Docker makes its own folders in the rest.
 const CONTROLLERS: [&str; 5] = ["freezer", "memory", "cpu", "cpuacct", "pids"];
 /// In version 2 a group with processes cannot hand controllers to groups below it, and containers live below the
-/// attempt: so the job's own processes get a leaf of their own.
-const LEAF: &str = "job";
+/// attempt: so the job's own processes get a leaf of their own. Where devices are closed that is so in version 1 as well:
+/// containers get their cards from their engine.
+pub(super) const LEAF: &str = "job";
 /// Weight of one core among attempts that compete for the processor, in version 1 and 2. Idle cores may be used by
 /// all: jobs that ask for one card and no core count on having more than one for their data.
 const SHARES_PER_CORE: u64 = 1024;
@@ -38,9 +40,11 @@ const KILL_WAIT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default)]
 pub struct CgroupTree {
     /// Controller and mount point; an empty controller is version 2. Empty without rights.
-    mounts: Vec<(String, PathBuf)>,
+    pub(super) mounts: Vec<(String, PathBuf)>,
     /// `capstan/1a2b3c4d`: two agents on one host never share one.
-    base: String,
+    pub(super) base: String,
+    /// Where cards are kept from processes.
+    pub(super) fence: Option<Ground>,
 }
 
 impl CgroupTree {
@@ -59,6 +63,7 @@ impl CgroupTree {
         let tree = Self {
             mounts,
             base: base.to_owned(),
+            fence: None,
         };
         tree.hand_down_controllers();
         tree
@@ -120,6 +125,7 @@ impl CgroupTree {
 
     /// Removes our folders, as far as they are empty.
     pub fn remove(&self) {
+        self.remove_fence();
         for (_, mount) in &self.mounts {
             // Busy folders still hold attempts, which outlive us on purpose.
             let base = mount.join(&self.base);
@@ -150,7 +156,7 @@ impl CgroupTree {
 }
 
 /// Where the hierarchy of version 1 with `controller` is mounted.
-fn mount_of(mounts: &str, controller: &str) -> Option<PathBuf> {
+pub(super) fn mount_of(mounts: &str, controller: &str) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         let [_, mount, "cgroup", options, ..] = fields[..] else {
@@ -230,6 +236,23 @@ impl Cgroup {
         (!folders.is_empty()).then(|| Self {
             folders: folders.to_vec(),
         })
+    }
+
+    /// The group in which the script of `entry` begins because it may open cards, and whether that is all groups. Entering
+    /// only what closes devices leaves the others to when they are worth their cost.
+    pub(super) fn to_begin_in(entry: &Entry) -> Option<(Self, bool)> {
+        let all = Self::at(&entry.cgroups)?;
+        let fence = entry.fence.as_ref().filter(|fence| fence.opens_cards);
+        if entry.spec.memory_bytes.is_some() {
+            return Some((all, true));
+        }
+        let fence = fence?;
+        let (fencing, others): (Vec<_>, Vec<_>) = all
+            .folders
+            .into_iter()
+            .partition(|folder| folder.controller == fence.controller);
+        let is_whole = others.is_empty();
+        Self::at(&fencing).map(|cgroup| (cgroup, is_whole))
     }
 
     /// Bounds the memory of an attempt that runs, where its group is there and the kernel takes it: less than is in use
@@ -406,18 +429,21 @@ fn kills_below(path: &Path) -> u64 {
     own + below
 }
 
-fn make(path: &Path) -> io::Result<()> {
+/// Makes a group; whether it was not there before.
+pub(super) fn make(path: &Path) -> io::Result<bool> {
     match fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         // Somebody has tidied away our folder, which was empty.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(path),
-        other => other,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(path).map(|()| true)
+        }
+        other => other.map(|()| true),
     }
 }
 
 fn process_folder(folder: &CgroupFolder) -> PathBuf {
     let path = PathBuf::from(&folder.path);
-    if folder.controller.is_empty() {
+    if ["", DEVICES, PROGRAMS].contains(&folder.controller.as_str()) {
         path.join(LEAF)
     } else {
         path

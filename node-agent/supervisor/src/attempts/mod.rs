@@ -3,6 +3,7 @@
 
 mod cgroup;
 mod environment;
+mod fence;
 mod footer;
 mod identity;
 mod intruders;
@@ -25,6 +26,7 @@ mod table;
 mod tasks;
 
 pub use cgroup::{CgroupTree, CoreLimit, HostCores};
+pub use fence::{DeviceCgroup, NoFence};
 pub use intruders::Intruders;
 pub use ledger::LedgerError;
 pub use record::Damaged;

@@ -147,6 +147,42 @@ pub(super) struct Entry {
     /// Seconds that such a folder is kept after a failure.
     #[prost(uint64, tag = "25")]
     pub(super) scratch_keep_secs: u64,
+    /// What keeps its host processes off cards; absent where nothing does.
+    #[prost(message, optional, tag = "40")]
+    pub(super) fence: Option<Fence>,
+}
+
+/// What keeps the host processes of an attempt off cards that are not theirs.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Fence {
+    /// Of the hierarchy, as [`CgroupFolder::controller`].
+    #[prost(string, tag = "1")]
+    pub(super) controller: String,
+    /// The agent's folder in it: `/sys/fs/cgroup/devices/capstan/1a2b3c4d`.
+    #[prost(string, tag = "2")]
+    pub(super) root: String,
+    /// What is closed to the attempt.
+    #[prost(message, repeated, tag = "3")]
+    pub(super) guards: Vec<Guard>,
+    /// Its script may open cards, so it has to begin in the attempt's own group.
+    #[prost(bool, tag = "4")]
+    pub(super) opens_cards: bool,
+}
+
+/// Which device nodes of one major number may be opened.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Guard {
+    #[prost(uint32, tag = "1")]
+    pub(super) major: u32,
+    /// Minor numbers that are open, and no others; or the other way round.
+    #[prost(uint32, repeated, tag = "2")]
+    pub(super) minors: Vec<u32>,
+    /// These are closed, and all others open.
+    #[prost(bool, tag = "3")]
+    pub(super) is_closed_list: bool,
+    /// The highest minor number that the driver hands out.
+    #[prost(uint32, tag = "4")]
+    pub(super) last: u32,
 }
 
 /// One hierarchy's folder for an attempt.

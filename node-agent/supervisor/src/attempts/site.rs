@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::cgroup::{Cgroup, CgroupTree, HostCores};
+use super::fence::{CardNodes, DeviceCgroup};
 use super::identity::{Identities, IdentityProblem};
 use super::ledger::{AttemptFile, Ledger, LedgerError};
 use super::record::Entry;
@@ -16,6 +17,7 @@ use super::shim::sweep_scratch;
 use super::spawner::Spawner;
 use super::table::Supervisor;
 use super::{live, proc};
+use crate::ports::GpuCard;
 
 /// How long the shim of an attempt with a damaged entry may take to end.
 const DAMAGED_WAIT: Duration = Duration::from_secs(30);
@@ -56,6 +58,8 @@ pub struct Surroundings {
     pub scratch_keep_secs: u64,
     /// What attempts may use of the cores.
     pub cores: HostCores,
+    /// How cards are kept from processes that they are not lent to.
+    pub device_cgroup: DeviceCgroup,
 }
 
 /// What all attempts of this node share.
@@ -67,6 +71,7 @@ pub struct Site {
     pub(super) ledger: Ledger,
     pub(super) spawner: Spawner,
     identities: Identities,
+    nodes: CardNodes,
 }
 
 /// Why an attempt has no entry and will not get one.
@@ -76,6 +81,10 @@ pub(super) enum Refused {
     Identity(#[from] IdentityProblem),
     #[error("the agent cannot remember the attempt: {}", chain(.0))]
     Ledger(#[from] LedgerError),
+    #[error(
+        "cards are for containers only in this queue, and {node} cannot keep them from other processes (`capstan doctor` there says why)"
+    )]
+    NoFence { node: String },
 }
 
 /// An error with its causes, for a sentence to a person.
@@ -106,8 +115,9 @@ impl Site {
         Ok(Self {
             boot_id: proc::boot_id(),
             ledger,
-            spawner: Spawner::new(settings.program.clone()),
+            spawner: Spawner::new(settings.program.clone(), cgroups.clone()),
             identities: Identities::default(),
+            nodes: CardNodes::default(),
             cgroups,
             settings,
         })
@@ -116,6 +126,7 @@ impl Site {
     /// Writes the attempt into the ledger, durably. Blocks.
     pub(super) fn record(&self, spec: LaunchSpec) -> Result<Entry, Refused> {
         let settings = &self.settings;
+        self.check_fence(&spec)?;
         let identity = self
             .identities
             .resolve(&spec, &settings.node, settings.only_uid)?;
@@ -123,6 +134,18 @@ impl Site {
         entry.identity = Some(identity);
         self.ledger.record(&entry)?;
         Ok(entry)
+    }
+
+    /// Cards that are for containers only need something that keeps other processes off; a site that switched that off
+    /// knows what it does.
+    fn check_fence(&self, spec: &LaunchSpec) -> Result<(), Refused> {
+        let is_wanted = spec.cards_in_containers_only && !spec.cards.is_empty();
+        let is_off = self.settings.surroundings.device_cgroup == DeviceCgroup::Off;
+        if is_wanted && !is_off && !self.cgroups.has_fence() {
+            let node = self.settings.node.clone();
+            return Err(Refused::NoFence { node });
+        }
+        Ok(())
     }
 
     /// The entry of an attempt whose script runs on another node, for a task of it here; written nowhere. Blocks.
@@ -143,7 +166,12 @@ impl Site {
         spec: LaunchSpec,
         refused: &Refused,
     ) -> Result<AttemptEnded, LedgerError> {
-        let ended = live::ended(spec.attempt, Outcome::Unstartable(refused.to_string()));
+        let outcome = match refused {
+            // Another node may do; this one may be mended.
+            Refused::NoFence { .. } => Outcome::PrologueFailed(refused.to_string()),
+            Refused::Identity(_) | Refused::Ledger(_) => Outcome::Unstartable(refused.to_string()),
+        };
+        let ended = live::ended(spec.attempt, outcome);
         self.ledger.record(&self.entry(spec))?.write_end(&ended)?;
         Ok(ended)
     }
@@ -155,6 +183,7 @@ impl Site {
         let around = &settings.surroundings;
         let maybe = |path: &Option<PathBuf>| path.as_ref().map(text).unwrap_or_default();
         let cores = around.cores.bound(&spec);
+        let fence = self.cgroups.fence(&spec, &self.nodes);
         Entry {
             spec,
             identity: None,
@@ -176,6 +205,7 @@ impl Site {
             hook_secs: around.hook_secs,
             scratch_root: maybe(&around.scratch_folder),
             scratch_keep_secs: around.scratch_keep_secs,
+            fence,
         }
     }
 
@@ -262,6 +292,16 @@ impl Site {
 }
 
 impl Supervisor {
+    /// Learns where the device nodes of cards are.
+    pub fn note_cards(&self, cards: &[GpuCard]) {
+        self.site.nodes.note(cards);
+    }
+
+    /// Ends the process from which shims are forked; attempts go on. When no attempt runs, nothing of ours is left.
+    pub fn end_spawner(&self) {
+        self.site.spawner.end();
+    }
+
     /// Removes scratch folders that were kept after a failure and whose time is over; how many. Blocks.
     #[must_use]
     pub fn sweep_scratch(&self) -> usize {

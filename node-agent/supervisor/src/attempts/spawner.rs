@@ -22,6 +22,7 @@ use nix::sys::socket::{
 };
 use nix::unistd::{ForkResult, fork, setsid};
 
+use super::cgroup::CgroupTree;
 use super::ledger::AttemptFile;
 use super::shim;
 use super::shim::detach_streams;
@@ -47,15 +48,18 @@ struct Running {
 #[derive(Debug)]
 pub(super) struct Spawner {
     program: PathBuf,
+    cgroups: CgroupTree,
     running: Mutex<Option<Running>>,
 }
 
 impl Spawner {
-    /// A spawner that runs `program` (our own binary) with [`SPAWNER_COMMAND`] or [`SHIM_COMMAND`].
+    /// A spawner that runs `program` (our own binary) with [`SPAWNER_COMMAND`] or [`SHIM_COMMAND`], in the group of `cgroups`
+    /// that has no cards: what it forks is there already.
     #[must_use]
-    pub(super) fn new(program: PathBuf) -> Self {
+    pub(super) fn new(program: PathBuf, cgroups: CgroupTree) -> Self {
         Self {
             program,
+            cgroups,
             running: Mutex::new(None),
         }
     }
@@ -87,6 +91,19 @@ impl Spawner {
         match self.ask(Path::new(TASK), &passed)? {
             true => Ok(ours),
             false => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    /// Ends the spawner, and waits until it has.
+    pub(super) fn end(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Running {
+            socket,
+            mut process,
+        }) = running.take()
+        {
+            drop(socket);
+            let _reaped = process.wait();
         }
     }
 
@@ -141,6 +158,10 @@ impl Spawner {
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .spawn()?;
+        if let Err(error) = self.cgroups.keep_from_cards(process.id()) {
+            // Each shim sees to it by itself, which takes longer, and starts nothing when that fails.
+            tracing::warn!(%error, "shims have to leave the agent's devices one by one");
+        }
         // It ends when our end of the socket closes.
         Ok(Running {
             socket: ours,

@@ -10,8 +10,9 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use serde::Deserialize;
 
-use super::{Cgroup, CgroupTree, LEAF, SHARES_PER_CORE, WEIGHT_MAX, WEIGHT_PER_CORE, make};
-use crate::attempts::record::Entry;
+use super::{Cgroup, CgroupTree, SHARES_PER_CORE, WEIGHT_MAX, WEIGHT_PER_CORE, make};
+use crate::attempts::fence::{DEVICES, PROGRAMS, close_leaf};
+use crate::attempts::record::{Entry, Guard};
 
 /// The hierarchy of version 1 that names cores.
 pub(super) const CPUSET: &str = "cpuset";
@@ -116,6 +117,8 @@ pub(in crate::attempts) struct Bounds {
     slots: u64,
     cores: CoreBound,
     memory_bytes: Option<u64>,
+    /// Devices that are closed.
+    guards: Vec<Guard>,
 }
 
 impl Bounds {
@@ -127,6 +130,10 @@ impl Bounds {
                 cpus: entry.cpus.clone(),
             },
             memory_bytes: entry.spec.memory_bytes,
+            guards: match &entry.fence {
+                Some(fence) => fence.guards.clone(),
+                None => Vec::new(),
+            },
         }
     }
 
@@ -136,6 +143,7 @@ impl Bounds {
             slots,
             cores,
             memory_bytes,
+            guards: Vec::new(),
         }
     }
 }
@@ -155,7 +163,7 @@ impl CgroupTree {
         let mut folder = mount.clone();
         for part in Path::new(&self.base) {
             folder.push(part);
-            if make(&folder).and_then(|()| inherit(&folder)).is_err() {
+            if make(&folder).and_then(|_| inherit(&folder)).is_err() {
                 return self;
             }
         }
@@ -165,7 +173,7 @@ impl CgroupTree {
 }
 
 impl Cgroup {
-    /// Makes the groups, bounds their memory and cores, and weighs their claim on the processor.
+    /// Makes the groups, bounds their memory and cores, closes devices to them, and weighs their claim on the processor.
     ///
     /// # Errors
     /// When a group cannot be made or its memory cannot be bounded.
@@ -181,6 +189,7 @@ impl Cgroup {
                     pin(path, &bounds.cores.cpus);
                 }
                 "" => bound_unified(path, bounds)?,
+                name @ (DEVICES | PROGRAMS) => close_leaf(path, name, &bounds.guards)?,
                 _ => {}
             }
         }
@@ -217,7 +226,7 @@ fn pin(path: &Path, cpus: &str) {
 }
 
 fn bound_unified(path: &Path, bounds: &Bounds) -> io::Result<()> {
-    make(&path.join(LEAF))?;
+    close_leaf(path, "", &bounds.guards)?;
     let weight = (bounds.slots * WEIGHT_PER_CORE).min(WEIGHT_MAX);
     let _refused = fs::write(path.join("cpu.weight"), weight.to_string());
     if bounds.cores.percent > 0 {

@@ -76,6 +76,7 @@ fn check_family(mounts: Vec<(String, PathBuf)>) {
     let tree = CgroupTree {
         base: format!("capstan/test-{}", std::process::id()),
         mounts,
+        fence: None,
     };
     tree.hand_down_controllers();
     let attempt = AttemptId(1);

@@ -25,7 +25,7 @@ use super::user::AsUser;
 use crate::attempts::cgroup::{Bounds, Cgroup};
 use crate::attempts::environment::environment;
 use crate::attempts::proc;
-use crate::attempts::record::{Entry, Identity};
+use crate::attempts::record::{Entry, Fence, Identity};
 
 /// The status that ends the job; any other but 0 puts it back in its queue.
 const ABORT: i32 = 1;
@@ -258,7 +258,15 @@ impl<'a> Hooks<'a> {
         };
         let is_roots = owner == Owner::Site;
         let identity = if is_roots { &root } else { self.identity };
-        let cgroup = Cgroup::at(&self.entry.cgroups).filter(|_| !is_roots);
+        let cgroup = match is_roots {
+            // What the site does around a job, it may do with all cards; we may not.
+            true => self.entry.fence.as_ref().map(Fence::site),
+            false => None,
+        };
+        let cgroup = match cgroup {
+            Some(site) => Cgroup::at(&[site]),
+            None => Cgroup::at(&self.entry.cgroups).filter(|_| !is_roots),
+        };
         if let Some(cgroup) = cgroup.as_ref().filter(|group| !group.is_whole()) {
             let made = cgroup.create(&Bounds::of(self.entry));
             made.map_err(|error| format!("has no cgroup: {error}"))?;

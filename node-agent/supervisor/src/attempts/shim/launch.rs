@@ -60,8 +60,8 @@ pub(super) enum Unstartable {
 pub(super) struct Prepared<'a> {
     entry: &'a Entry,
     pub(super) identity: &'a Identity,
-    /// To begin in.
-    cgroup: Option<Cgroup>,
+    /// To begin in, and whether these are all its groups.
+    cgroup: Option<(Cgroup, bool)>,
     env: Env,
     streams: Streams,
     pub(super) files: files::Written,
@@ -79,7 +79,7 @@ pub(super) struct Launched {
 
 /// The job's streams, for what is written beside the script.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(in crate::attempts) struct Kept {
     pub(super) stdout: Option<File>,
     pub(super) stderr: Option<File>,
 }
@@ -101,10 +101,10 @@ impl Kept {
 /// Makes what the script of `entry` needs: group, files, outputs.
 pub(super) fn prepare(entry: &Entry) -> Result<Prepared<'_>, Unstartable> {
     let identity = entry.identity.as_ref().ok_or(Unstartable::NoIdentity)?;
-    // Without a limit to hold from the first moment, the job starts sooner and enters its group while it runs.
-    let is_bounded = entry.spec.memory_bytes.is_some();
-    let cgroup = Cgroup::at(&entry.cgroups).filter(|_| is_bounded);
-    if let Some(cgroup) = &cgroup {
+    // Without a limit to hold or a card to open from the first moment, the job starts sooner and enters its group while it
+    // runs.
+    let cgroup = Cgroup::to_begin_in(entry);
+    if let Some((cgroup, _)) = &cgroup {
         let made = cgroup.create(&Bounds::of(entry));
         made.map_err(Unstartable::Cgroup)?;
     }
@@ -148,11 +148,11 @@ impl Prepared<'_> {
             stderr,
             messages,
         } = streams;
-        let is_inside = cgroup.is_some();
+        let is_inside = cgroup.as_ref().is_some_and(|(_, is_whole)| *is_whole);
         let first = first_program(entry, identity)?;
         let program = Program {
             identity,
-            cgroup,
+            cgroup: cgroup.map(|(cgroup, _)| cgroup),
             stdin: first.stdin,
             stdout,
             stderr,

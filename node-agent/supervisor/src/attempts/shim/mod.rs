@@ -103,6 +103,10 @@ pub(super) fn run(path: &Path, agent: Option<OwnedFd>) -> Result<(), ShimError> 
         ..ShimRecord::default()
     };
     locked.mark(&record)?;
+    if let Some(problem) = stay_off_cards(&entry) {
+        let outcome = Outcome::PrologueFailed(problem);
+        return write_end(&mut locked, &ended(&entry, outcome, wire::Usage::default()));
+    }
     let mut control = Control::open(&file, agent).map_err(kernel("listen"))?;
 
     let course = Course {
@@ -122,6 +126,15 @@ pub(super) fn run(path: &Path, agent: Option<OwnedFd>) -> Result<(), ShimError> 
         let _busy = cgroup.remove();
     }
     write_end(&mut locked, &ended)
+}
+
+/// Makes sure that nothing that this process starts finds cards that are not its own; the problem, when it cannot.
+pub(super) fn stay_off_cards(entry: &Entry) -> Option<String> {
+    let problem = entry.fence.as_ref()?.enter().err()?;
+    Some(format!(
+        "{} cannot keep its cards from processes that have none: {problem}",
+        entry.node
+    ))
 }
 
 fn lock(file: &AttemptFile) -> Result<Option<LockedFile>, ShimError> {

@@ -47,7 +47,7 @@ pub(super) fn adopt(
         pid,
         problem: problem.to_string(),
     };
-    if !cgroup.exists() {
+    if !cgroup.is_whole() {
         cgroup.create(&Bounds::of(&live.entry)).map_err(refused)?;
     }
     cgroup.adopt(pid).map_err(refused)?;
