@@ -38,6 +38,7 @@ fn order(node: &Node, task: u64, words: &[&str]) -> RunTask {
             },
         ],
         folder: String::new(),
+        hooks: None,
     }
 }
 

@@ -257,6 +257,7 @@ async fn start(
         arguments,
         environment,
         folder,
+        hooks,
     } = request;
     let target = NodeName::from(node);
     let refuse = |error, detail: String| Unanswered::Refused(Refusal::new(error, detail));
@@ -277,6 +278,7 @@ async fn start(
         arguments,
         environment,
         folder,
+        hooks,
     })
 }
 

@@ -397,6 +397,7 @@ fn task(number: u64, attempt: u64, node: &str) -> TaskRequest {
             value: "1".to_owned(),
         }],
         folder: String::new(),
+        hooks: None,
     }
 }
 

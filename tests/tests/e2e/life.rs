@@ -12,30 +12,40 @@ use crate::is_root;
 
 /// A cluster of one node whose agent has these settings on top of the usual ones.
 fn cluster_with(arguments: &[&str], settings: &str) -> Cluster {
-    let arguments: Vec<&str> = ["--nodes", "1", "--debug"]
+    cluster_of(1, arguments, settings)
+}
+
+/// A cluster whose agents have these settings on top of the usual ones.
+pub(crate) fn cluster_of(nodes: usize, arguments: &[&str], settings: &str) -> Cluster {
+    let count = nodes.to_string();
+    let arguments: Vec<&str> = ["--nodes", &count, "--debug"]
         .into_iter()
         .chain(arguments.iter().copied())
         .collect();
     let mut cluster = Cluster::up(&arguments);
     let settings = settings.replace("DIR", &cluster.path().to_string_lossy());
-    cluster.kill("node01");
-    let path = cluster.path().join("nodes/node01/agent.toml");
-    let before = fs::read_to_string(&path).unwrap();
-    // Above the tables.
-    fs::write(&path, format!("{settings}\n{before}")).unwrap();
-    cluster.start("node01");
-    wait_until("the node is free", || {
-        let listing = cluster.root("pbsnodes node01").stdout;
-        match listing.contains("state = ") && !listing.contains("state = down,offline") {
-            true if cluster.path().join("nodes/node01/run/agent.sock").exists() => Ok(()),
-            _ => Err(listing),
-        }
-    });
+    for number in 1..=nodes {
+        let node = format!("node{number:02}");
+        cluster.kill(&node);
+        let path = cluster.path().join(format!("nodes/{node}/agent.toml"));
+        let before = fs::read_to_string(&path).unwrap();
+        // Above the tables.
+        fs::write(&path, format!("{settings}\n{before}")).unwrap();
+        cluster.start(&node);
+        let door = cluster.path().join(format!("nodes/{node}/run/agent.sock"));
+        wait_until("the node is free", || {
+            let listing = cluster.root(&format!("pbsnodes {node}")).stdout;
+            match listing.contains("state = ") && !listing.contains("state = down,offline") {
+                true if door.exists() => Ok(()),
+                _ => Err(listing),
+            }
+        });
+    }
     cluster
 }
 
 /// A script of root's in the site's folder of hooks.
-fn hook(cluster: &Cluster, name: &str, mode: u32, text: &str) -> PathBuf {
+pub(crate) fn hook(cluster: &Cluster, name: &str, mode: u32, text: &str) -> PathBuf {
     let folder = cluster.path().join("hooks");
     fs::create_dir_all(&folder).unwrap();
     let path = folder.join(name);
@@ -443,6 +453,66 @@ fn nothing_starts_on_a_node_whose_health_script_complains() {
     cluster.wait_state(&job, "Q");
     fs::write(&said, "all is well\nERROR is no first word\n").unwrap();
     cluster.wait_state(&job, "C");
+}
+
+fn shows(cluster: &Cluster, words: &str) {
+    wait_until("the node is shown so", || {
+        let listing = cluster.root("pbsnodes node01").stdout;
+        match listing.contains(words) {
+            true => Ok(()),
+            false => Err(listing),
+        }
+    });
+}
+
+#[test]
+fn a_job_is_put_back_by_the_look_before_it_and_the_look_behind_it_takes_the_node_out() {
+    if !is_root() {
+        return;
+    }
+    // Only the looks around jobs happen while this test runs.
+    let settings = "node_check_script = 'DIR/hooks/check'\nnode_check_interval_secs = 86400\n\
+                    node_check_on_job_start = true\nnode_check_on_job_end = true";
+    let mut cluster = cluster_with(&["--cores", "2"], settings);
+    let alice = User::alice();
+    let folder = alice.folder("life-around");
+    // There was no script when the agent looked first.
+    shows(&cluster, "message=ERROR the health script");
+    hook(&cluster, "check", 0o500, "true");
+    cluster.kill("node01");
+    cluster.start("node01");
+    shows(&cluster, "state = free");
+    hook(&cluster, "check", 0o500, "echo ERROR fan 3 stands still");
+    let job = cluster.submit(&alice, &folder, "-N j", "echo body");
+    wait_until("the job is back in its queue", || {
+        let comment = cluster.attribute(&job, "comment").unwrap_or_default();
+        match comment.contains("ERROR fan 3 stands still on node01") {
+            true => Ok(()),
+            false => Err(comment),
+        }
+    });
+    shows(&cluster, "state = down");
+    // What was found stays in the node's note until somebody takes it away.
+    shows(&cluster, "note = ERROR fan 3 stands still");
+    assert!(
+        !folder
+            .join(format!("j.o{}", job.split('.').next().unwrap()))
+            .exists()
+    );
+    cluster.sh(&alice, &format!("qdel {job}")).ok();
+
+    let flag = folder.join("broken");
+    let text = format!("test -e {} && echo ERROR no disk", flag.display());
+    hook(&cluster, "check", 0o500, &text);
+    cluster.kill("node01");
+    cluster.start("node01");
+    shows(&cluster, "state = free");
+    let script = format!("touch {}", flag.display());
+    let job = cluster.submit(&alice, &folder, "-N j", &script);
+    cluster.wait_state(&job, "C");
+    assert_eq!(cluster.attribute(&job, "exit_status").as_deref(), Some("0"));
+    shows(&cluster, "state = down");
+    shows(&cluster, "ERROR no disk");
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod images;
 mod jobs;
 mod life;
 mod preempting;
+mod hooks;
 mod reserving;
 mod store_faults;
 

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking};
 
 use super::cgroup::Cgroup;
 use super::ledger::{AttemptFile, LedgerError};
@@ -24,7 +24,8 @@ use super::proc;
 use super::record::{Entry, ShimRecord};
 use super::settling::{Holders, settle};
 use super::shim::leave_scratch;
-use super::site::{Aftermath, Site};
+use super::sisters::{Asking, Wanted, answer_line};
+use super::site::{Aftermath, Refused, Site};
 use super::tasks::TaskTable;
 use crate::cards::Warden;
 use crate::ports::{Containers, Gpus};
@@ -198,14 +199,32 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
         loop {
             tokio::select! {
                 line = lines.next_line() => match line {
-                    Ok(Some(line)) => self.heard(attempt, &line).await,
+                    Ok(Some(line)) => match Wanted::parse(&line) {
+                        Some(wanted) => {
+                            asked.abort_all();
+                            let asking = Asking::new(&attempt.entry, wanted);
+                            let tasks = self.shared.tasks.clone();
+                            asked.spawn(async move { asking.ask(&tasks).await });
+                        }
+                        None => self.heard(attempt, &line).await,
+                    },
                     Ok(None) | Err(_) => return,
+        // Of this shim on this connection: it asks again when it is connected anew.
+        let mut asked = JoinSet::new();
                 },
                 Some(order) = self.orders.recv() => {
                     let line = order.line();
                     if writing.write_all(line.as_bytes()).await.is_err() {
                         // It is ending by itself; what it writes down is the truth.
                         return;
+                Some(answer) = asked.join_next() => {
+                    // One that was given up has no answer.
+                    if let Ok(answer) = answer
+                        && writing.write_all(answer_line(&answer).as_bytes()).await.is_err()
+                    {
+                        return;
+                    }
+                }
                     }
                 }
             }

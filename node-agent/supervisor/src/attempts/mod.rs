@@ -21,6 +21,7 @@ mod shim;
 mod signalling;
 mod site;
 mod spawner;
+mod sisters;
 mod strays;
 mod table;
 mod tasks;

@@ -9,9 +9,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use super::control::{Control, Limits, Order, Stop};
-use super::hooks::{self, Hooks};
+use super::hooks::Hooks;
 use super::kill::Processes;
 use super::launch::{Kept, Launched};
+use super::told;
 use super::verdict::{self, Cause, Exit};
 use super::{oom, warning};
 use crate::attempts::cgroup::{Bounds, Cgroup};
@@ -93,6 +94,8 @@ impl<'a> Shim<'a> {
                 match order {
                     Order::Stop(stop) => self.stop(stop),
                     Order::Limits(limits) => self.limit(limits),
+                    // An answer that came after it was waited for.
+                    Order::Sisters(_) => {}
                 }
             }
             self.warn();
@@ -285,7 +288,7 @@ impl<'a> Shim<'a> {
         }
         let usage = self.processes.usage(self.started.elapsed());
         let cause = Cause::Stopped(signal);
-        let told = hooks::Outcome {
+        let told = told::Outcome {
             session: self.session,
             usage: &usage,
             exit_status: verdict::exit_status(Some(cause), Exit::Signal(signal as i32)),

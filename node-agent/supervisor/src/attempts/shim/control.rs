@@ -1,6 +1,6 @@
-//! The shim's side of its talk with the agent: one line in for an order (to end, or new limits), one line out when the
-//! script runs. Closing
-//! is the news that it ended; the status file has the rest.
+//! The shim's side of its talk with the agent: one line in for an order (to end, or new limits) or an answer, one line out
+//! when the script runs, or when other nodes are asked for their part. Closing is the news that it ended; the status file
+//! has the rest.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
@@ -13,17 +13,20 @@ use nix::poll::{PollFd, PollFlags};
 
 use crate::attempts::ledger::AttemptFile;
 use crate::attempts::record::ShimRecord;
+use crate::attempts::sisters::{Answer, Wanted, parse_answer};
 
 /// Agents that may be connected at once: the old one's connection may not be gone when the new one comes.
 const PEERS_MAX: usize = 4;
-/// Longest order.
-const LINE_BYTES_MAX: usize = 128;
+/// Longest order, or answer.
+const LINE_BYTES_MAX: usize = 512;
 
-/// What an agent orders.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What an agent orders, or answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     Stop(Stop),
     Limits(Limits),
+    /// What became of the scripts on other nodes.
+    Sisters(Answer),
 }
 
 /// An order to end the attempt.
@@ -47,6 +50,8 @@ pub(super) struct Control {
     listener: Option<UnixListener>,
     peers: Vec<Peer>,
     started: Option<String>,
+    /// The question that has no answer yet.
+    asked: Option<String>,
 }
 
 struct Peer {
@@ -66,6 +71,7 @@ impl Control {
             listener: None,
             peers: Vec::new(),
             started: None,
+            asked: None,
         };
         match agent {
             Some(agent) => control.greet(UnixStream::from(agent)),
@@ -100,6 +106,19 @@ impl Control {
         self.started = Some(line);
     }
 
+    /// Asks every agent, now or later until there is an answer, for the scripts of other nodes.
+    pub(super) fn ask(&mut self, wanted: &Wanted) {
+        let line = wanted.line();
+        self.peers
+            .retain_mut(|peer| peer.stream.write_all(line.as_bytes()).is_ok());
+        self.asked = Some(line);
+    }
+
+    /// The answer is there, or not waited for any more.
+    pub(super) fn asked_enough(&mut self) {
+        self.asked = None;
+    }
+
     /// What to poll for.
     pub(super) fn watched(&self) -> impl Iterator<Item = PollFd<'_>> {
         let peers = self.peers.iter().map(|peer| peer.stream.as_fd());
@@ -124,11 +143,9 @@ impl Control {
     }
 
     fn greet(&mut self, mut stream: UnixStream) {
+        let mut lines = self.started.iter().chain(&self.asked);
         let is_greeted = stream.set_nonblocking(true).is_ok()
-            && self
-                .started
-                .as_ref()
-                .is_none_or(|line| stream.write_all(line.as_bytes()).is_ok());
+            && lines.all(|line| stream.write_all(line.as_bytes()).is_ok());
         if !is_greeted {
             return;
         }
@@ -172,6 +189,7 @@ impl Peer {
 fn parse(line: &str) -> Option<Order> {
     let stop = parse_stop(line).map(Order::Stop);
     stop.or_else(|| parse_limits(line).map(Order::Limits))
+        .or_else(|| parse_answer(line).map(Order::Sisters))
 }
 
 /// `limits 90 -`: walltime and CPU time in seconds, `-` for one that stays.

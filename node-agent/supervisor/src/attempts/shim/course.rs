@@ -7,9 +7,10 @@ use nix::sys::signalfd::SignalFd;
 
 use super::attend::{Ran, Shim};
 use super::control::{Control, Stop};
-use super::hooks::{self, Hooks, NotBegun};
+use super::hooks::{Hooks, NotBegun};
 use super::launch::{self, Prepared};
 use super::staging::{Copied, NotStaged, Staging};
+use super::told;
 use super::verdict::{self, Cause, Exit};
 use super::{ended, files, kill, scratch};
 use crate::attempts::cgroup::Cgroup;
@@ -87,7 +88,6 @@ impl Course<'_> {
         hooks: &Hooks<'_>,
         started: impl FnOnce(&mut Control, u32),
     ) -> Over {
-        let entry = self.entry;
         let limits = match hooks.before(self.control) {
             Ok(limits) => limits,
             Err(NotBegun::Aborted(problem)) => {
@@ -95,7 +95,6 @@ impl Course<'_> {
             }
             Err(NotBegun::Stopped(stop)) => return Over::unbegun(stopped(stop), String::new()),
             Err(NotBegun::Failed(problem)) => {
-                let problem = format!("{problem} on {}", entry.node);
                 return Over::failed(Outcome::PrologueFailed(problem));
             }
         };
@@ -126,11 +125,12 @@ impl Course<'_> {
             usage,
             mut messages,
         } = ran;
-        let told = hooks::Outcome {
+        let told = told::Outcome {
             session,
             usage: &usage,
             exit_status,
         };
+        messages.extend(hooks.sisters_after(self.control, &told));
         messages.extend(hooks.after(&told));
         if hooks.have_run() {
             end_rest(self.entry);

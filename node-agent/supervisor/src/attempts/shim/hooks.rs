@@ -5,25 +5,24 @@ use std::cell::Cell;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use capstan_proto::wire;
-use capstan_types::Seconds;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Gid, Group, Pid};
+use nix::unistd::Pid;
 
 use super::control::{Control, Limits, Order, Stop};
 use super::fitness::{fitness, only_roots};
 use super::launch::Kept;
 use super::program::{NotStarted, Program};
+use super::told::{self, Outcome};
 use super::user::AsUser;
 use crate::attempts::cgroup::{Bounds, Cgroup};
-use crate::attempts::environment::environment;
 use crate::attempts::proc;
 use crate::attempts::record::{Entry, Fence, Identity};
 
@@ -36,20 +35,6 @@ const ROOT_UMASK: u32 = 0o022;
 const USER_UMASK: u32 = 0o077;
 /// Kinds that `-T` cannot name: files of these names are for other users or other times.
 const RESERVED: [&str; 5] = ["user", "parallel", "user.parallel", "precancel", "prologue"];
-/// What of the job's environment they see.
-const VARIABLES: [&str; 11] = [
-    "PBS_NODEFILE",
-    "PBS_NODENUM",
-    "PBS_NP",
-    "PBS_NUM_NODES",
-    "PBS_NUM_PPN",
-    "PBS_O_WORKDIR",
-    "PBS_JOBID",
-    "PBS_GPUFILE",
-    "PBS_SCRATCH",
-    "CUDA_VISIBLE_DEVICES",
-    "HOSTNAME",
-];
 
 /// Why the script does not start.
 #[derive(Debug)]
@@ -62,25 +47,20 @@ pub(super) enum NotBegun {
     Stopped(Stop),
 }
 
-/// What an epilogue is told of how it went.
-pub(super) struct Outcome<'a> {
-    pub(super) session: u32,
-    pub(super) usage: &'a wire::Usage,
-    pub(super) exit_status: i32,
-}
-
 /// What runs scripts around an attempt's own.
-pub(super) struct Hooks<'a> {
+pub(in crate::attempts) struct Hooks<'a> {
     pub(super) entry: &'a Entry,
     pub(super) identity: &'a Identity,
     pub(super) signals: &'a SignalFd,
     pub(super) streams: &'a Kept,
+    /// Which of the attempt's nodes this is.
+    node: u32,
     have_run: Cell<bool>,
 }
 
 /// Whose a script must be, and as whom it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
+pub(super) enum Owner {
     /// Root's, as root.
     Site,
     /// Root's, as the user.
@@ -91,7 +71,7 @@ enum Owner {
 
 /// How a script ended.
 #[derive(Debug)]
-enum Ended {
+pub(super) enum Ended {
     /// There is none, or it ended with this status.
     With(i32),
     /// It took too long, or may not be run.
@@ -99,8 +79,17 @@ enum Ended {
     Stopped(Stop),
 }
 
+/// Who may say that a script is to stop.
+pub(super) enum Listener<'a> {
+    Nobody,
+    /// The agent of the node of the attempt's script; what it says of limits is kept.
+    Agent(&'a mut Control, &'a mut Vec<Limits>),
+    /// On another node, whoever closes or writes.
+    Asker(&'a UnixStream),
+}
+
 impl<'a> Hooks<'a> {
-    pub(super) fn new(
+    pub(in crate::attempts) fn new(
         entry: &'a Entry,
         identity: &'a Identity,
         signals: &'a SignalFd,
@@ -111,8 +100,14 @@ impl<'a> Hooks<'a> {
             identity,
             signals,
             streams,
+            node: 0,
             have_run: Cell::new(false),
         }
+    }
+
+    /// As on another node of the attempt than that of its script.
+    pub(in crate::attempts) fn on_sister(self, node: u32) -> Self {
+        Self { node, ..self }
     }
 
     /// Whether any has: something of it may be left.
@@ -120,10 +115,16 @@ impl<'a> Hooks<'a> {
         self.have_run.get()
     }
 
-    /// Runs what comes before the script; new limits that were ordered meanwhile.
+    /// Runs what comes before the script, on other nodes as well; new limits that were ordered meanwhile.
     pub(super) fn before(&self, control: &mut Control) -> Result<Vec<Limits>, NotBegun> {
         let mut limits = Vec::new();
-        let arguments = self.prologue_arguments();
+        if let Some(path) = self.named("presetup.prologue") {
+            let arguments = told::presetup(self.entry, self.identity);
+            let listener = Listener::Agent(control, &mut limits);
+            self.prologue(&path, Owner::Site, &arguments, listener)?;
+        }
+        self.sisters_before(control, &mut limits)?;
+        let arguments = told::prologue(self.entry, self.identity);
         let own = self.job_level(&self.entry.spec.prologue);
         let all = [
             self.site("prologue"),
@@ -131,22 +132,30 @@ impl<'a> Hooks<'a> {
             own.map(|path| (path, Owner::Job)),
         ];
         for (path, owner) in all.into_iter().flatten() {
-            let name = name_of(&path);
-            match self.run(&path, owner, &arguments, Some((control, &mut limits))) {
-                Ended::With(0) => {}
-                Ended::With(ABORT) => {
-                    return Err(NotBegun::Aborted(format!("{name} ended with {ABORT}")));
-                }
-                Ended::With(status) => {
-                    return Err(NotBegun::Failed(format!("{name} ended with {status}")));
-                }
-                Ended::Badly(problem) => {
-                    return Err(NotBegun::Failed(format!("{name} {problem}")));
-                }
-                Ended::Stopped(stop) => return Err(NotBegun::Stopped(stop)),
-            }
+            let listener = Listener::Agent(control, &mut limits);
+            self.prologue(&path, owner, &arguments, listener)?;
         }
         Ok(limits)
+    }
+
+    fn prologue(
+        &self,
+        path: &Path,
+        owner: Owner,
+        arguments: &[String],
+        listener: Listener<'_>,
+    ) -> Result<(), NotBegun> {
+        let (name, node) = (name_of(path), &self.entry.node);
+        match self.run(path, owner, arguments, listener) {
+            Ended::With(0) => Ok(()),
+            Ended::With(ABORT) => Err(NotBegun::Aborted(format!("{name} ended with {ABORT}"))),
+            Ended::With(status) => {
+                let problem = format!("{name} ended with {status} on {node}");
+                Err(NotBegun::Failed(problem))
+            }
+            Ended::Badly(problem) => Err(NotBegun::Failed(format!("{name} {problem} on {node}"))),
+            Ended::Stopped(stop) => Err(NotBegun::Stopped(stop)),
+        }
     }
 
     /// Runs what comes behind the script; a sentence for each that failed.
@@ -165,7 +174,7 @@ impl<'a> Hooks<'a> {
         self.run_all([self.for_user("epilogue.precancel")], outcome)
     }
 
-    fn run_all<const COUNT: usize>(
+    pub(super) fn run_all<const COUNT: usize>(
         &self,
         all: [Option<(PathBuf, Owner)>; COUNT],
         outcome: &Outcome<'_>,
@@ -173,9 +182,10 @@ impl<'a> Hooks<'a> {
         let mut arguments = None;
         let mut problems = Vec::new();
         for (path, owner) in all.into_iter().flatten() {
-            let arguments = arguments.get_or_insert_with(|| self.epilogue_arguments(outcome));
+            let arguments =
+                arguments.get_or_insert_with(|| told::epilogue(self.entry, self.identity, outcome));
             let name = name_of(&path);
-            match self.run(&path, owner, arguments, None) {
+            match self.run(&path, owner, arguments, Listener::Nobody) {
                 Ended::With(0) | Ended::Stopped(_) => {}
                 Ended::With(status) => problems.push(format!("{name} ended with {status}")),
                 Ended::Badly(problem) => problems.push(format!("{name} {problem}")),
@@ -195,12 +205,12 @@ impl<'a> Hooks<'a> {
         Some((path, Owner::Site))
     }
 
-    fn for_user(&self, name: &str) -> Option<(PathBuf, Owner)> {
+    pub(super) fn for_user(&self, name: &str) -> Option<(PathBuf, Owner)> {
         Some((self.named(name)?, Owner::SiteForUser))
     }
 
     /// The site's script of this name, if it is there.
-    fn named(&self, name: &str) -> Option<PathBuf> {
+    pub(super) fn named(&self, name: &str) -> Option<PathBuf> {
         if self.entry.hooks_folder.is_empty() {
             return None;
         }
@@ -219,19 +229,19 @@ impl<'a> Hooks<'a> {
         Some(Path::new(folder).join(path))
     }
 
-    /// Runs one script to its end. With `control`, orders are heard meanwhile.
-    fn run(
+    /// Runs one script to its end, unless the listener hears that it is to stop.
+    pub(super) fn run(
         &self,
         path: &Path,
         owner: Owner,
         arguments: &[String],
-        control: Option<(&mut Control, &mut Vec<Limits>)>,
+        listener: Listener<'_>,
     ) -> Ended {
         if let Err(problem) = self.check(path, owner) {
             return Ended::Badly(problem);
         }
         match self.start(path, owner, arguments) {
-            Ok(child) => self.follow(child, control),
+            Ok(child) => self.follow(child, listener),
             Err(problem) => Ended::Badly(problem),
         }
     }
@@ -290,7 +300,7 @@ impl<'a> Hooks<'a> {
             folder: CString::new(folder.as_str()).map_err(nul)?,
             paths: vec![path],
             arguments: arguments.map_err(nul)?,
-            environment: self.variables().map_err(nul)?,
+            environment: told::variables(self.entry, self.identity, self.node).map_err(nul)?,
             umask: Mode::from_bits_truncate(if is_roots { ROOT_UMASK } else { USER_UMASK }),
             limits: (!is_roots).then_some(&self.entry.spec),
         };
@@ -303,42 +313,15 @@ impl<'a> Hooks<'a> {
         })
     }
 
-    /// As Torque gives it, and what the job sees of cards and scratch space.
-    fn variables(&self) -> Result<Vec<CString>, std::ffi::NulError> {
-        let host = nix::unistd::gethostname().unwrap_or_default();
-        let env = environment(self.entry, self.identity, &host.to_string_lossy());
-        let nodes = self.entry.spec.resource_list.rsplit_once("neednodes=");
-        let own = [
-            ("PATH", "/bin:/usr/bin"),
-            ("PBS_MSHOST", self.entry.node.as_str()),
-            ("PBS_RESOURCE_NODES", nodes.map_or("", |(_, nodes)| nodes)),
-        ];
-        let jobs = VARIABLES
-            .into_iter()
-            .filter_map(|name| Some((name, env.get(name)?)));
-        own.into_iter()
-            .chain(jobs)
-            .map(|(name, value)| CString::new(format!("{name}={value}")))
-            .collect()
-    }
-
     /// Waits for a script within its time.
-    fn follow(&self, child: Pid, mut control: Option<(&mut Control, &mut Vec<Limits>)>) -> Ended {
+    fn follow(&self, child: Pid, mut listener: Listener<'_>) -> Ended {
         let deadline = Instant::now() + Duration::from_secs(self.entry.hook_secs.into());
         loop {
             if let Some(status) = reap(child) {
                 end_session(child);
                 return Ended::With(status);
             }
-            let mut stopped = None;
-            if let Some((control, limits)) = &mut control {
-                for order in control.orders() {
-                    match order {
-                        Order::Stop(stop) => stopped = Some(stop),
-                        Order::Limits(new) => limits.push(new),
-                    }
-                }
-            }
+            let stopped = listener.stopped();
             let left = deadline.saturating_duration_since(Instant::now());
             if stopped.is_some() || left.is_zero() {
                 end_session(child);
@@ -348,9 +331,7 @@ impl<'a> Hooks<'a> {
                 return stopped.map_or_else(late, Ended::Stopped);
             }
             let mut watched = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-            if let Some((control, _)) = &control {
-                watched.extend(control.watched());
-            }
+            listener.watch(&mut watched);
             // Interrupted or not, everything is looked at again.
             let _ready = poll(
                 &mut watched,
@@ -360,70 +341,46 @@ impl<'a> Hooks<'a> {
             while let Ok(Some(_child)) = self.signals.read_signal() {}
         }
     }
+}
 
-    /// Torque's eight arguments of prologues.
-    fn prologue_arguments(&self) -> Vec<String> {
-        let spec = &self.entry.spec;
-        let [id, user, group, name] = self.who();
-        let resources = spec.resource_list.clone();
-        let (queue, account) = (spec.queue.clone(), spec.account.clone());
-        vec![
-            id,
-            user,
-            group,
-            name,
-            resources,
-            queue,
-            account,
-            self.entry.script_file(),
-        ]
+impl Listener<'_> {
+    /// The order to stop, if one has come.
+    fn stopped(&mut self) -> Option<Stop> {
+        match self {
+            Self::Nobody => None,
+            Self::Agent(control, limits) => {
+                let mut stopped = None;
+                for order in control.orders() {
+                    match order {
+                        Order::Stop(stop) => stopped = Some(stop),
+                        Order::Limits(new) => limits.push(new),
+                        // An answer that came after it was waited for.
+                        Order::Sisters(_) => {}
+                    }
+                }
+                stopped
+            }
+            Self::Asker(asker) => {
+                let mut watched = [PollFd::new(asker.as_fd(), PollFlags::POLLIN)];
+                let is_heard = poll(&mut watched, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
+                is_heard.then_some(Stop {
+                    signal: Signal::SIGKILL as i32,
+                    grace: Duration::ZERO,
+                })
+            }
+        }
     }
 
-    /// Torque's eleven arguments of epilogues.
-    fn epilogue_arguments(&self, outcome: &Outcome<'_>) -> Vec<String> {
-        let spec = &self.entry.spec;
-        let [id, user, group, name] = self.who();
-        vec![
-            id,
-            user,
-            group,
-            name,
-            outcome.session.to_string(),
-            spec.resource_list.clone(),
-            used(outcome.usage),
-            spec.queue.clone(),
-            spec.account.clone(),
-            outcome.exit_status.to_string(),
-            self.entry.script_file(),
-        ]
-    }
-
-    fn who(&self) -> [String; 4] {
-        let spec = &self.entry.spec;
-        let gid = self.identity.gid;
-        let group = Group::from_gid(Gid::from_raw(gid)).ok().flatten();
-        let group = group.map_or_else(|| gid.to_string(), |group| group.name);
-        [
-            spec.job_id.clone(),
-            self.identity.user.clone(),
-            group,
-            spec.job_name.clone(),
-        ]
+    fn watch<'fd>(&'fd self, watched: &mut Vec<PollFd<'fd>>) {
+        match self {
+            Self::Nobody => {}
+            Self::Agent(control, _) => watched.extend(control.watched()),
+            Self::Asker(asker) => watched.push(PollFd::new(asker.as_fd(), PollFlags::POLLIN)),
+        }
     }
 }
 
-/// `cput=00:00:00,vmem=0kb,walltime=00:00:00,mem=0kb,energy_used=0`.
-fn used(usage: &wire::Usage) -> String {
-    format!(
-        "cput={},vmem={}kb,walltime={},mem={}kb,energy_used=0",
-        Seconds(usage.cput_secs),
-        usage.vmem_kb,
-        Seconds(usage.walltime_secs),
-        usage.mem_kb,
-    )
-}
-
-fn name_of(path: &Path) -> String {
+pub(super) fn name_of(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.chars().filter(|c| !c.is_control()).collect()
 }
@@ -460,23 +417,5 @@ fn end_session(leader: Pid) {
     for (pid, _) in left {
         // It may have ended since.
         let _gone = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_used_is_told_as_torque_tells_it() {
-        let usage = wire::Usage {
-            cput_secs: 61,
-            mem_kb: 7,
-            vmem_kb: 8,
-            walltime_secs: 3600,
-            ..wire::Usage::default()
-        };
-        let expected = "cput=00:01:01,vmem=8kb,walltime=01:00:00,mem=7kb,energy_used=0";
-        assert_eq!(used(&usage), expected);
     }
 }

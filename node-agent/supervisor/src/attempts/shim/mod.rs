@@ -3,13 +3,14 @@
 //!
 //! Single-threaded on purpose: it changes its effective user while it opens files, and it forks.
 
+mod ask;
 mod attend;
 mod contained;
 mod control;
 mod course;
 mod files;
 mod fitness;
-mod hooks;
+pub(super) mod hooks;
 pub(super) mod kill;
 pub(super) mod launch;
 mod oom;
@@ -17,7 +18,9 @@ mod output;
 pub(super) mod program;
 mod scratch;
 mod shell;
+mod sister_hooks;
 mod staging;
+pub(super) mod told;
 pub(super) mod user;
 mod verdict;
 mod warning;

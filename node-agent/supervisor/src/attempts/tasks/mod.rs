@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use capstan_proto::wire::task_report::Report;
-use capstan_proto::wire::{Failure, LaunchSpec, RunTask, TaskRequest, Variable};
+use capstan_proto::wire::{Failure, LaunchSpec, RunTask, SisterHooks, TaskRequest, Variable};
 use capstan_types::{AttemptId, Pbse};
 use prost::Message;
 use tokio::sync::{mpsc, watch};
@@ -63,6 +63,9 @@ pub(super) struct TaskOrder {
     /// Empty: where the script began.
     #[prost(string, tag = "7")]
     pub(super) folder: String,
+    /// In place of a program: the site's scripts for other nodes.
+    #[prost(message, optional, tag = "40")]
+    pub(super) hooks: Option<SisterHooks>,
 }
 
 impl TaskOrder {
@@ -125,6 +128,15 @@ impl TaskTable {
             attempt,
             ending: row.ending.clone(),
         })
+    }
+
+    /// Sends a task on its way to another node; false when there is no connection to the server, or no room on it.
+    pub(super) fn want(&self, request: TaskRequest, reports: mpsc::Sender<Report>) -> bool {
+        let neighbours = self.0.neighbours.read();
+        let neighbours = neighbours.unwrap_or_else(PoisonError::into_inner);
+        let wanted = TaskWanted { request, reports };
+        let out = neighbours.as_ref();
+        out.is_some_and(|out| out.try_send(wanted).is_ok())
     }
 
     /// Whether `attempt` has a task here.
@@ -198,6 +210,12 @@ impl Supervisor {
                 Ok(order) => order,
                 Err(_ending) => return,
             };
+            if let Ok(order) = &order
+                && order.hooks.is_some_and(|hooks| hooks.is_after)
+            {
+                // Nothing of the job may be left when the site clears up behind it.
+                table.end_attempt(order.entry.attempt()).await;
+            }
             let begun = order.and_then(|order| {
                 let place = table.admit(order.entry.attempt());
                 place
@@ -230,6 +248,7 @@ impl Supervisor {
             arguments,
             environment,
             folder: String::new(),
+            hooks: None,
         };
         tokio::spawn(process::run(self.site.clone(), order, place, reports));
         TaskStarted {
@@ -266,14 +285,9 @@ impl Supervisor {
             arguments,
             environment,
             folder: String::new(),
+            hooks: None,
         };
-        let neighbours = self.tasks.0.neighbours.read();
-        let neighbours = neighbours.unwrap_or_else(PoisonError::into_inner);
-        let wanted = TaskWanted { request, reports };
-        let is_sent = neighbours
-            .as_ref()
-            .is_some_and(|out| out.try_send(wanted).is_ok());
-        match is_sent {
+        match self.tasks.want(request, reports) {
             true => Ok(TaskStarted {
                 number,
                 reports: heard,
@@ -319,6 +333,7 @@ fn visitor(site: &Site, order: RunTask) -> Result<TaskOrder, String> {
         arguments,
         mut environment,
         folder,
+        hooks,
     } = order;
     let spec = spec.ok_or("the server did not say as whom the task runs")?;
     let mut entry = site.guest(spec).map_err(|problem| problem.to_string())?;
@@ -334,7 +349,9 @@ fn visitor(site: &Site, order: RunTask) -> Result<TaskOrder, String> {
         arguments,
         environment,
     };
-    check(&asked).map_err(|refused| refused.to_string())?;
+    if hooks.is_none() {
+        check(&asked).map_err(|refused| refused.to_string())?;
+    }
     let TaskAsked {
         place: _,
         arguments,
@@ -348,6 +365,7 @@ fn visitor(site: &Site, order: RunTask) -> Result<TaskOrder, String> {
         arguments,
         environment,
         folder,
+        hooks,
     })
 }
 

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use capstan_proto::wire::SisterHooks;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_child_subreaper;
@@ -21,9 +22,12 @@ use super::TaskOrder;
 use super::process::{END, EXIT, FAILED, KILL, STARTED};
 use crate::attempts::cgroup::{Bounds, Cgroup};
 use crate::attempts::environment::{self, is_settable};
+use crate::attempts::shim::hooks::Hooks;
 use crate::attempts::shim::kill::{kill_descendants, signal_descendants};
-use crate::attempts::shim::launch::{job_mask, variables};
+use crate::attempts::shim::launch::{Kept, job_mask, variables};
 use crate::attempts::shim::program::{NotStarted, Program, Step};
+use crate::attempts::shim::stay_off_cards;
+use crate::attempts::shim::told::Outcome;
 
 /// Largest order.
 const ORDER_BYTES_MAX: usize = 64 << 20;
@@ -58,20 +62,13 @@ pub(in crate::attempts) fn run(passed: Passed) -> io::Result<()> {
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
     let signals = SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), flags)?;
     let streams = (File::from(passed.stdout), File::from(passed.stderr));
-    match start(&order, streams) {
-        Ok(child) => {
-            say(&mut agent, &format!("{STARTED} {}", child.as_raw()));
-            agent.set_nonblocking(true)?;
-            attend(child, &mut agent, &signals);
-        }
-        Err(NotRun::Program) => {
-            say(&mut agent, &format!("{STARTED} 0"));
-            say(&mut agent, &format!("{EXIT} {NOT_EXECUTED}"));
-        }
-        Err(NotRun::Problem(problem)) => {
-            let line = problem.replace(['\n', '\r'], " ");
-            say(&mut agent, &format!("{FAILED} {line}"));
-        }
+    if let Some(problem) = stay_off_cards(&order.entry) {
+        say(&mut agent, &format!("{FAILED} {problem}"));
+        return Ok(());
+    }
+    match &order.hooks {
+        Some(hooks) => run_hooks(&order, hooks, &mut agent, (&signals, streams.1)),
+        None => run_program(&order, streams, &mut agent, &signals)?,
     }
     if let Some(cgroup) = Cgroup::at(&order.entry.cgroups).filter(|_| order.entry.is_guest()) {
         // Nobody else would take away the group of an attempt whose script is elsewhere; while other tasks of it live
@@ -79,6 +76,65 @@ pub(in crate::attempts) fn run(passed: Passed) -> io::Result<()> {
         let _busy = cgroup.remove();
     }
     Ok(())
+}
+
+fn run_program(
+    order: &TaskOrder,
+    streams: (File, File),
+    agent: &mut UnixStream,
+    signals: &SignalFd,
+) -> io::Result<()> {
+    match start(order, streams) {
+        Ok(child) => {
+            say(agent, &format!("{STARTED} {}", child.as_raw()));
+            agent.set_nonblocking(true)?;
+            attend(child, agent, signals);
+        }
+        Err(NotRun::Program) => {
+            say(agent, &format!("{STARTED} 0"));
+            say(agent, &format!("{EXIT} {NOT_EXECUTED}"));
+        }
+        Err(NotRun::Problem(problem)) => {
+            let line = problem.replace(['\n', '\r'], " ");
+            say(agent, &format!("{FAILED} {line}"));
+        }
+    }
+    Ok(())
+}
+
+/// Runs the site's scripts for other nodes. Prologues stop when nobody waits for them; an epilogue clears up, and runs to
+/// its end whoever does.
+fn run_hooks(
+    order: &TaskOrder,
+    wanted: &SisterHooks,
+    agent: &mut UnixStream,
+    (signals, mut stderr): (&SignalFd, File),
+) {
+    let Some(identity) = &order.entry.identity else {
+        return say(
+            agent,
+            &format!("{FAILED} as whom the job runs is not known"),
+        );
+    };
+    say(agent, &format!("{STARTED} 0"));
+    // As in Torque, what they print on other nodes goes nowhere.
+    let nowhere = Kept::default();
+    let hooks = Hooks::new(&order.entry, identity, signals, &nowhere).on_sister(order.node);
+    let problems = if wanted.is_after {
+        hooks.after_on_sister(&Outcome {
+            session: wanted.session,
+            usage: &wanted.usage.clone().unwrap_or_default(),
+            exit_status: wanted.exit_status,
+        })
+    } else {
+        hooks.before_on_sister(agent).err().into_iter().collect()
+    };
+    kill_descendants();
+    let status = i32::from(!problems.is_empty());
+    // A pipe that is full or closed has no reader for this either.
+    let _unread = stderr.write_all(problems.join("; ").as_bytes());
+    drop(stderr);
+    say(agent, &format!("{EXIT} {status}"));
 }
 
 fn read_order(agent: &mut UnixStream) -> io::Result<TaskOrder> {
