@@ -1,5 +1,5 @@
-//! The node's health script, by Torque's conventions: run as root every so often, and when the first line that it writes
-//! begins with ERROR, that line is the node's message and nothing is started there.
+//! The node's health script, by Torque's conventions: run as root every so often, around jobs if the site wants that, and
+//! when the first line that it writes begins with ERROR, that line is the node's message and nothing is started there.
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use capstan_supervisor::attempts::only_roots;
+use capstan_supervisor::attempts::{NodeCheck, only_roots};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, geteuid};
@@ -29,6 +29,9 @@ pub(crate) struct HealthCheck {
     pub(crate) interval: Duration,
     /// A script that takes longer says by that that the node is not well.
     pub(crate) timeout: Duration,
+    /// Also before every job, and behind every job.
+    pub(crate) on_job_start: bool,
+    pub(crate) on_job_end: bool,
 }
 
 /// What the health script said last.
@@ -52,11 +55,15 @@ impl Health {
         is_new
     }
 
-    /// Looks once, and says on the log what is new.
+    /// Looks once; whether there is news.
     async fn look(&self, check: &HealthCheck) -> bool {
         let check = check.clone();
         let looked = tokio::task::spawn_blocking(move || run(&check)).await;
-        let problem = looked.unwrap_or_else(|error| format!("{ERROR} health check: {error}"));
+        self.note(looked.unwrap_or_else(|error| format!("{ERROR} health check: {error}")))
+    }
+
+    /// Keeps what a look found, and says on the log what is new.
+    fn note(&self, problem: String) -> bool {
         let is_new = self.set(problem.clone());
         match problem.as_str() {
             _ if !is_new => {}
@@ -89,6 +96,52 @@ pub(crate) async fn watch(
         }
     });
     health
+}
+
+/// The looks around jobs.
+pub(crate) struct AroundJobs<N> {
+    check: HealthCheck,
+    health: Arc<Health>,
+    news: N,
+}
+
+impl<N: Fn() + Send + Sync> AroundJobs<N> {
+    /// `None` when the site wants no look around jobs.
+    pub(crate) fn wanted(
+        check: Option<&HealthCheck>,
+        health: &Arc<Health>,
+        news: N,
+    ) -> Option<Self> {
+        let check = check.filter(|check| check.on_job_start || check.on_job_end)?;
+        Some(Self {
+            check: check.clone(),
+            health: health.clone(),
+            news,
+        })
+    }
+
+    fn look(&self) {
+        if self.health.note(run(&self.check)) {
+            (self.news)();
+        }
+    }
+}
+
+impl<N: Fn() + Send + Sync> NodeCheck for AroundJobs<N> {
+    fn at_start(&self) -> Option<String> {
+        if !self.check.on_job_start {
+            return None;
+        }
+        self.look();
+        let problem = self.health.problem();
+        (!problem.is_empty()).then(|| format!("the health script complains: {problem}"))
+    }
+
+    fn at_end(&self) {
+        if self.check.on_job_end {
+            self.look();
+        }
+    }
 }
 
 /// Runs the script once; what it complains of.
@@ -193,6 +246,8 @@ mod tests {
             script,
             interval: Duration::from_secs(1),
             timeout: Duration::from_millis(500),
+            on_job_start: false,
+            on_job_end: false,
         })
     }
 
@@ -209,5 +264,43 @@ mod tests {
         if geteuid().is_root() {
             assert!(check("true", 0o777).contains("lets others write"));
         }
+    }
+
+    #[test]
+    fn a_job_does_not_begin_where_the_look_before_it_finds_something() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("check");
+        let write = |text: &str| {
+            fs::write(&script, format!("#!/bin/sh\n{text}\n")).unwrap();
+            fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+        };
+        let mut check = HealthCheck {
+            script: script.clone(),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(10),
+            on_job_start: false,
+            on_job_end: false,
+        };
+        let health = Arc::new(Health::default());
+        assert!(AroundJobs::wanted(Some(&check), &health, || {}).is_none());
+        check.on_job_start = true;
+        check.on_job_end = true;
+        let told = std::sync::atomic::AtomicU32::new(0);
+        let count = || drop(told.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let around = AroundJobs::wanted(Some(&check), &health, count).unwrap();
+        write("true");
+        assert_eq!(around.at_start(), None);
+        write("echo ERROR no disk");
+        around.at_end();
+        assert_eq!(health.problem(), "ERROR no disk");
+        let against = around.at_start();
+        assert_eq!(
+            against.as_deref(),
+            Some("the health script complains: ERROR no disk")
+        );
+        write("true");
+        assert_eq!(around.at_start(), None);
+        // Of three looks that found something else than the one before, none went untold, and no other was.
+        assert_eq!(told.into_inner(), 2);
     }
 }

@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::asked::Sources;
 use crate::diagnosis::Diagnosis;
-use crate::health::Health;
+use crate::health::{AroundJobs, Health};
 use crate::inventory::Host;
 use crate::link::Link;
 use crate::settings::Settings;
@@ -211,7 +211,11 @@ async fn watch_over(
     }
     let told = diagnosis.clone();
     let news = move || told.beat.notify_one();
-    crate::health::watch(settings.health.clone(), news).await
+    let health = crate::health::watch(settings.health.clone(), news.clone()).await;
+    if let Some(check) = AroundJobs::wanted(settings.health.as_ref(), &health, news) {
+        supervisor.attach_check(Arc::new(check));
+    }
+    health
 }
 
 /// Scratch folders that were kept after a failure go when their time is over.

@@ -35,6 +35,10 @@ pub(crate) struct SurroundingsFile {
     node_check_script: Option<PathBuf>,
     node_check_interval_secs: Option<u32>,
     node_check_timeout_secs: Option<u32>,
+    #[serde(default)]
+    node_check_on_job_start: bool,
+    #[serde(default)]
+    node_check_on_job_end: bool,
 }
 
 impl SurroundingsFile {
@@ -59,6 +63,8 @@ impl SurroundingsFile {
                 self.node_check_timeout_secs,
                 HEALTH_TIMEOUT_SECS,
             )?,
+            on_job_start: self.node_check_on_job_start,
+            on_job_end: self.node_check_on_job_end,
         }))
     }
 

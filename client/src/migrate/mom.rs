@@ -42,7 +42,23 @@ const INSTEAD: &[(&str, &str)] = &[
         "a job always sees its own cards only",
     ),
     ("$tmpdir", "folders of containers are volumes in agent.toml"),
-    ("$node_check", "health scripts are not run"),
+    (
+        "$node_check_script",
+        "name the health script by `node_check_script` in agent.toml",
+    ),
+    (
+        "$node_check_interval",
+        "node_check_interval_secs in agent.toml has seconds, not intervals of 45; jobstart and jobend are \
+         node_check_on_job_start and node_check_on_job_end",
+    ),
+    (
+        "$node_check_on_job_",
+        "write it without the `$` to agent.toml, as `true` or `false`",
+    ),
+    (
+        "$prologalarm",
+        "the time of prologues and epilogues is `prologue_timeout_secs` in agent.toml",
+    ),
     (
         "$ideal_load",
         "nodes are full when their slots are taken, whatever their load",

@@ -130,6 +130,11 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
             }
         }
         let site = self.shared.site.clone();
+        if let Some(problem) = site.checks.at_start().await {
+            let node = site.node().to_owned();
+            let refused = Refused::Unwell { problem, node };
+            return blocking(move || refuse(&site, spec, &refused)).await;
+        }
         let live = self.shared.live.clone();
         let started = blocking(move || start(&site, &live, spec)).await;
         match started {
@@ -196,6 +201,8 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
     async fn listen(&mut self, attempt: &LiveAttempt, mut stream: UnixStream) {
         let (reading, mut writing) = stream.split();
         let mut lines = BufReader::new(reading).lines();
+        // Of this shim on this connection: it asks again when it is connected anew.
+        let mut asked = JoinSet::new();
         loop {
             tokio::select! {
                 line = lines.next_line() => match line {
@@ -209,14 +216,7 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
                         None => self.heard(attempt, &line).await,
                     },
                     Ok(None) | Err(_) => return,
-        // Of this shim on this connection: it asks again when it is connected anew.
-        let mut asked = JoinSet::new();
                 },
-                Some(order) = self.orders.recv() => {
-                    let line = order.line();
-                    if writing.write_all(line.as_bytes()).await.is_err() {
-                        // It is ending by itself; what it writes down is the truth.
-                        return;
                 Some(answer) = asked.join_next() => {
                     // One that was given up has no answer.
                     if let Ok(answer) = answer
@@ -225,6 +225,11 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
                         return;
                     }
                 }
+                Some(order) = self.orders.recv() => {
+                    let line = order.line();
+                    if writing.write_all(line.as_bytes()).await.is_err() {
+                        // It is ending by itself; what it writes down is the truth.
+                        return;
                     }
                 }
             }
@@ -318,6 +323,7 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
         if attempt.entry.spec.footer {
             outputs::add_footer(attempt, &ended).await;
         }
+        self.shared.site.checks.at_end().await;
         ended
     }
 
@@ -372,20 +378,23 @@ type Start = (Arc<LiveAttempt>, io::Result<std::os::unix::net::UnixStream>);
 fn start(site: &Site, live: &LiveTable, spec: LaunchSpec) -> Result<Start, Box<AttemptEnded>> {
     let entry = match site.record(spec.clone()) {
         Ok(entry) => entry,
-        Err(refused) => {
-            let attempt = spec.attempt;
-            let ended = site.record_refused(spec, &refused).unwrap_or_else(|error| {
-                // A disk that takes nothing: the server hears of it now, and again when it repeats the order.
-                tracing::warn!(attempt, %error, "refusal cannot be written down");
-                live::ended(attempt, Outcome::Unstartable(refused.to_string()))
-            });
-            return Err(Box::new(ended));
-        }
+        Err(refused) => return Err(Box::new(refuse(site, spec, &refused))),
     };
     let file = site.file(&entry);
     let attempt = Arc::new(LiveAttempt::new(entry, file.clone()));
     live.insert(attempt.clone());
     Ok((attempt, site.spawner.start(file.path())))
+}
+
+/// The end of an attempt that is not begun, written down.
+fn refuse(site: &Site, spec: LaunchSpec, refused: &Refused) -> AttemptEnded {
+    let attempt = spec.attempt;
+    let recorded = site.record_refused(spec, refused);
+    recorded.unwrap_or_else(|error| {
+        // A disk that takes nothing: the server hears of it now, and again when it repeats the order.
+        tracing::warn!(attempt, %error, "refusal cannot be written down");
+        live::ended(attempt, refused.outcome())
+    })
 }
 
 fn connect(file: &AttemptFile) -> io::Result<std::os::unix::net::UnixStream> {

@@ -2,6 +2,8 @@
 //! from order to end, and the table that the server's orders act on.
 
 mod cgroup;
+mod checks;
+mod customer;
 mod environment;
 mod fence;
 mod footer;
@@ -27,6 +29,7 @@ mod table;
 mod tasks;
 
 pub use cgroup::{CgroupTree, CoreLimit, HostCores};
+pub use checks::NodeCheck;
 pub use fence::{DeviceCgroup, NoFence};
 pub use intruders::Intruders;
 pub use ledger::LedgerError;

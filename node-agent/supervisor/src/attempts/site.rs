@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::cgroup::{Cgroup, CgroupTree, HostCores};
+use super::checks::Checks;
 use super::fence::{CardNodes, DeviceCgroup};
 use super::identity::{Identities, IdentityProblem};
 use super::ledger::{AttemptFile, Ledger, LedgerError};
@@ -70,6 +71,7 @@ pub struct Site {
     pub(super) cgroups: CgroupTree,
     pub(super) ledger: Ledger,
     pub(super) spawner: Spawner,
+    pub(super) checks: Checks,
     identities: Identities,
     nodes: CardNodes,
 }
@@ -85,6 +87,18 @@ pub(super) enum Refused {
         "cards are for containers only in this queue, and {node} cannot keep them from other processes (`capstan doctor` there says why)"
     )]
     NoFence { node: String },
+    #[error("{problem} on {node}")]
+    Unwell { problem: String, node: String },
+}
+
+impl Refused {
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            // Another node may do; this one may be mended.
+            Self::NoFence { .. } | Self::Unwell { .. } => Outcome::PrologueFailed(self.to_string()),
+            Self::Identity(_) | Self::Ledger(_) => Outcome::Unstartable(self.to_string()),
+        }
+    }
 }
 
 /// An error with its causes, for a sentence to a person.
@@ -105,6 +119,11 @@ impl Site {
         &self.settings.state_folder
     }
 
+    /// The name of this node.
+    pub(super) fn node(&self) -> &str {
+        &self.settings.node
+    }
+
     /// Opens the ledger. Attempts get cgroups in `cgroups`, which is empty when there are no rights for them.
     ///
     /// # Errors
@@ -117,6 +136,7 @@ impl Site {
             ledger,
             spawner: Spawner::new(settings.program.clone(), cgroups.clone()),
             identities: Identities::default(),
+            checks: Checks::default(),
             nodes: CardNodes::default(),
             cgroups,
             settings,
@@ -166,12 +186,7 @@ impl Site {
         spec: LaunchSpec,
         refused: &Refused,
     ) -> Result<AttemptEnded, LedgerError> {
-        let outcome = match refused {
-            // Another node may do; this one may be mended.
-            Refused::NoFence { .. } => Outcome::PrologueFailed(refused.to_string()),
-            Refused::Identity(_) | Refused::Ledger(_) => Outcome::Unstartable(refused.to_string()),
-        };
-        let ended = live::ended(spec.attempt, outcome);
+        let ended = live::ended(spec.attempt, refused.outcome());
         self.ledger.record(&self.entry(spec))?.write_end(&ended)?;
         Ok(ended)
     }

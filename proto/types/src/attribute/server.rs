@@ -188,8 +188,7 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
         .without_effect("nodes may always submit"),
     AttributeDefinition::new("legacy_vmem", Boolean, Manager)
         .without_effect("vmem is the limit of the job"),
-    AttributeDefinition::new("note_append_on_error", Boolean, Manager)
-        .without_effect("what a health script says is shown as a message"),
+    AttributeDefinition::new("note_append_on_error", Boolean, Manager),
     AttributeDefinition::new("email_batch_seconds", Integer, Manager),
     AttributeDefinition::new("tcp_incoming_timeout", Integer, Operator).without_effect(
         "agents keep a connection and send heartbeats (heartbeat_secs in server.toml)",

@@ -4,6 +4,7 @@
 mod node;
 mod policy;
 
+pub(super) use self::node::NOTE_BYTES_MAX;
 use std::sync::Arc;
 
 use capstan_types::{

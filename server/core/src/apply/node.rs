@@ -8,6 +8,7 @@ use std::sync::Arc;
 use capstan_types::{AgentId, AttemptId, CardId, NodeName};
 
 use super::draft::Draft;
+use super::manage::NOTE_BYTES_MAX;
 use super::{alter, attempt, report};
 use crate::{
     Effect, Hello, Inventory, Job, JobState, Link, Node, NodeOrder, Rejection, ReportedPhase,
@@ -274,3 +275,25 @@ pub(super) fn configure(node: &mut Node, settings: Option<&Settings>) {
     let counts = settings.and_then(|settings| settings.attributes.boolean("down_on_error"));
     node.is_unwell = !node.inventory.health_problem.is_empty() && counts != Some(false);
 }
+    let appends = settings.and_then(|settings| settings.attributes.boolean("note_append_on_error"));
+    if appends == Some(true) {
+        note_problem(node);
+    }
+}
+
+/// Puts what the health script complains of behind the node's note, once: it stays there when the script is content again,
+/// until somebody has read it and takes it away. What does not fit is not begun.
+fn note_problem(node: &mut Node) {
+    let problem: String = (node.inventory.health_problem.chars())
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if problem.is_empty() || node.note.contains(&problem) {
+        return;
+    }
+    let note = match node.note.is_empty() {
+        true => problem,
+        false => format!("{} - {problem}", node.note),
+    };
+    if note.len() <= NOTE_BYTES_MAX {
+        node.note = note.into();
+    }

@@ -14,7 +14,7 @@ const NODE_NAME_MAX: usize = 255;
 /// Most slots of a node.
 const SLOTS_MAX: i64 = 4096;
 /// Longest note on a node, bytes.
-const NOTE_BYTES_MAX: usize = 4096;
+pub(in crate::apply) const NOTE_BYTES_MAX: usize = 4096;
 /// States that are said of a node and not found out.
 const OFFLINE: &str = "offline";
 const FREE: &str = "free";
