@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use capstan_proto::wire::{ImageOffer, ImageWait};
-use capstan_supervisor::containers::{ContainerEngine, Keeper};
+use capstan_proto::wire::{ImageOffer, ImagePull, ImageWait};
+use capstan_supervisor::containers::{ContainerEngine, Customer, Keeper, Unprepared};
 
 use crate::inventory::Engine;
 use crate::link::AskEngine;
@@ -23,6 +23,16 @@ impl<E: ContainerEngine> AskEngine for Keeper<E> {
             image: image.to_owned(),
         });
         (waits.collect(), offers.collect())
+    }
+
+    fn pulls(&self) -> Vec<ImagePull> {
+        let pulls = self.image_pulls().into_iter();
+        let pulls = pulls.map(|(image, uid, text)| ImagePull { image, uid, text });
+        pulls.collect()
+    }
+
+    async fn prepare_image(&self, image: &str, customer: &Customer) -> Result<(), Unprepared> {
+        Keeper::prepare_image(self, image, customer).await
     }
 
     async fn ask(&self) -> Engine {

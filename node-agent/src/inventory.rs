@@ -87,6 +87,7 @@ pub(crate) fn inventory(host: &Host, gpus: GpuInventory, engine: Engine) -> wire
         numa_nodes: host.numa_nodes.clone(),
         images: engine.images,
         health_problem: String::new(),
+        image_aliases: Vec::new(),
     }
 }
 

@@ -8,10 +8,12 @@ use std::time::Duration;
 use capstan_proto::PROTOCOL;
 use capstan_proto::wire::agent_link_client::AgentLinkClient;
 use capstan_proto::wire::{
-    AdjustAttempt, AgentMessage, CardUse, Heartbeat, Hello, ImageOffer, ImageWait, Inventory,
-    LaunchSpec, ServerMessage, StartAttempt, StopAttempt, Welcome, agent_message, server_message,
+    AdjustAttempt, AgentMessage, CardUse, Heartbeat, Hello, ImageOffer, ImagePull, ImageWait,
+    Inventory, LaunchSpec, ServerMessage, StartAttempt, StopAttempt, Welcome, agent_message,
+    server_message,
 };
 use capstan_supervisor::attempts::{Intruders, Order, Supervisor};
+use capstan_supervisor::containers::{Customer, Unprepared};
 use capstan_supervisor::ports::{CardControl, GpuUse, Gpus};
 use capstan_types::AttemptId;
 use futures_util::StreamExt;
@@ -26,6 +28,7 @@ use crate::events::now_ms;
 use crate::health::Health;
 use crate::host;
 use crate::inventory::{Engine, Host, card_uses, inventory, load_average, memory_available_bytes};
+use crate::preparing::Preparer;
 use crate::sisters::TaskRelay;
 
 /// Reports that may wait for the network; a connection with more waiting is given up and begun anew.
@@ -54,6 +57,14 @@ pub(crate) trait AskEngine: Send + Sync + 'static {
     fn ask(&self) -> impl Future<Output = Engine> + Send;
     /// Attempts that wait for an image, and the short names of images.
     fn images(&self) -> (Vec<ImageWait>, Vec<ImageOffer>);
+    /// Images that are on their way for jobs that wait.
+    fn pulls(&self) -> Vec<ImagePull>;
+    /// Sees to it that an image is here and open to the customer.
+    fn prepare_image(
+        &self,
+        image: &str,
+        customer: &Customer,
+    ) -> impl Future<Output = Result<(), Unprepared>> + Send;
 }
 
 /// Everything the link talks about.
@@ -71,6 +82,7 @@ pub(crate) struct Link<G, E> {
     /// Where the site wants them to be ended.
     pub(crate) intruders: Option<Arc<Intruders>>,
     pub(crate) sources: Arc<Sources<G>>,
+    pub(crate) preparer: Preparer,
 }
 
 /// Why a connection ended.
@@ -152,6 +164,7 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
                 "the server did not begin with a welcome".to_owned(),
             ));
         };
+        self.preparer.attach(out.clone());
         let heartbeat = self.welcomed(welcome).await;
         tokio::select! {
             ended = self.obey(&mut orders, out.clone()) => ended,
@@ -279,6 +292,8 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
             M::TaskReport(report) => relay.hear(report),
             M::TaskTaken(taken) => relay.taken(taken),
         }
+            M::PrepareImage(order) => self.preparer.begin(&self.engine, &self.supervisor, order),
+            M::DropImage(order) => self.preparer.drop_order(order),
     }
 
     async fn start(&self, spec: Option<LaunchSpec>) {
@@ -333,6 +348,7 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
         let (image_waits, image_offers) = self.engine.images();
         let measured = tokio::task::spawn_blocking(move || {
             let cards = gpus.usage();
+        let image_pulls = self.engine.pulls();
             // A look is a look: attempts are sampled by the way.
             supervisor.sample(&cards);
             Heartbeat {
@@ -349,6 +365,7 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
         // A driver that panics must not cost the node: a heartbeat without cards is still a sign of life.
         measured.await.unwrap_or_default()
     }
+                image_pulls,
 
     /// What cards do now.
     async fn cards(&self) -> Vec<CardUse> {
@@ -370,8 +387,10 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
         let engine = self.engine.ask().await;
         let cards = cards.await.unwrap_or_default();
         self.supervisor.note_cards(&cards.cards);
+        let (_, image_aliases) = self.engine.images();
         let inventory = inventory(&self.host, cards, engine);
         let health_problem = self.health.problem();
+            image_aliases,
         Inventory {
             health_problem,
             ..inventory
@@ -392,6 +411,7 @@ const fn name(message: &server_message::Message) -> &'static str {
         M::Start(_) => "StartAttempt",
         M::Stop(_) => "StopAttempt",
         M::Adjust(_) => "AdjustAttempt",
+        M::PrepareImage(_) | M::DropImage(_) => "Image",
         M::Forget(_) => "ForgetAttempt",
         M::Ask(_) | M::AnswerTaken(_) | M::DropQuestion(_) => "Question",
         M::RunTask(_) | M::StopTask(_) | M::TaskReport(_) | M::TaskTaken(_) => "Task",

@@ -11,6 +11,7 @@ mod health;
 mod host;
 mod inventory;
 mod link;
+mod preparing;
 mod serve;
 mod settings;
 mod sisters;

@@ -21,6 +21,7 @@ use crate::diagnosis::Diagnosis;
 use crate::health::{AroundJobs, Health};
 use crate::inventory::Host;
 use crate::link::Link;
+use crate::preparing::Preparer;
 use crate::settings::Settings;
 
 /// Our own binary, even after its file was replaced by a newer one: agent and shims then agree.
@@ -88,6 +89,7 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
         supervisor: supervisor.clone(),
         health,
         run_folder: settings.run_folder.clone(),
+        preparer: Preparer::default(),
         intruders: settings.ends_intruders.then(Arc::default),
         sources: Arc::new(Sources {
             supervisor,

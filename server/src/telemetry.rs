@@ -26,6 +26,8 @@ pub(crate) struct NodeTelemetry {
     pub(crate) image_waits: BTreeMap<AttemptId, Box<str>>,
     /// Short names of images, and what each stands for.
     pub(crate) image_offers: BTreeMap<Box<str>, Box<str>>,
+    /// How far images are that waiting jobs wait for, by name and the user on whose terms they come.
+    pub(crate) image_pulls: BTreeMap<(Box<str>, u32), Box<str>>,
 }
 
 /// What a card does.
@@ -125,6 +127,12 @@ impl Telemetry {
     #[must_use]
     pub(crate) fn image_wait(&self, node: &NodeName, attempt: AttemptId) -> Option<Box<str>> {
         self.of(node)?.image_waits.get(&attempt).cloned()
+    }
+
+    /// How far `image` is on its way to `node` on the terms of `uid`.
+    #[must_use]
+    pub(crate) fn image_pull(&self, node: &NodeName, image: &str, uid: u32) -> Option<Box<str>> {
+        self.of(node)?.image_pulls.get(&(image.into(), uid)).cloned()
     }
 
     pub(crate) fn put(&self, node: &NodeName, heartbeat: NodeTelemetry) {

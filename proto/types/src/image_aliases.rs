@@ -79,21 +79,30 @@ impl ImageAliases {
     /// up again, so that no two aliases can go round in circles. A tag or digest that was typed wins over the alias's own.
     #[must_use]
     pub fn resolve(&self, typed: &str) -> String {
+        Self::meant(typed, self.iter())
+    }
+
+    /// [`Self::resolve`] by aliases that were checked before, and are looked through only once.
+    #[must_use]
+    pub fn meant<'a>(typed: &str, aliases: impl Iterator<Item = (&'a str, &'a str)>) -> String {
         if typed.len() > Self::NAME_BYTES_MAX {
             return typed.to_owned();
         }
         let (bare, version) = split_version(typed);
-        if let Some(target) = self.names.get(bare) {
-            return match version {
-                "" => target.clone(),
-                version => format!("{}{version}", split_version(target).0),
-            };
+        let mut longest: Option<(&str, &str)> = None;
+        for (alias, target) in aliases {
+            if alias == bare && !alias.ends_with('/') {
+                return match version {
+                    "" => target.to_owned(),
+                    version => format!("{}{version}", split_version(target).0),
+                };
+            }
+            let is_beginning =
+                alias.ends_with('/') && typed.len() > alias.len() && typed.starts_with(alias);
+            if is_beginning && longest.is_none_or(|(known, _)| alias.len() > known.len()) {
+                longest = Some((alias, target));
+            }
         }
-        let longest = self
-            .beginnings
-            .iter()
-            .filter(|(beginning, _)| typed.len() > beginning.len() && typed.starts_with(*beginning))
-            .max_by_key(|(beginning, _)| beginning.len());
         match longest {
             Some((beginning, target)) => format!("{target}{}", &typed[beginning.len()..]),
             None => typed.to_owned(),

@@ -154,6 +154,24 @@ pub enum Reason {
         /// So long it has to stop by itself, seconds.
         grace_secs: u32,
     },
+    /// The image of its container is on its way to the node on which it is to start. It holds nothing meanwhile.
+    ImageComes {
+        /// As the job names it.
+        image: Box<str>,
+        /// That node.
+        on: NodeName,
+    },
+    /// The image of its container could not be had.
+    ImageRefused {
+        /// As the job names it.
+        image: Box<str>,
+        /// Where.
+        on: NodeName,
+        /// Why, in one sentence.
+        problem: Box<str>,
+        /// When it is tried there again.
+        again: Timestamp,
+    },
 }
 
 impl Reason {
@@ -191,6 +209,8 @@ impl Reason {
             }
             Self::NoDestination(_) => "Not Running: No destination of the routing queue takes it",
             Self::Preempting { .. } => "Not Running: Other jobs are being stopped for it",
+            Self::ImageComes { .. } => "Not Running: The image of its container is being pulled",
+            Self::ImageRefused { .. } => "Not Running: The image of its container cannot be had",
         }
     }
 
@@ -211,7 +231,9 @@ impl Reason {
             | Self::ReservationFull(_)
             | Self::QueueClosed { .. }
             | Self::QueueCloses { .. }
-            | Self::Preempting { .. } => Some(self.to_string()),
+            | Self::Preempting { .. }
+            | Self::ImageComes { .. }
+            | Self::ImageRefused { .. } => Some(self.to_string()),
             Self::NotEnoughCards { .. }
             | Self::NotEnoughSlots { .. }
             | Self::NotEnoughSlotsInAll { .. }
@@ -321,6 +343,13 @@ impl Reason {
                 write!(f, "queue {queue} closes at {closes}")?;
                 shorter(f, *fits_secs)
             }
+            Self::ImageComes { image, on } => write!(f, "{image} on {on}"),
+            Self::ImageRefused {
+                image,
+                on,
+                problem,
+                again,
+            } => write!(f, "{image} on {on}: {problem}; tried again at {again}"),
             Self::Preempting {
                 job,
                 others,

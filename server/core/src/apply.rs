@@ -21,6 +21,7 @@ mod node;
 mod order;
 mod placed;
 mod preempt;
+mod prepare;
 mod report;
 mod rerouting;
 mod rerun;
@@ -86,10 +87,16 @@ fn decide(draft: &mut Draft, event: &Event) -> Result<(), Rejection> {
     match event {
         Event::ServerStarted(settings) => server_started(draft, settings),
         Event::Submit(submission) => submit::submit(draft, submission)?,
-        Event::Delete(order) => delete::delete(draft, order)?,
+        Event::Delete(order) => {
+            delete::delete(draft, order)?;
+            prepare::drop_unwanted(draft);
+        }
         Event::Hold(order) => hold::hold(draft, order)?,
         Event::Release(order) => hold::release(draft, order)?,
-        Event::Alter(order) => alter::alter(draft, order)?,
+        Event::Alter(order) => {
+            alter::alter(draft, order)?;
+            prepare::drop_unwanted(draft);
+        }
         Event::Move(order) => moving::relocate(draft, order)?,
         Event::Rerun(order) => rerun::rerun(draft, order)?,
         Event::Run(order) => run::run(draft, order)?,
@@ -106,11 +113,13 @@ fn decide(draft: &mut Draft, event: &Event) -> Result<(), Rejection> {
         Event::Planned(order) => {
             placed::planned(draft, order)?;
             preempt::preempt(draft, &order.preemptions)?;
+            prepare::prepare(draft, &order.preparations);
         }
         Event::Tick => tick::tick(draft)?,
         Event::Reserve(order) => reserve::reserve(draft, order)?,
         Event::CancelReservation(order) => reserve::cancel(draft, order)?,
         Event::CardsFailed { node, cards } => cards::failed(draft, node, cards)?,
+        Event::ImagePrepared { node, report } => prepare::prepared(draft, node, report)?,
     }
     Ok(())
 }

@@ -54,6 +54,24 @@ pub enum Effect {
         /// What should run.
         attempts: Vec<AttemptId>,
     },
+    /// Tell the node to get the image of a waiting job, on its owner's terms.
+    PrepareImage {
+        /// Where.
+        node: NodeName,
+        /// As the job names it.
+        image: Box<str>,
+        /// The job.
+        job: Arc<Job>,
+    },
+    /// Nobody waits any more for an image that the node was told to get.
+    DropImage {
+        /// Where.
+        node: NodeName,
+        /// As the order named it.
+        image: Box<str>,
+        /// On whose terms.
+        uid: u32,
+    },
     /// Write a line of the accounting log.
     Account {
         /// When it happened.

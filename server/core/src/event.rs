@@ -9,7 +9,8 @@ use capstan_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Holds, Inventory, JobSpec, Payload, Placement, Preemption, Settings, Tie, Usage, Wait,
+    Holds, Inventory, JobSpec, Payload, Placement, Preemption, PrepareOrder, Settings, Tie, Usage,
+    Wait,
 };
 
 /// Something that happened or is asked for.
@@ -91,6 +92,33 @@ pub enum Event {
         /// Each with what happened to it, one line.
         cards: Vec<(CardId, Box<str>)>,
     },
+    /// A node has, or could not get, an image that it was told to get for waiting jobs.
+    ImagePrepared {
+        /// The node.
+        node: NodeName,
+        /// What came of it.
+        report: ImageReport,
+    },
+}
+
+/// What came of an image that a node was told to get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageReport {
+    /// As the order named it.
+    pub image: Box<str>,
+    /// On whose terms.
+    pub uid: u32,
+    /// Why it is not there; `None` when it is.
+    pub problem: Option<ImageProblem>,
+}
+
+/// Why an image could not be had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageProblem {
+    /// One sentence.
+    pub text: Box<str>,
+    /// Waiting is no use: the name is wrong, or the registry does not let the user have it.
+    pub is_lasting: bool,
 }
 
 /// A plan that is to be carried out. It is made of the state before this event, so that with its time it can be made
@@ -107,6 +135,9 @@ pub struct PlanOrder {
     /// What those have waited for that waited, in the same order: it cannot be made again from the journal alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<(JobId, Vec<Wait>)>,
+    /// Images to be fetched for jobs that go on waiting.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preparations: Vec<PrepareOrder>,
 }
 
 /// Who asks, by the kernel's word.

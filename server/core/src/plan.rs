@@ -13,6 +13,7 @@ mod estimate;
 mod explain;
 mod feasible;
 mod fit;
+mod image;
 mod inside;
 mod kinds;
 mod lending;
@@ -39,6 +40,7 @@ use crate::{JobSpec, NodeShare, OrderProblem, Policy, PreemptionRight, Rejection
 pub use decide::decide;
 use desk::Desk;
 pub(crate) use feasible::{can_run_user, feasible};
+pub use image::PrepareOrder;
 use order::Candidates;
 pub(crate) use realm::OWNING_QUEUES_MAX;
 pub(crate) use score::log2;
@@ -99,6 +101,8 @@ pub struct Plan {
     pub promises: Vec<Promise>,
     /// Running jobs to stop so that others fit, one waiting job after the other.
     pub preemptions: Vec<Preemption>,
+    /// Images to be fetched for jobs that wait for nothing else, or soon will.
+    pub preparations: Vec<PrepareOrder>,
     /// When the plan would be another one though nothing has happened: a job has waited too long then, or has run long
     /// enough to be stopped.
     pub look_again: Option<Timestamp>,
@@ -181,10 +185,12 @@ fn open(state: &State, now: Timestamp) -> Option<(Policy, Desk<'_>)> {
 
 /// What is known when all have been served.
 fn finish(plan: &mut Plan, mut desk: Desk<'_>, next_starving: Option<Timestamp>) {
+    desk.prepare(plan);
     plan.promises = desk.promises();
     let look_again = next_starving.into_iter().chain(desk.preemptor.look_again());
     let look_again = look_again.chain(desk.windows.next_change());
     let look_again = look_again.chain(desk.look_again());
+    let look_again = look_again.chain(desk.tries_image_again());
     plan.look_again = look_again.min();
     plan.preemptions = desk.preemptor.take_chosen();
 }

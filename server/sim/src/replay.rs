@@ -386,6 +386,7 @@ impl<'a> World<'a> {
                 placements: plan.placements,
                 preemptions: plan.preemptions,
                 waits: Vec::new(),
+                preparations: plan.preparations,
             };
             self.apply(&Event::Planned(order), now);
             if before.saturating_sub(self.waiting.len()) == wished {
@@ -445,6 +446,8 @@ impl<'a> World<'a> {
             Effect::AdjustAttempt { .. }
             | Effect::ForgetAttempt { .. }
             | Effect::WelcomeNode { .. }
+            | Effect::PrepareImage { .. }
+            | Effect::DropImage { .. }
             | Effect::Account { .. } => Vec::new(),
         }
     }

@@ -259,6 +259,7 @@ fn explanation(state: &State, plan: &Plan, id: JobId, now: Timestamp) -> Explana
         placements: plan.placements.clone(),
         preemptions: plan.preemptions.clone(),
         waits: Vec::new(),
+        preparations: plan.preparations.clone(),
     };
     // It was just made of this state, and so it holds; if it did not, less would be known.
     drop(capstan_core::apply(

@@ -127,6 +127,7 @@ mod tests {
             unclean: Vec::new(),
             strays: Vec::new(),
             is_unwell: false,
+            preparing: Vec::new(),
             ordinal: 1,
         };
         let mut state = state([]);

@@ -188,6 +188,21 @@ impl Dispatch {
                     self.cut_off(&node);
                 }
             }
+            Effect::PrepareImage { node, image, job } => {
+                tracing::info!(%node, image = &*image, job = %job.id, "having an image fetched");
+                let owner = &job.spec.owner;
+                let order = wire::PrepareImage {
+                    image: image.into(),
+                    user: owner.user.to_string(),
+                    uid: owner.uid,
+                    group: owner.group.to_string(),
+                };
+                self.send(&node, Message::PrepareImage(order));
+            }
+            Effect::DropImage { node, image, uid } => {
+                let image = image.into();
+                self.send(&node, Message::DropImage(wire::DropImage { image, uid }));
+            }
             Effect::Account { at, job, record } => {
                 if let (Account::Ended, JobState::Ended(ended)) = (&record, &job.state) {
                     tracing::info!(job = %job.id, exit_status = ended.exit_status, "job ended");

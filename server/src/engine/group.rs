@@ -69,7 +69,8 @@ fn is_plan_wanted_after(event: &Event) -> bool {
         | Event::Tick
         | Event::Reserve(_)
         | Event::CancelReservation(_)
-        | Event::CardsFailed { .. } => true,
+        | Event::CardsFailed { .. }
+        | Event::ImagePrepared { .. } => true,
         Event::Reported { report, .. } => match report.phase {
             ReportedPhase::Starting | ReportedPhase::Running { .. } | ReportedPhase::Using(_) => {
                 false
@@ -114,6 +115,7 @@ pub(super) const fn name(event: &Event) -> &'static str {
         Event::Reserve(_) => "reserve",
         Event::CancelReservation(_) => "cancel_reservation",
         Event::CardsFailed { .. } => "cards_failed",
+        Event::ImagePrepared { .. } => "image_prepared",
     }
 }
 

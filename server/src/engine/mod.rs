@@ -268,7 +268,8 @@ impl Engine {
         self.last_plan = plan.clone();
         self.ticks.is_stale |= plan.look_again.is_some();
         tracing::debug!(parent: &span, placed = plan.placements.len(), waiting = plan.reasons.len(), ?took, "planned");
-        if plan.placements.is_empty() && plan.preemptions.is_empty() {
+        let is_idle = plan.placements.is_empty() && plan.preemptions.is_empty();
+        if is_idle && plan.preparations.is_empty() {
             self.waits.note(&self.state, &plan.reasons, at);
             self.publish();
             return;
@@ -283,6 +284,7 @@ impl Engine {
             placements,
             preemptions: plan.preemptions.clone(),
             waits,
+            preparations: plan.preparations.clone(),
         };
         self.decide(vec![own(Event::Planned(order))]);
     }

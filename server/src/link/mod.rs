@@ -3,6 +3,7 @@
 //! next hello.
 
 mod cards;
+mod images;
 pub(crate) mod launch;
 pub(crate) mod line;
 mod peer;
@@ -211,6 +212,11 @@ impl Reader {
                     self.report(node, reading::ended(said)).await
                 }
                 Some(other) => {
+                Some(Message::ImageReport(said)) => {
+                    let event = images::report(node, said);
+                    self.post(node, event).await;
+                    Ok(())
+                }
                     self.pass_on(line, other);
                     Ok(())
                 }
@@ -234,8 +240,11 @@ impl Reader {
             Message::TaskReport(report) => line.tasks.hear(report),
             Message::TaskTaken(taken) => line.tasks.taken(taken),
             Message::DropTask(task) => line.tasks.dropped(task),
-            Message::Hello(_) | Message::Heartbeat(_) | Message::Started(_) | Message::Ended(_) => {
-            }
+            Message::Hello(_)
+            | Message::Heartbeat(_)
+            | Message::Started(_)
+            | Message::Ended(_)
+            | Message::ImageReport(_) => {}
         }
     }
 

@@ -1,14 +1,13 @@
 //! From an agent's words on the wire to the core's, with bounds: an agent is trusted to run jobs, not to be sane.
 
-use std::collections::BTreeMap;
-
 use capstan_core::{
     AttemptReport, Card, CardTraits, Hello, Inventory, NumaNode, ReportedPhase, Usage,
 };
 use capstan_proto::{PROTOCOL, wire};
-use capstan_types::{AgentId, AttemptId, CardId, ImageAliases, NodeName, Timestamp, Version};
+use capstan_types::{AgentId, AttemptId, CardId, NodeName, Timestamp, Version};
 
 use super::cards::{card_uses, measured};
+use super::images;
 use crate::telemetry::NodeTelemetry;
 
 /// Most cards of one node.
@@ -104,6 +103,7 @@ pub(crate) fn inventory(inventory: wire::Inventory) -> Result<Inventory, Unheard
         numa_nodes,
         images,
         health_problem,
+        image_aliases,
     } = inventory;
     if cards.len() > CARDS_MAX {
         return Err(field("cards", "too long"));
@@ -130,6 +130,7 @@ pub(crate) fn inventory(inventory: wire::Inventory) -> Result<Inventory, Unheard
             .collect::<Result<_, _>>()?,
         images: images.into_iter().map(text).collect(),
         health_problem: text(health_problem),
+        aliases: images::offers(image_aliases)?.into_iter().collect(),
     })
 }
 
@@ -324,6 +325,7 @@ pub(crate) fn heartbeat(heartbeat: wire::Heartbeat, at: Timestamp) -> Result<Hea
         host,
         image_waits,
         image_offers,
+        image_pulls,
     } = heartbeat;
     if attempts.len() > ATTEMPTS_MAX || image_waits.len() > ATTEMPTS_MAX {
         return Err(field("attempts", "too long"));
@@ -335,8 +337,9 @@ pub(crate) fn heartbeat(heartbeat: wire::Heartbeat, at: Timestamp) -> Result<Hea
         memory_available_bytes,
         host: host.map(host_status),
         cards,
-        image_waits: self::image_waits(image_waits),
-        image_offers: self::image_offers(image_offers)?,
+        image_waits: images::waits(image_waits),
+        image_offers: images::offers(image_offers)?,
+        image_pulls: images::pulls(image_pulls),
         ..NodeTelemetry::default()
     };
     let used = attempts.into_iter().filter_map(|used| {
@@ -349,25 +352,6 @@ pub(crate) fn heartbeat(heartbeat: wire::Heartbeat, at: Timestamp) -> Result<Hea
         foreign,
         inventory: inventory.map(self::inventory).transpose()?,
     })
-}
-
-fn image_waits(waits: Vec<wire::ImageWait>) -> BTreeMap<AttemptId, Box<str>> {
-    let waits = waits.into_iter().map(|wait| {
-        let wire::ImageWait { attempt, text } = wait;
-        (AttemptId(attempt), self::text(text))
-    });
-    waits.collect()
-}
-
-fn image_offers(offers: Vec<wire::ImageOffer>) -> Result<BTreeMap<Box<str>, Box<str>>, Unheard> {
-    if offers.len() > ImageAliases::COUNT_MAX {
-        return Err(field("image_offers", "too long"));
-    }
-    let offers = offers.into_iter().map(|offer| {
-        let wire::ImageOffer { name, image } = offer;
-        (text(name), text(image))
-    });
-    Ok(offers.collect())
 }
 
 /// What `pbsnodes` shows of a host; texts on one line, lists bounded.

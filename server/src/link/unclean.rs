@@ -85,6 +85,7 @@ mod tests {
             strays: Vec::new(),
             ordinal: 1,
             is_unwell: false,
+            preparing: Vec::new(),
         };
         let seen = ids(seen)
             .into_iter()

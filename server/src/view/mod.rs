@@ -60,11 +60,25 @@ impl<'a> Scene<'a> {
 
     /// What its container waits for, while its image is on its way to a node.
     pub(crate) fn image_state(self, job: &Job) -> Option<Box<str>> {
+        if let Some(Reason::ImageComes { image, on }) = self.reason(job) {
+            let progress = self.image_progress(job).unwrap_or_default();
+            return Some(format!("getting image {image} on {on}{progress}").into());
+        }
         let is_there = matches!(job.state, JobState::Starting(_) | JobState::Running(_));
         let run = last_run(job).filter(|_| is_there)?;
         run.shares
             .iter()
             .find_map(|share| self.telemetry.image_wait(&share.node, run.attempt))
+    }
+
+    /// ": 40 % (…)", of an image that is on its way for a job that waits.
+    fn image_progress(self, job: &Job) -> Option<String> {
+        let Some(Reason::ImageComes { image, on }) = self.reason(job) else {
+            return None;
+        };
+        let uid = job.spec.owner.uid;
+        let text = self.telemetry.image_pull(on, image, uid)?;
+        Some(format!(": {text}"))
     }
 
     /// Why it waits, or that it started. With Torque's way of scheduling in Torque's own sentences, which programs compare
@@ -87,12 +101,12 @@ impl<'a> Scene<'a> {
     /// Why the job waits, in full, for those who can read more than Torque says; `None` when nothing keeps it.
     pub(crate) fn explanation(self, job: &Job) -> Option<String> {
         let is_waiting = matches!(job.state, JobState::Pending);
-        let reason = self.snapshot.reason(job.id).filter(|_| is_waiting);
-        match (reason, &job.comment) {
-            (Some(reason), Some(comment)) => Some(format!("{reason}; {comment}")),
-            (Some(reason), None) => Some(reason.to_string()),
-            (None, _) => None,
-        }
+        let reason = self.snapshot.reason(job.id).filter(|_| is_waiting)?;
+        let progress = self.image_progress(job).unwrap_or_default();
+        Some(match &job.comment {
+            Some(comment) => format!("{reason}{progress}; {comment}"),
+            None => format!("{reason}{progress}"),
+        })
     }
 
     /// The reason of the last plan, where Torque's scheduler would have written it into the comment.
@@ -127,7 +141,9 @@ impl<'a> Scene<'a> {
             | Reason::ReservationFull(_)
             | Reason::QueueClosed { .. }
             | Reason::QueueCloses { .. }
-            | Reason::Preempting { .. } => Some(reason),
+            | Reason::Preempting { .. }
+            | Reason::ImageComes { .. }
+            | Reason::ImageRefused { .. } => Some(reason),
         }
     }
 

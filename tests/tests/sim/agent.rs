@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use capstan_core::{
-    AttemptReport, Card, CardTraits, Hello, Inventory, Job, NodeShare, ReportedPhase, Usage,
+    AttemptReport, Card, CardTraits, Hello, ImageReport, Inventory, Job, NodeShare, ReportedPhase,
+    Usage,
 };
 use capstan_types::{AgentId, AttemptId, CardId, NodeName, Timestamp};
 
+use crate::images::Images;
 use crate::rng::Rng;
 use crate::truth::Truth;
 
@@ -22,6 +24,8 @@ pub(crate) enum Order {
     Start(Arc<Job>),
     Stop(AttemptId, u32),
     Forget(AttemptId),
+    GetImage(Box<str>, u32),
+    DropImage(Box<str>, u32),
 }
 
 /// What an agent sends.
@@ -29,6 +33,7 @@ pub(crate) enum Order {
 pub(crate) enum Word {
     Hello(Box<Hello>),
     Report(AttemptReport),
+    Image(ImageReport),
     Clean,
 }
 
@@ -48,6 +53,7 @@ pub(crate) struct Agent {
     /// Disks lost so far; makes new agent ids.
     lives: u32,
     has_unclean: bool,
+    pub(crate) images: Images,
 }
 
 struct Entry {
@@ -85,12 +91,14 @@ impl Agent {
                 cores,
                 memory_bytes: 64 << 30,
                 cards: cards.collect(),
+                engine: "29.1".into(),
                 ..Inventory::default()
             },
             link: None,
             ledger: BTreeMap::new(),
             lives: 0,
             has_unclean: false,
+            images: Images::default(),
         }
     }
 
@@ -134,6 +142,12 @@ impl Agent {
                     .run()
                     .expect("an order to start names an attempt")
                     .attempt;
+                let image = job.spec.own_image();
+                assert!(
+                    image.is_none_or(|image| self.images.has(image)),
+                    "{} starts where its image is",
+                    job.id
+                );
                 self.ledger.entry(attempt).or_insert_with(|| {
                     truth.known(attempt, &job);
                     let begins = Timestamp(now.0 + rng.below(200));
@@ -145,6 +159,8 @@ impl Agent {
                 let patience = rng.below(u64::from(grace_secs) * 1000 + DYING_MS_MAX);
                 self.stop(attempt, now, patience, truth);
             }
+            Order::GetImage(image, uid) => self.images.get(&image, uid, now, rng),
+            Order::DropImage(image, uid) => self.images.drop_order(&image, uid),
             Order::Forget(attempt) => {
                 let is_over = |entry: &Entry| matches!(entry.phase, Phase::Over(_));
                 if self.ledger.get(&attempt).is_some_and(is_over) {
@@ -186,6 +202,9 @@ impl Agent {
                 words.push(Word::Report(entry.report(*attempt)));
             }
         }
+        for report in self.images.pass(now, rng) {
+            self.say(now, Word::Image(report));
+        }
         for mut word in words {
             self.soil(&mut word, rng);
             self.say(now, word);
@@ -223,6 +242,7 @@ impl Agent {
     /// The machine dies: no process is left. With its disk the ledger goes, and what comes back is another agent.
     pub(crate) fn crash(&mut self, now: Timestamp, with_disk: bool, truth: &mut Truth) {
         self.link = None;
+        self.images.lose();
         for (attempt, entry) in &mut self.ledger {
             if let Phase::Running { .. } = entry.phase {
                 truth.ends(&self.name, *attempt, &entry.cards(), None);

@@ -69,6 +69,10 @@ fn submission(world: &mut World) -> Submission {
         let shape = rng.pick(&SHAPES).expect("there are shapes");
         spec.resources.set("nodes", shape).expect("valid");
     }
+    if rng.chance(25) {
+        let image = ["torch:2", "lab:5000/python"][rng.below(2) as usize];
+        spec.shown.push(("image".into(), image.into()));
+    }
     let conditions = [
         Condition::After,
         Condition::AfterOk,

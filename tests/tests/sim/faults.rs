@@ -17,6 +17,7 @@ pub(crate) fn strike(world: &mut World) {
         // The agent's process is replaced at once: its attempts and its ledger stay.
         4 | 5 => {
             world.agents[at].link = None;
+            world.agents[at].images.lose();
             world.agents[at].connect(now);
         }
         6 => world.agents[at].crash(now, false, &mut world.truth),

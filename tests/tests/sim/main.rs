@@ -7,6 +7,7 @@
 mod agent;
 mod client;
 mod faults;
+mod images;
 mod rng;
 mod server;
 mod truth;

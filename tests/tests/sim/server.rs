@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use capstan_core::{Effect, Event, JobState, Outcome, Rejection, Settings, State, apply, plan};
+use capstan_core::{
+    Effect, Event, JobState, Outcome, PlanOrder, Rejection, Settings, State, apply, plan,
+};
 use capstan_types::{JobId, NodeName, Timestamp};
 
 use crate::truth::Truth;
@@ -77,7 +79,12 @@ impl Server {
             explained >= self.waiting(),
             "each waiting job is placed or has a reason"
         );
-        Event::Placed(made.placements)
+        Event::Planned(PlanOrder {
+            at: now,
+            placements: made.placements,
+            preparations: made.preparations,
+            ..PlanOrder::default()
+        })
     }
 
     fn waiting(&self) -> usize {
@@ -162,6 +169,8 @@ pub(crate) fn target(effect: &Effect) -> Option<&NodeName> {
         | Effect::StopAttempt { node, .. }
         | Effect::AdjustAttempt { node, .. }
         | Effect::ForgetAttempt { node, .. }
+        | Effect::PrepareImage { node, .. }
+        | Effect::DropImage { node, .. }
         | Effect::WelcomeNode { node, .. } => Some(node),
         Effect::Account { .. } => None,
     }

@@ -116,6 +116,7 @@ impl World {
             match word {
                 Word::Hello(hello) => self.greet(at, &Event::NodeAttached(hello)),
                 Word::Report(report) => self.insist(at, &Event::Reported { node, report }),
+                Word::Image(report) => self.insist(at, &Event::ImagePrepared { node, report }),
                 Word::Clean => {
                     let cards = Vec::new();
                     self.insist(at, &Event::CardsUnclean { node, cards });
@@ -220,6 +221,10 @@ impl World {
             } => Order::Stop(*attempt, *grace_secs),
             Effect::ForgetAttempt { attempt, .. } => Order::Forget(*attempt),
             Effect::WelcomeNode { attempts, .. } => Order::Welcome(attempts.clone()),
+            Effect::PrepareImage { image, job, .. } => {
+                Order::GetImage(image.clone(), job.spec.owner.uid)
+            }
+            Effect::DropImage { image, uid, .. } => Order::DropImage(image.clone(), *uid),
             Effect::AdjustAttempt { .. } | Effect::Account { .. } => return,
         };
         self.tell(|| format!("to {node}: {effect:?}"));

@@ -10,9 +10,10 @@ use capstan_proto::wire::container_output::Output as Said;
 use capstan_types::AttemptId;
 use tokio::sync::watch;
 
-use super::engine::{ContainerEngine, EngineError, ImageId};
+use super::engine::{ContainerEngine, ImageId};
 use super::keeper::Keeper;
-use super::reach::{Kind, Rights, reach};
+use super::preparing::{Customer, Held};
+use super::reach::{Kind, reach};
 use super::refusal::Refused;
 use super::session::Talk;
 use crate::images::{Asker, Keyring, Progress};
@@ -22,6 +23,8 @@ use crate::ports::AttemptContext;
 const TELL_EVERY: Duration = Duration::from_secs(30);
 /// … and whenever so much more of it has come.
 const TELL_PERCENT: u32 = 10;
+/// How a job has its image before it has its cards.
+const HINT: &str = "with `#PBS -W image=` it comes before the job starts";
 
 /// What attempts wait for just now, in words.
 #[derive(Debug, Default)]
@@ -78,35 +81,31 @@ impl<E: ContainerEngine> Keeper<E> {
         context: &AttemptContext,
         talk: &Talk,
     ) -> Result<ImageId, Refused> {
-        let held = match self.engine.image(name).await {
-            Ok(id) if self.stock.is_open_to(&id, context.uid) => {
+        let held = match self.held(name, context.uid).await? {
+            Held::Open(id) => {
                 self.stock.note_use(&id);
                 return Ok(id);
             }
-            Ok(id) => Some(id),
-            Err(EngineError::ImageMissing { .. }) => None,
-            Err(error) => return Err(Refused::Engine(error)),
+            Held::Closed(id) => Some(id),
+            Held::Missing => None,
         };
-        let own = self.own_keyring(context).await;
-        let asker = self.stock.asker(name, context.uid, &own);
+        let customer = Customer {
+            uid: context.uid,
+            gid: context.gid,
+            groups: context.groups.clone(),
+            home: context.home.clone(),
+        };
+        let asker = self.asker(name, &customer).await;
         if held.is_none() {
-            let said = format!("image {name} is not on this node: getting it from its registry");
+            let said = format!(
+                "image {name} is not on this node: getting it from its registry, while the job holds what it has ({HINT})"
+            );
             talk.say(Said::Notice(said)).await;
-            let root = self.known_facts().await.map_err(Refused::Engine)?;
-            self.stock.make_room(&self.engine, &root.root).await;
+            self.make_room().await?;
         }
         self.get_image(name, (context.attempt, &asker), talk)
             .await?;
-        let id = self.engine.image(name).await.map_err(Refused::Engine)?;
-        let was_here = held.as_ref() == Some(&id);
-        self.stock
-            .came(&id, &asker, was_here)
-            .map_err(|source| Refused::Agent {
-                doing: "remember whose image it is",
-                source,
-            })?;
-        self.stock.note_use(&id);
-        Ok(id)
+        self.has_come(name, &asker, held.as_ref()).await
     }
 
     async fn get_image(
@@ -134,19 +133,15 @@ impl<E: ContainerEngine> Keeper<E> {
 
     /// The user's own accounts at registries, read with the user's rights. Without such a file, or with one that is no
     /// use, the site's accounts have to do.
-    async fn own_keyring(&self, context: &AttemptContext) -> Keyring {
-        let rights = Rights {
-            uid: context.uid,
-            gid: context.gid,
-            groups: context.groups.clone(),
-        };
-        let file = context.home.join(".docker/config.json");
+    pub(super) async fn own_keyring(&self, customer: &Customer) -> Keyring {
+        let rights = customer.rights();
+        let file = customer.home.join(".docker/config.json");
         let text = self.look(rights, move || read_own(&file)).await;
         let Ok(Some(text)) = text else {
             return Keyring::default();
         };
         Keyring::parse(&text).unwrap_or_else(|problem| {
-            tracing::info!(uid = context.uid, %problem, "~/.docker/config.json is no use");
+            tracing::info!(uid = customer.uid, %problem, "~/.docker/config.json is no use");
             Keyring::default()
         })
     }

@@ -21,6 +21,7 @@ use super::identity::{FILE_BYTES_MAX, Files, ImageUsers};
 use super::looking::Looked;
 use super::marks::Marks;
 use super::plan::{self, Asked};
+use super::preparing::Pulling;
 use super::reach::Rights;
 use super::refusal::Refused;
 use super::refusals::Refusals;
@@ -53,6 +54,7 @@ pub struct Keeper<E> {
     pub(super) letting_go: CancellationToken,
     pub(super) stock: Stock,
     pub(super) waits: Waits,
+    pub(super) pulling: Pulling,
     stage: Stage,
     files: Files,
     marks: Marks,
@@ -81,6 +83,7 @@ impl<E: ContainerEngine> Keeper<E> {
                 &settings.state_dir.join("containers").join("images"),
             )?,
             waits: Waits::default(),
+            pulling: Pulling::default(),
             stage: Stage::open(&settings.stage_dir)?,
             files,
             marks: Marks::open(settings.state_dir.join("containers").join("attempts"))?,

@@ -17,6 +17,7 @@ mod marks;
 mod mounts;
 mod options;
 mod plan;
+mod preparing;
 pub(crate) mod reach;
 mod refusal;
 mod refusals;
@@ -40,6 +41,7 @@ pub use engine::{
 pub use exceptions::{BadException, Exception, ExceptionFile, resolve_exceptions};
 pub use guests::{CONNECTIONS_PER_USER_MAX, Guest, guests};
 pub use keeper::Keeper;
+pub use preparing::{Customer, Unprepared};
 pub use registry::CONTAINERS_PER_ATTEMPT_MAX;
 pub use session::STDIN_WINDOW;
 pub use settings::{

@@ -72,6 +72,22 @@ pub enum PullProblem {
 }
 
 impl PullProblem {
+    /// Whether it is no use to wait: only the user or the registry's owner can mend it.
+    #[must_use]
+    pub const fn is_lasting(&self) -> bool {
+        match self {
+            Self::NotFound { .. }
+            | Self::Denied { .. }
+            | Self::WrongPlatform { .. }
+            | Self::BadName { .. } => true,
+            Self::Unreachable { .. }
+            | Self::DiskFull { .. }
+            | Self::TooOften { .. }
+            | Self::EngineAway
+            | Self::Other { .. } => false,
+        }
+    }
+
     /// What to do about it.
     #[must_use]
     pub const fn hint(&self) -> &'static str {

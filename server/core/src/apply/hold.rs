@@ -41,6 +41,9 @@ pub(super) fn set(job: &mut Job, holds: Holds) {
         // It said why the server held the job; whoever released it has dealt with it.
         job.comment = None;
     }
+    if !holds.contains(Holds::USER) && super::prepare::is_held_for_image(job) {
+        job.comment = None;
+    }
     job.holds = holds;
 }
 

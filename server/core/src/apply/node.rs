@@ -30,6 +30,7 @@ pub(super) fn configured(name: NodeName, link: Link, settings: &Settings) -> Nod
         strays: Vec::new(),
         ordinal: 0,
         is_unwell: false,
+        preparing: Vec::new(),
     };
     configure(&mut node, Some(settings));
     node
@@ -88,6 +89,7 @@ pub(super) fn attached(draft: &mut Draft, hello: &Hello) -> Result<(), Rejection
         report::reported(draft, &hello.node, known)?;
     }
     restart_and_stop(draft, hello);
+    super::prepare::resume(draft, &hello.node);
     let expected = draft.state.held_on(&hello.node).map(|(attempt, _)| attempt);
     let expected =
         expected.filter(|attempt| report::current(draft, &hello.node, *attempt).is_some());
@@ -103,6 +105,9 @@ pub(super) fn attached(draft: &mut Draft, hello: &Hello) -> Result<(), Rejection
 
 fn put_attached(draft: &mut Draft, hello: &Hello, old: Option<Arc<Node>>) {
     let has = |card: &CardId| hello.inventory.cards.iter().any(|own| own.uuid == *card);
+    let preparing = old
+        .as_ref()
+        .map_or(Vec::new(), |old| old.preparing.clone());
     let (is_offline, note, unclean) = match old {
         Some(old) => {
             let unclean = old
@@ -136,6 +141,7 @@ fn put_attached(draft: &mut Draft, hello: &Hello, old: Option<Arc<Node>>) {
         strays: Vec::new(),
         ordinal: 0,
         is_unwell: false,
+        preparing,
     };
     configure(&mut node, draft.state.settings().map(AsRef::as_ref));
     draft.put_node(node);

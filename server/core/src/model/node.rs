@@ -34,6 +34,9 @@ pub struct Node {
     /// Its health script complains, and the site says that nothing is started there then (`down_on_error`).
     #[serde(default)]
     pub is_unwell: bool,
+    /// Images that it was told to get for waiting jobs; at most [`super::Preparation::COUNT_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preparing: Vec<super::Preparation>,
 }
 
 /// Whether a node's agent is connected.
@@ -80,6 +83,9 @@ pub struct Inventory {
     /// What its health script complains of; empty when all is well.
     #[serde(default)]
     pub health_problem: Box<str>,
+    /// Short names of images by its own settings, in order, and what each stands for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<(Box<str>, Box<str>)>,
 }
 
 impl Inventory {

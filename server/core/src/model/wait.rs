@@ -30,6 +30,8 @@ pub enum WaitedFor {
     Resources,
     /// Jobs before it in line, for which nodes were kept.
     Line,
+    /// Its container's image to be fetched.
+    Image,
 }
 
 /// How long a job waited for something.
@@ -71,6 +73,7 @@ impl WaitedFor {
             | Reason::NotEnoughNodes { .. }
             | Reason::Preempting { .. } => Self::Resources,
             Reason::BehindJob(_) => Self::Line,
+            Reason::ImageComes { .. } | Reason::ImageRefused { .. } => Self::Image,
         }
     }
 
@@ -87,6 +90,7 @@ impl WaitedFor {
             Self::Nodes => "nodes",
             Self::Resources => "resources",
             Self::Line => "line",
+            Self::Image => "image",
         }
     }
 }

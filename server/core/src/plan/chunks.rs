@@ -144,7 +144,8 @@ fn offers(
         let room = cluster.room(place, when);
         let picked = picks.iter().find(|pick| pick.place == place);
         let free = picked.map_or(room, |pick| room.minus(pick.each));
-        match cluster.is_open(place, when) && may_have(cluster, place, shape, room) {
+        let is_open = cluster.is_open(place, when) && shape.admits(place, when);
+        match is_open && may_have(cluster, place, shape, room) {
             true => how_often(cluster, place, (shape, at), free),
             false => 0,
         }

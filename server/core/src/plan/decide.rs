@@ -23,9 +23,18 @@ pub fn decide(state: &State, now: Timestamp) -> Plan {
     };
     let mut candidates = Candidates::of(state, &policy, now);
     let mut plan = Plan::default();
-    if candidates.is_simple() && desk.is_simple() {
+    let mut is_by_rows = candidates.is_simple() && desk.is_simple();
+    if is_by_rows {
         serve_rows(state, &mut candidates, &mut desk, &mut plan);
-    } else {
+        // Who waits for an image is told where it comes, and those behind him have it come elsewhere: all are looked at.
+        if desk.needs_images() {
+            is_by_rows = false;
+            desk = Desk::new(state, &policy, now);
+            candidates = Candidates::of(state, &policy, now);
+            plan = Plan::default();
+        }
+    }
+    if !is_by_rows {
         for waiting in candidates.line_up().jobs {
             desk.serve(waiting, &mut plan);
         }

@@ -10,6 +10,7 @@ use super::card_types::CardTypes;
 use super::cluster::{Cluster, When};
 use super::explain::explain;
 use super::fit::{Shape, fit, pick};
+use super::image::{Lacking, is_of_image, lacks_image};
 use super::inside::{claim_windows, fit_inside, in_the_way, until};
 use super::limits::RunLimits;
 use super::order::Head;
@@ -26,8 +27,8 @@ use crate::{NodeShare, Policy, State};
 pub(super) use asking::Near;
 
 pub(super) struct Desk<'a> {
-    cluster: Cluster<'a>,
-    shapes: Vec<Shape<'a>>,
+    pub(super) cluster: Cluster<'a>,
+    pub(super) shapes: Vec<Shape<'a>>,
     index: BTreeMap<ShapeKey<'a>, usize>,
     /// Of each profile, once it came: the shape of jobs to whom no card is banned.
     by_profile: Vec<Option<usize>>,
@@ -37,7 +38,7 @@ pub(super) struct Desk<'a> {
     /// Who was queued by then and does not fit gets a reservation.
     reserves_until: Option<Timestamp>,
     /// In the order in which they were made.
-    bookings: Vec<Booking>,
+    pub(super) bookings: Vec<Booking>,
     /// Who stops all behind him: nobody overtakes.
     barrier: Option<JobId>,
     /// The same by queue, of those whose jobs start in strict order.
@@ -51,6 +52,8 @@ pub(super) struct Desk<'a> {
     pub(super) preemptor: Preemptor<'a>,
     /// How many of the bookings are of jobs for which others are stopped: they take nobody's turn.
     bookings_beside: usize,
+    /// Jobs that may be waiting for their images alone.
+    pub(super) lacking: Vec<Lacking>,
 }
 
 /// What is known of a shape in this plan. Free room only shrinks while a plan is made and claims are only added, so
@@ -108,6 +111,7 @@ impl<'a> Desk<'a> {
             windows,
             preemptor: Preemptor::new(state, now),
             bookings_beside: 0,
+            lacking: Vec::new(),
             has_private_nodes,
         }
     }
@@ -300,9 +304,13 @@ impl<'a> Desk<'a> {
     ) -> Result<(), Turned> {
         let end = self.cluster.span(waiting.walltime_secs).until;
         let end = until(&self.windows, &waiting.job, end);
+        let number = shape;
         let (cluster, shape) = (&mut self.cluster, &self.shapes[shape]);
         let shares = fit_inside(cluster, &self.windows, (shape, window), end);
         let Some(shares) = shares else {
+            if let Some(reason) = self.lacks_inside((id, waiting.walltime_secs), (number, window), end) {
+                return Err(Turned::finally(reason));
+            }
             let full = self.windows.reservation(window).id;
             return Err(Turned::finally(Reason::ReservationFull(full)));
         };
@@ -331,7 +339,13 @@ impl<'a> Desk<'a> {
         if let Some(shares) = fit(cluster, shape, span) {
             return Ok(shares);
         }
-        if let Some(reason) = in_the_way(cluster, &self.windows, shape, span) {
+        if let Some(reason) = lacks_image(cluster, shape, span) {
+            shape.known.fails = Some(reason.clone());
+            return Err(reason);
+        }
+        let windows = &self.windows;
+        let met = shape.whatever_image(|shape| in_the_way(cluster, windows, shape, span));
+        if let Some(reason) = met {
             shape.known.fails_from = Some((walltime_secs, reason.clone()));
             return Err(reason);
         }
@@ -362,8 +376,23 @@ impl<'a> Desk<'a> {
         if self.shapes[shape].known.is_hopeless {
             return Turned::finally(reason);
         }
-        let (cluster, shape) = (&mut self.cluster, &mut self.shapes[shape]);
-        let reason = match self.preemptor.make_way((cluster, shape), waiting, id) {
+        let is_for_image = is_of_image(&reason);
+        if is_for_image && !self.lacks(id, shape, waiting.walltime_secs) {
+            return Turned::finally(reason);
+        }
+        let (number, cluster, shape) = (shape, &mut self.cluster, &mut self.shapes[shape]);
+        let way = match is_for_image {
+            true => Way::None,
+            false => self.preemptor.make_way((cluster, shape), waiting, id),
+        };
+        let reason = match way {
+            // Those behind in the same array may have another node get it.
+            Way::None if is_for_image && (!may_wait || !is_turn) => {
+                return Turned {
+                    reason,
+                    is_final: false,
+                };
+            }
             Way::None if !may_wait || !is_turn => return Turned::finally(reason),
             Way::None => reason,
             Way::Kept => {
@@ -380,6 +409,9 @@ impl<'a> Desk<'a> {
             return Turned::finally(reason);
         };
         self.bookings.push(booking);
+        if !is_for_image && self.shapes[number].images.is_some() {
+            self.lacks(id, number, waiting.walltime_secs);
+        }
         if depth == 0 {
             self.barrier = Some(id);
         }
@@ -400,7 +432,9 @@ impl<'a> Desk<'a> {
         }
         let job = &waiting.job;
         let mut key = ShapeKey::of(&job.spec);
-        if !self.has_private_nodes {
+        let settings = self.cluster.state.settings();
+        key.needs = settings.and_then(|settings| settings.image_of(&job.queue, &job.spec));
+        if !self.has_private_nodes && key.needs.is_none() {
             key.uid = 0;
         }
         key.realm = self.realms.realm(&job.queue);

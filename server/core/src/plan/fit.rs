@@ -154,7 +154,7 @@ pub(super) fn takes(
     ask: Ask<'_>,
     (shape, when): Wanted<'_, '_>,
 ) -> Option<Each> {
-    if !cluster.is_open(place, when) {
+    if !cluster.is_open(place, when) || !shape.admits(place, when) {
         return None;
     }
     let room = cluster.room(place, when);

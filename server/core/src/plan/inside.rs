@@ -96,7 +96,8 @@ pub(super) fn fit_inside(
         .iter()
         .map(|share| &share.node)
     {
-        if let Some(place) = cluster.find(node.as_str()) {
+        let place = cluster.find(node.as_str());
+        if let Some(place) = place.filter(|place| shape.admits_now(*place)) {
             rooms[place] = room_inside(cluster, windows, (place, window), span);
         }
     }

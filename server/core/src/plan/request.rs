@@ -34,6 +34,8 @@ pub(super) struct ShapeKey<'a> {
     pub(super) banned: CardTypes,
     /// The image of its container: among nodes that are equally good, those that hold it are preferred.
     pub(super) image: Option<&'a str>,
+    /// The image in which it runs: no node that lacks it will do.
+    pub(super) needs: Option<&'a str>,
 }
 
 impl<'a> ShapeKey<'a> {
@@ -51,6 +53,7 @@ impl<'a> ShapeKey<'a> {
             guest: Guest::STRANGER,
             banned: CardTypes::default(),
             image: spec.image.as_deref(),
+            needs: None,
         }
     }
 }

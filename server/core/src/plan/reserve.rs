@@ -96,6 +96,11 @@ pub(super) fn places<'c>(
     shape: &'c Shape<'_>,
 ) -> impl Iterator<Item = usize> + 'c {
     let (Request::Nodes(parts) | Request::Free(parts)) = &shape.request;
+    // Who lacks nothing but an image has what he needs when that is there.
+    if let Some(comes) = shape.image_comes() {
+        times.retain(|time| *time > comes);
+        times.push(comes);
+    }
     let mut seen = vec![false; cluster.classes.len()];
     let classes = shape.classes.iter().flatten().copied();
     let is_all_named = parts

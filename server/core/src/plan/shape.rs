@@ -5,6 +5,7 @@ use capstan_types::{CardWish, image_name};
 use super::cluster::{Class, Cluster, Seat};
 use super::desk::Known;
 use super::fit::turns;
+use super::image::Images;
 use super::kinds::Mask;
 use super::lending::CardOrder;
 use super::request::{Each, Part, Request, ShapeKey, Target};
@@ -26,6 +27,8 @@ pub(super) struct Shape<'a> {
     pub(super) is_exempt: bool,
     /// Which nodes hold the image of its container; empty when it names none that any node holds.
     pub(super) holders: Vec<bool>,
+    /// How far the image is that it needs to start at all.
+    pub(super) images: Option<Images>,
 }
 
 /// What is asked of one node.
@@ -70,6 +73,9 @@ impl<'a> Shape<'a> {
         let holders = key
             .image
             .map_or(Vec::new(), |image| holders(cluster, image));
+        let images = key
+            .needs
+            .map(|image| Images::of(image, key.uid, cluster));
         Self {
             number,
             key,
@@ -80,6 +86,7 @@ impl<'a> Shape<'a> {
             masks,
             is_exempt,
             holders,
+            images,
         }
     }
 

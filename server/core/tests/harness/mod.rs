@@ -153,6 +153,7 @@ impl World {
             placements: made.placements.clone(),
             preemptions: made.preemptions.clone(),
             waits: Vec::new(),
+            preparations: made.preparations.clone(),
         }));
         assert_eq!(
             self.state.running().count(),

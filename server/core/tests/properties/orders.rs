@@ -59,7 +59,7 @@ pub(crate) fn world() -> World {
     settings.add_queue(other);
     let mut world = World::new(settings);
     for (name, slots, cards) in NODES {
-        world.attach(name, inventory(name, slots, cards), Vec::new());
+        world.attach(name, crate::steps::machine(name, slots, cards), Vec::new());
     }
     world
 }

@@ -1,8 +1,8 @@
 //! Random events of a small cluster, and the way to its end.
 
 use capstan_core::{
-    AttemptReport, Event, Holds, Job, JobState, MembersWait, NodeOrder, Plan, ReportedPhase,
-    Submission, Sync, Tie, Usage,
+    AttemptReport, Event, Holds, ImageProblem, ImageReport, Inventory, Job, JobState, MembersWait,
+    NodeOrder, Plan, ReportedPhase, Submission, Sync, Tie, Usage,
 };
 use capstan_types::{Condition, JobId, NodeName, Place, Select};
 use proptest::prelude::*;
@@ -38,6 +38,8 @@ pub(crate) enum Step {
     Order(usize, OrderStep),
     Pass(u64),
     RestartServer,
+    /// What came of an image that a node was told to get.
+    Image(usize, Option<bool>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +79,8 @@ const SHAPES: [&str; 14] = [
     "mem=40gb",
     "nodes=2 mem=100gb",
 ];
+
+const IMAGES: [&str; 2] = ["torch:2", "lab:5000/python"];
 
 const CHUNKED: [&str; 4] = [
     "",
@@ -130,6 +134,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         8 => (one(), order_step()).prop_map(|(at, step)| Step::Order(at, step)),
         4 => prop_oneof![Just(1u64), Just(30), Just(400)].prop_map(Step::Pass),
         1 => Just(Step::RestartServer),
+        6 => (one(), prop::option::weighted(0.4, any::<bool>())).prop_map(|(at, end)| Step::Image(at, end)),
     ]
 }
 
@@ -210,6 +215,7 @@ pub(crate) fn take(world: &mut World, step: Step) {
         }
         Step::OfNode(at, step) => of_a_node(world, at, step),
         Step::Order(at, step) => give(world, at, step),
+        Step::Image(at, failed) => prepared(world, at, failed),
     }
 }
 
@@ -226,6 +232,11 @@ fn submit(world: &mut World, step: Step) {
         return;
     };
     let mut job: Submission = submission(SHAPES[shape % SHAPES.len()]);
+    if shape % 5 == 0 {
+        job.spec
+            .shown
+            .push(("image".into(), IMAGES[shape / 5 % 2].into()));
+    }
     job.priority = priority;
     job.spec.is_rerunnable = is_rerunnable;
     job.holds = if hold { Holds::USER } else { Holds::default() };
@@ -294,7 +305,7 @@ fn of_a_node(world: &mut World, at: usize, step: NodeStep) {
         NodeStep::Shrink(is_small) => {
             let (node, slots, cards) = NODES[at % 3];
             let cards = if is_small { cards / 2 } else { cards };
-            let inventory = Box::new(inventory(node, slots, cards));
+            let inventory = Box::new(machine(node, slots, cards));
             let node = node.into();
             world.must(&Event::NodeChanged { node, inventory });
         }
@@ -319,7 +330,7 @@ fn attach(world: &mut World, at: usize, knows_all: bool) {
         phase: ReportedPhase::Running { at: now, session },
     });
     let known = known.collect();
-    world.attach(name, inventory(name, slots, cards), known);
+    world.attach(name, machine(name, slots, cards), known);
 }
 
 fn report(world: &mut World, which: usize, step: AttemptStep) {
@@ -351,6 +362,41 @@ fn report(world: &mut World, which: usize, step: AttemptStep) {
     if let Some(job) = nth_running(world, which) {
         world.report(job, phase);
     }
+}
+
+/// A node with a container engine, which holds no image.
+pub(crate) fn machine(name: &str, slots: u16, cards: u32) -> Inventory {
+    Inventory {
+        engine: "29.1".into(),
+        ..inventory(name, slots, cards)
+    }
+}
+
+/// Of one of the images that nodes were told to get; `failed` says whether it is for good.
+fn prepared(world: &mut World, at: usize, failed: Option<bool>) {
+    let coming: Vec<_> = world
+        .state
+        .nodes()
+        .flat_map(|node| {
+            node.preparing
+                .iter()
+                .map(|one| (node.name.clone(), one.clone()))
+        })
+        .filter(|(_, one)| one.is_coming())
+        .collect();
+    let Some((node, one)) = coming.get(at % coming.len().max(1)).cloned() else {
+        return;
+    };
+    let problem = failed.map(|is_lasting| ImageProblem {
+        text: "no".into(),
+        is_lasting,
+    });
+    let report = ImageReport {
+        image: one.image,
+        uid: one.uid,
+        problem,
+    };
+    world.must(&Event::ImagePrepared { node, report });
 }
 
 /// A node speaks of an attempt that it has no business with.
@@ -394,7 +440,7 @@ pub(crate) fn bring_to_an_end(world: &mut World) {
             by: caller("root"),
         }));
         attach(world, at, true);
-        let inventory = Box::new(inventory(name, slots, cards));
+        let inventory = Box::new(machine(name, slots, cards));
         world.must(&Event::NodeChanged {
             node: node.clone(),
             inventory,
@@ -415,6 +461,10 @@ pub(crate) fn bring_to_an_end(world: &mut World) {
         world.apply(&Event::Delete(deletion(job, "root"))).ok();
     }
     for _ in 0..200 {
+        world.place();
+        for _ in 0..NODES.len() * IMAGES.len() {
+            prepared(world, 0, None);
+        }
         world.place();
         let running: Vec<JobId> = world.state.running().map(|(_, job)| job.id).collect();
         if running.is_empty() {

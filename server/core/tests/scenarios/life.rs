@@ -19,7 +19,10 @@ fn letters_of(world: &World) -> String {
         Effect::StartAttempt { .. } => Some('>'),
         Effect::StopAttempt { .. } => Some('!'),
         Effect::ForgetAttempt { .. } => Some('.'),
-        Effect::WelcomeNode { .. } | Effect::AdjustAttempt { .. } => None,
+        Effect::WelcomeNode { .. }
+        | Effect::AdjustAttempt { .. }
+        | Effect::PrepareImage { .. }
+        | Effect::DropImage { .. } => None,
     });
     records.collect()
 }

@@ -15,6 +15,7 @@ mod dependencies;
 mod entering;
 mod fair;
 mod fifo;
+mod images;
 mod joint;
 mod life;
 mod limits;

@@ -412,7 +412,9 @@ fn a_canceled_job_ends_and_says_why() {
         | Effect::StopAttempt { .. }
         | Effect::AdjustAttempt { .. }
         | Effect::ForgetAttempt { .. }
-        | Effect::WelcomeNode { .. } => None,
+        | Effect::WelcomeNode { .. }
+        | Effect::PrepareImage { .. }
+        | Effect::DropImage { .. } => None,
     });
     assert_eq!(records.collect::<Vec<_>>(), [&Account::Aborted]);
     world.exits(low, 271);

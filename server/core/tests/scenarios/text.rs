@@ -10,9 +10,9 @@
 //!
 //! Of nodes: `N gpu`, `N slots` (8), `N gb` (64), `offline`, `down`, `unclean INDEX`, `only UID`, `model NAME` of its
 //! cards, `of MODEL/GB/CC/CUDA` of the cards named last (`4 gpu of RTX_3090/24 2 gpu of A40/48/8.6/12.4`), `islands 0011`
-//! and `numa 0011` card by card, `image NAME`, else a property.
+//! and `numa 0011` card by card, `image NAME`, `engine`, else a property.
 //! Of jobs: `N gpu`, `N slots`, `NAME=VALUE` for `-l`, `prio N`, `in QUEUE` (`high`, `stopped`), `held`, `uid N`,
-//! `array LIST`, `select=CHUNKS`, `place=HOW`, `exclusive`, `by USER`, `of GROUP`, `fixed` (may not run twice). A line `pass` lets so many seconds pass. A line `qmgr` is one for `qmgr`. A line `fifo` wants Torque's scheduler. Jobs are numbered as they come, so `j2` is the second. What is expected is the whole plan.
+//! `array LIST`, `select=CHUNKS`, `place=HOW`, `exclusive`, `inside IMAGE`, `by USER`, `of GROUP`, `fixed` (may not run twice). A line `pass` lets so many seconds pass. A line `qmgr` is one for `qmgr`. A line `fifo` wants Torque's scheduler. Jobs are numbered as they come, so `j2` is the second. What is expected is the whole plan.
 
 use capstan_core::{
     Event, Holds, Inventory, NodeOrder, NumaNode, Plan, PreemptionRight, Queue, Scheduler,
@@ -98,6 +98,7 @@ fn add_node(world: &mut World, entry: &str) {
             "of" => of_kind(&mut node, words.next().unwrap()),
             "islands" | "numa" => near(&mut node, word, words.next().unwrap()),
             "image" => node.images.push(words.next().unwrap().into()),
+            "engine" => node.engine = "29.1".into(),
             "only" => node.only_uid = Some(words.next().unwrap().parse().unwrap()),
             number if number.parse::<u32>().is_ok() => {
                 size(&mut node, name, number, words.next().unwrap())
@@ -223,6 +224,11 @@ fn parse_job(text: &str, target: &str) -> Submission {
             "fixed" => job.spec.is_rerunnable = false,
             "held" => job.holds = Holds::USER,
             "exclusive" => job
+            "inside" => {
+                let image = next();
+                job.spec.image = Some(image.into());
+                job.spec.shown.push(("image".into(), image.into()));
+            }
                 .spec
                 .shown
                 .push(("node_exclusive".into(), "True".into())),
@@ -291,5 +297,9 @@ fn print(plan: &Plan) -> Vec<String> {
         let (by, victim, grace) = (told.for_job, told.job, told.grace_secs);
         format!("j{by} stops j{victim}:{right} {end} after {grace} s")
     });
-    placed.chain(stopped).chain(waiting).collect()
+    let coming = plan.preparations.iter().map(|order| {
+        let (node, image, job) = (&order.node, &order.image, order.job);
+        format!("{node} gets {image} for j{job}")
+    });
+    placed.chain(stopped).chain(coming).chain(waiting).collect()
 }

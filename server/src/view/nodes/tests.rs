@@ -42,6 +42,7 @@ fn node(name: &str, ordinal: u64, driver: &str) -> Node {
         ordinal,
         strays: Vec::new(),
         is_unwell: false,
+        preparing: Vec::new(),
     }
 }
 

@@ -169,6 +169,7 @@ fn node(number: u32) -> Node {
         unclean: Vec::new(),
         strays: Vec::new(),
         is_unwell: false,
+        preparing: Vec::new(),
         ordinal: u64::from(number),
     }
 }

@@ -85,7 +85,7 @@ const fn says_who_is_awaited(reason: &Reason) -> bool {
 fn is_of_nodes(reason: &Reason) -> bool {
     use crate::WaitedFor as W;
     match W::of(reason) {
-        W::Resources | W::Nodes | W::Line | W::Window => true,
+        W::Resources | W::Nodes | W::Line | W::Window | W::Image => true,
         W::Hold | W::Dependency | W::Time | W::Queue | W::Limit => false,
     }
 }

@@ -80,7 +80,9 @@ fn not_before(asked: &Asked<'_>, reason: &Reason) -> Option<Timestamp> {
                 .map(|(_, running)| likely_end(asked.state, running, asked.now))
                 .min()
         }
-        Reason::NotEnoughCards { .. }
+        Reason::ImageRefused { again, .. } => Some(*again),
+        Reason::ImageComes { .. }
+        | Reason::NotEnoughCards { .. }
         | Reason::NotEnoughSlots { .. }
         | Reason::NotEnoughSlotsInAll { .. }
         | Reason::NotEnoughMemory { .. }

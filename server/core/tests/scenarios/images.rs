@@ -1,0 +1,282 @@
+//! Jobs that run in an image: it comes before they get anything, once for all who want it, and what becomes of those whose
+//! image cannot be had.
+
+use capstan_core::{Effect, Event, Holds, ImageProblem, ImageReport, JobState, WaitedFor};
+use capstan_types::{JobId, NodeName, Reason};
+
+use super::text::{build, check};
+use crate::harness::World;
+
+const IMAGE: &str = "lab:5000/torch:2";
+
+/// What came of `IMAGE` on the terms of alice.
+fn says(world: &mut World, node: &str, problem: Option<(&str, bool)>) {
+    world.must(&Event::ImagePrepared {
+        node: NodeName::from(node),
+        report: ImageReport {
+            image: IMAGE.into(),
+            uid: 1000,
+            problem: problem.map(|(text, is_lasting)| ImageProblem {
+                text: text.into(),
+                is_lasting,
+            }),
+        },
+    });
+}
+
+fn has_it(world: &mut World, node: &str) {
+    says(world, node, None);
+}
+
+fn fails(world: &mut World, node: &str, is_lasting: bool) {
+    says(world, node, Some(("the registry sleeps", is_lasting)));
+}
+
+/// How often nodes were told to get an image, and to leave it.
+fn told(world: &World) -> (usize, usize) {
+    let gets = |effect: &&Effect| matches!(effect, Effect::PrepareImage { .. });
+    let drops = |effect: &&Effect| matches!(effect, Effect::DropImage { .. });
+    let effects = || world.effects.iter();
+    (
+        effects().filter(gets).count(),
+        effects().filter(drops).count(),
+    )
+}
+
+fn one(text: &str) -> (World, JobId) {
+    let (world, _) = build(text);
+    (world, JobId::whole(1))
+}
+
+#[test]
+fn an_image_comes_before_its_job_holds_anything_and_others_use_the_cards() {
+    check(
+        "nodes  a: 2 gpu engine
+         queue  j1: 2 gpu inside lab:5000/torch:2 walltime=3600 prio 1000 in high   j2: 1 gpu walltime=30   j3: 1 gpu walltime=7200
+         =>     j2 on a/0 gpu 0
+                a gets lab:5000/torch:2 for j1
+                j1 waits: lab:5000/torch:2 on a
+                j3 waits: its nodes are kept for job 1",
+    );
+}
+
+#[test]
+fn a_node_that_holds_the_image_is_taken_at_once_however_good_the_others_are() {
+    check(
+        "nodes  a: 1 gpu engine   b: 8 gpu engine image lab:5000/torch:2
+         queue  j1: 1 gpu inside lab:5000/torch:2
+         =>     j1 on b/0 gpu 0",
+    );
+}
+
+#[test]
+fn nodes_without_an_engine_are_not_waited_for() {
+    check(
+        "nodes  a: 1 gpu
+         queue  j1: 1 gpu inside lab:5000/torch:2
+         =>     j1 on a/0 gpu 0",
+    );
+}
+
+#[test]
+fn one_node_gets_an_image_once_for_all_and_so_many_nodes_as_the_jobs_will_fill() {
+    check(
+        "nodes  a: 2 gpu engine   b: 2 gpu engine   c: 2 gpu engine
+         queue  j1: 1 gpu inside lab:5000/torch:2   j2: 1 gpu inside lab:5000/torch:2   j3: 2 gpu inside lab:5000/torch:2
+         =>     a gets lab:5000/torch:2 for j3
+                b gets lab:5000/torch:2 for j1
+                j1 waits: lab:5000/torch:2 on b
+                j2 waits: lab:5000/torch:2 on b
+                j3 waits: lab:5000/torch:2 on a",
+    );
+}
+
+#[test]
+fn members_of_an_array_have_their_image_come_wherever_they_will_run() {
+    check(
+        "nodes  a: 1 gpu engine   b: 1 gpu engine
+         queue  j1: 1 gpu inside lab:5000/torch:2 array 0-5
+         =>     a gets lab:5000/torch:2 for j1[0]
+                b gets lab:5000/torch:2 for j1[1]
+                j1[] waits: lab:5000/torch:2 on a",
+    );
+}
+
+#[test]
+fn a_job_that_waits_for_cards_has_its_image_come_before_they_are_free() {
+    check(
+        "nodes  a: 1 gpu engine
+         run    j1 on a: 1 gpu walltime=600
+         queue  j2: 1 gpu inside lab:5000/torch:2
+         =>     a gets lab:5000/torch:2 for j2
+                j2 waits: wants 1 card on 1 node; a has 0 free",
+    );
+}
+
+#[test]
+fn an_image_for_which_there_is_time_is_not_fetched_yet() {
+    check(
+        "nodes  a: 1 gpu engine
+         run    j1 on a: 1 gpu walltime=36000
+         queue  j2: 1 gpu inside lab:5000/torch:2
+         =>     j2 waits: wants 1 card on 1 node; a has 0 free",
+    );
+}
+
+#[test]
+fn when_the_image_has_come_the_job_starts_and_knows_what_it_waited_for() {
+    let (mut world, job) = one("nodes  a: 1 gpu engine
+         queue  j1: 1 gpu inside lab:5000/torch:2");
+    let plan = world.place();
+    assert!(matches!(plan.reasons[0].1, Reason::ImageComes { .. }));
+    assert_eq!(WaitedFor::of(&plan.reasons[0].1), WaitedFor::Image);
+    assert_eq!(told(&world), (1, 0));
+    assert_eq!(world.state.held().count(), 0, "it holds nothing");
+    // Plans that are made meanwhile order nothing again.
+    world.pass(30);
+    assert_eq!(world.place().preparations, []);
+    has_it(&mut world, "a");
+    world.place();
+    assert_eq!(world.node_of(job).as_str(), "a");
+}
+
+#[test]
+fn the_longer_an_image_takes_the_longer_jobs_may_use_the_cards_meanwhile() {
+    let (mut world, _) = one("nodes  a: 1 gpu engine
+         queue  j1: 1 gpu inside lab:5000/torch:2 walltime=60");
+    world.place();
+    world.pass(1000);
+    let short = world.queue("nodes=1:gpus=1 walltime=900");
+    world.place();
+    assert!(matches!(world.job(short).state, JobState::Starting(_)));
+}
+
+#[test]
+fn where_an_image_could_not_be_had_it_is_not_tried_again_for_a_while() {
+    let (mut world, _) = one("nodes  a: 1 gpu engine   b: 1 gpu engine
+         queue  j1: 1 gpu inside lab:5000/torch:2");
+    world.place();
+    fails(&mut world, "a", false);
+    let plan = world.place();
+    assert_eq!(
+        plan.preparations[0].node.as_str(),
+        "b",
+        "the other is tried"
+    );
+    fails(&mut world, "b", false);
+    let plan = world.place();
+    assert_eq!(plan.preparations, []);
+    let Reason::ImageRefused { problem, again, .. } = &plan.reasons[0].1 else {
+        panic!("{:?}", plan.reasons);
+    };
+    assert_eq!(
+        (&**problem, *again),
+        ("the registry sleeps", world.now.plus_secs(60))
+    );
+    assert_eq!(plan.look_again, Some(*again));
+    world.pass(60);
+    assert_eq!(world.place().preparations.len(), 1);
+}
+
+#[test]
+fn who_waits_for_an_image_that_cannot_be_had_is_held_and_told_why_and_may_release_it() {
+    for (is_lasting, tries) in [(true, 2), (false, 6)] {
+        let (mut world, job) = one("nodes  a: 1 gpu engine
+             queue  j1: 1 gpu inside lab:5000/torch:2   j2: 1 gpu inside lab:5000/torch:2   j3: 1 gpu inside other:1");
+        for nth in 0..tries {
+            assert_eq!(world.job(job).holds, Holds::default(), "try {nth}");
+            assert!(!world.place().preparations.is_empty(), "try {nth}");
+            fails(&mut world, "a", is_lasting);
+            world.pass(900);
+        }
+        for id in [1, 2] {
+            let held = world.job(JobId::whole(id));
+            assert_eq!(held.holds, Holds::USER);
+            let comment = held.comment.as_deref().unwrap();
+            assert!(comment.contains("the registry sleeps"), "{comment}");
+        }
+        assert_eq!(world.job(JobId::whole(3)).holds, Holds::default());
+        world.release(job, "u").unwrap();
+        assert_eq!(world.job(job).comment, None);
+        let plan = world.place();
+        let is_tried = plan.preparations.iter().any(|order| *order.image == *IMAGE);
+        assert!(is_tried, "it begins anew: {plan:?}");
+    }
+}
+
+#[test]
+fn an_image_that_nobody_wants_any_more_is_dropped() {
+    let (mut world, job) = one("nodes  a: 1 gpu engine
+         queue  j1: 1 gpu inside lab:5000/torch:2   j2: 1 gpu inside lab:5000/torch:2");
+    world.place();
+    world.delete(job).unwrap();
+    assert_eq!(told(&world), (1, 0), "another waits for it");
+    world.delete(JobId::whole(2)).unwrap();
+    assert_eq!(told(&world), (1, 1));
+    // Its end, which crossed the order on the way, is nobody's.
+    has_it(&mut world, "a");
+    let node = world.state.node(&NodeName::from("a")).unwrap();
+    assert_eq!(node.preparing, []);
+}
+
+#[test]
+fn an_agent_that_comes_back_is_told_again_what_somebody_still_waits_for() {
+    let (mut world, job) = one("nodes  a: 1 gpu engine   b: 1 gpu engine
+         queue  j1: 1 gpu inside lab:5000/torch:2");
+    world.place();
+    let inventory = world
+        .state
+        .node(&NodeName::from("a"))
+        .unwrap()
+        .inventory
+        .clone();
+    world.detach("a");
+    let plan = world.place();
+    assert_eq!(
+        plan.preparations[0].node.as_str(),
+        "b",
+        "nobody waits for a node that is down"
+    );
+    world.attach("a", inventory.clone(), Vec::new());
+    assert_eq!(told(&world), (3, 0), "a is told again");
+    has_it(&mut world, "b");
+    world.place();
+    world.started(job);
+    world.detach("a");
+    world.attach("a", inventory, Vec::new());
+    assert_eq!(told(&world), (3, 1), "nobody waits for it any more");
+}
+
+#[test]
+fn another_users_image_is_their_own_until_the_registry_says_otherwise() {
+    let (mut world, _) = one("nodes  a: 2 gpu engine
+         queue  j1: 1 gpu inside lab:5000/torch:2   j2: 1 gpu inside lab:5000/torch:2 uid 1007");
+    assert_eq!(
+        world.place().preparations.len(),
+        2,
+        "each on their own terms"
+    );
+    has_it(&mut world, "a");
+    let plan = world.place();
+    assert_eq!(plan.placements.len(), 1);
+    assert_eq!(plan.placements[0].job, JobId::whole(1));
+}
+
+#[test]
+fn short_names_of_a_node_are_looked_up() {
+    let (mut world, _) = one("nodes  a: 1 gpu engine image lab:5000/torch:2
+         queue  j1: 1 gpu inside torch");
+    assert_eq!(world.plan().placements, []);
+    let mut inventory = world
+        .state
+        .node(&NodeName::from("a"))
+        .unwrap()
+        .inventory
+        .clone();
+    inventory.aliases = vec![("torch".into(), IMAGE.into())];
+    world.must(&Event::NodeChanged {
+        node: NodeName::from("a"),
+        inventory: Box::new(inventory),
+    });
+    assert_eq!(world.plan().placements.len(), 1);
+}
