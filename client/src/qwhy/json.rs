@@ -54,6 +54,7 @@ fn object(job: &JobWhy) -> Value {
         changes,
         waited,
         started_secs,
+        sooner,
     } = job;
     let mut object = Map::new();
     let mut put = |name: &str, value: Value| {
@@ -81,6 +82,16 @@ fn object(job: &JobWhy) -> Value {
         .iter()
         .map(|change| json!({"change": change.text, "command": change.command}));
     put("changes", changes.collect());
+    let sooner = sooner.iter().map(|sooner| {
+        let change = sooner.change.clone().unwrap_or_default();
+        json!({
+            "change": change.text,
+            "command": change.command,
+            "at": sooner.at_secs,
+            "confidence": sooner.confidence,
+        })
+    });
+    put("sooner", sooner.collect());
     if let Some(started) = started_secs {
         put("started", json!(started));
         let waited = waited

@@ -1,7 +1,7 @@
 //! What `qwhy` prints for people: short sentences, in the order in which they are wanted. Why, what lacks and where, who
 //! has it until when, the place in line, the expected start, what to change.
 
-use capstan_proto::wire::job_why::{Amount, ExpectedStart, Holder, Lack};
+use capstan_proto::wire::job_why::{Amount, ExpectedStart, Holder, Lack, SoonerWith};
 use capstan_proto::wire::{JobWhy, WhyReply};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -143,7 +143,25 @@ fn waiting(job: &JobWhy, clock: Clock<'_>) -> Vec<String> {
             );
         }
     }
+    lines.extend(
+        job.sooner
+            .iter()
+            .flat_map(|sooner| sooner_with(sooner, clock)),
+    );
     lines
+}
+
+fn sooner_with(sooner: &SoonerWith, clock: Clock<'_>) -> Vec<String> {
+    let at = clock.at_and_in(sooner.at_secs);
+    let change = sooner.change.clone().unwrap_or_default();
+    let sure = match sooner.confidence.as_str() {
+        "firm" => format!("{at} at the latest"),
+        _ => format!("likely about {at}"),
+    };
+    vec![
+        format!("  It would start {sure} with {}:", change.text),
+        format!("    {}", change.command),
+    ]
 }
 
 fn start_of(start: &ExpectedStart, clock: Clock<'_>) -> String {

@@ -3,6 +3,7 @@
 
 use capstan_proto::wire::examine_reply::Outlook;
 use capstan_proto::wire::start::Part;
+use capstan_proto::wire::wait::SoonerWith;
 use capstan_proto::wire::{
     Attribute, DefaultResource, ExamineReply, JobAttributes, QueueRow, Start, Wait,
 };
@@ -181,12 +182,18 @@ fn a_job_that_would_wait_says_why() {
         expected_start_secs: Some(1_795_391_940),
         confidence: "likely".into(),
         changes: vec!["-l nodes=1:gpus=1".into()],
+        sooner: vec![SoonerWith {
+            change: "-l nodes=1:gpus=2".into(),
+            at_secs: 1_795_390_200,
+            confidence: "firm".into(),
+        }],
     }));
     stage.file("job.pbs", GOOD);
     let explained = stage.run("qsub --explain -k oe job.pbs");
     let expected = "It would wait: Not Running: Job is held (hold types u).\n\
         It would be number 2 in line.\nExpected start: Sun Nov 22 23:59:00 2026 (likely).\n\
-        It would start now with -l nodes=1:gpus=1\nIt asks for no mem and gets 4gb, the default of queue batch.\n";
+        It would start now with -l nodes=1:gpus=1\n\
+        It would start Sun Nov 22 23:30:00 2026 (firm) with -l nodes=1:gpus=2\nIt asks for no mem and gets 4gb, the default of queue batch.\n";
     assert_eq!(explained.stdout, expected, "{}", explained.stderr);
 }
 

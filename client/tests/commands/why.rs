@@ -2,7 +2,7 @@
 
 use capstan_proto::Refusal;
 use capstan_proto::wire::job_why::{
-    Amount, Blocker, Change, ExpectedStart, Factor, Holder, Lack, NearNode, WaitedFor,
+    Amount, Blocker, Change, ExpectedStart, Factor, Holder, Lack, NearNode, SoonerWith, WaitedFor,
 };
 use capstan_proto::wire::{JobWhy, WhyReply};
 use capstan_types::Pbse;
@@ -77,6 +77,14 @@ fn waiting() -> JobWhy {
             text: "gpus=2".into(),
             command: "qalter -l nodes=1:ppn=1:gpus=2 7".into(),
         }],
+        sooner: vec![SoonerWith {
+            change: Some(Change {
+                text: "gpus=3".into(),
+                command: "qalter -l nodes=1:ppn=1:gpus=3 7".into(),
+            }),
+            at_secs: NOW + 3600,
+            confidence: "firm".into(),
+        }],
         ..JobWhy::default()
     }
 }
@@ -106,6 +114,8 @@ fn a_person_reads_what_lacks_who_has_it_when_it_starts_and_what_to_change() {
   Start: likely about 14:05 (in 2 h 5 min); 80 % likely by 15:00.
   It would start now with gpus=2:
     qalter -l nodes=1:ppn=1:gpus=2 7
+  It would start 13:00 (in 1 h) at the latest with gpus=3:
+    qalter -l nodes=1:ppn=1:gpus=3 7
 ";
     assert_eq!(stage.run("qwhy 7"), outcome(text, "", 0));
     assert!(stage.server.world().heard.contains(&"why 7".to_owned()));
@@ -145,6 +155,11 @@ fn programs_read_the_same_as_json() {
     assert_eq!(job["line"]["points"]["age"], 12.345);
     assert_eq!(job["estimated_start"]["confidence"], "likely");
     assert_eq!(job["changes"][0]["change"], "gpus=2");
+    assert_eq!(
+        job["sooner"][0]["command"],
+        "qalter -l nodes=1:ppn=1:gpus=3 7"
+    );
+    assert_eq!(job["sooner"][0]["at"], NOW + 3600);
 }
 
 #[test]

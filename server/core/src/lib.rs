@@ -22,6 +22,6 @@ pub use event::{
 pub use model::*;
 pub use plan::{
     Amount, Awaited, Blocker, Confidence, ExpectedStart, Explanation, Factor, Holder, Lack,
-    LinePlace, NearNode, Placement, Plan, Preemption, PrepareOrder, Suggestion, decide, explain, plan, waited,
+    LinePlace, NearNode, Placement, Plan, Preemption, PrepareOrder, Sooner, Suggestion, decide, explain, plan, waited,
 };
 pub use rejection::{OrderProblem, Rejection, ReserveProblem};

@@ -238,7 +238,10 @@ fn outlook(state: &State, plan: &Plan, id: JobId, now: Timestamp) -> Outlook {
         None => String::new(),
     };
     let Explanation {
-        start, suggestions, ..
+        start,
+        suggestions,
+        sooner,
+        ..
     } = explanation(state, plan, id, now);
     Outlook::Waits(wire::Wait {
         reason,
@@ -248,6 +251,14 @@ fn outlook(state: &State, plan: &Plan, id: JobId, now: Timestamp) -> Outlook {
             .map_or("", |start| sureness(start.confidence))
             .to_owned(),
         changes: suggestions.iter().map(option).collect(),
+        sooner: sooner
+            .iter()
+            .map(|sooner| wire::wait::SoonerWith {
+                change: option(&sooner.suggestion),
+                at_secs: sooner.at.secs(),
+                confidence: sureness(sooner.confidence).to_owned(),
+            })
+            .collect(),
     })
 }
 

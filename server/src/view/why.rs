@@ -27,6 +27,7 @@ pub(crate) fn in_full(scene: Scene<'_>, viewer: Viewer<'_>, job: &Job) -> JobWhy
         place,
         start,
         suggestions,
+        sooner,
     } = found.unwrap_or_default();
     let factors = place.iter().flat_map(|place| &place.factors);
     JobWhy {
@@ -48,6 +49,14 @@ pub(crate) fn in_full(scene: Scene<'_>, viewer: Viewer<'_>, job: &Job) -> JobWhy
         changes: suggestions
             .iter()
             .map(|suggestion| told_change(job, suggestion))
+            .collect(),
+        sooner: sooner
+            .iter()
+            .map(|sooner| job_why::SoonerWith {
+                change: Some(told_change(job, &sooner.suggestion)),
+                at_secs: sooner.at.secs(),
+                confidence: confidence_word(sooner.confidence).to_owned(),
+            })
             .collect(),
         waited: waited(job)
             .iter()

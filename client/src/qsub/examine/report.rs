@@ -223,6 +223,7 @@ fn outlook_json(outlook: &Outlook) -> Value {
             expected_start_secs,
             confidence,
             changes,
+            sooner,
         }) => json!({
             "starts_now": false,
             "reason": reason,
@@ -230,6 +231,11 @@ fn outlook_json(outlook: &Outlook) -> Value {
             "expected_start_secs": expected_start_secs,
             "confidence": confidence,
             "changes": changes,
+            "sooner": sooner.iter().map(|sooner| json!({
+                "change": sooner.change,
+                "start_secs": sooner.at_secs,
+                "confidence": sooner.confidence,
+            })).collect::<Vec<Value>>(),
         }),
     }
 }
@@ -301,10 +307,10 @@ fn waits(wait: &Wait) -> String {
     if let Some(place) = wait.place_in_line {
         text.push_str(&format!("It would be number {place} in line.\n"));
     }
-    let date = wait
+    let start = wait
         .expected_start_secs
         .and_then(|secs| date(&secs.to_string(), &TimeZone::system()));
-    if let Some(date) = date {
+    if let Some(date) = start {
         let sure = match wait.confidence.as_str() {
             "" => String::new(),
             word => format!(" ({})", tame(word)),
@@ -313,6 +319,12 @@ fn waits(wait: &Wait) -> String {
     }
     for change in &wait.changes {
         text.push_str(&format!("It would start now with {}\n", tame(change)));
+    }
+    for sooner in &wait.sooner {
+        let (change, sure) = (tame(&sooner.change), tame(&sooner.confidence));
+        if let Some(at) = date(&sooner.at_secs.to_string(), &TimeZone::system()) {
+            text.push_str(&format!("It would start {at} ({sure}) with {change}\n"));
+        }
     }
     text
 }

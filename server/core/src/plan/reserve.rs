@@ -28,6 +28,27 @@ pub(super) fn reserve(
     job: JobId,
     walltime_secs: u64,
 ) -> Option<Booking> {
+    let booking = earliest(cluster, shape, job, walltime_secs)?;
+    for (place, each) in &booking.nodes {
+        let claim = Claim {
+            from: booking.span.from,
+            until: booking.span.until,
+            each: *each,
+            by: Claimant::Job(job),
+            closed_to: Guests::ALL,
+        };
+        cluster.claim(*place, claim);
+    }
+    Some(booking)
+}
+
+/// What [`reserve`] would claim.
+pub(super) fn earliest(
+    cluster: &mut Cluster<'_>,
+    shape: &Shape<'_>,
+    job: JobId,
+    walltime_secs: u64,
+) -> Option<Booking> {
     cluster.know_timelines();
     let times = times(cluster, shape);
     let mut rooms = vec![Each::default(); cluster.seats.len()];
@@ -60,17 +81,7 @@ pub(super) fn reserve(
                     },
                 )
             });
-            let nodes: Vec<(usize, Each)> = nodes.collect();
-            for (place, each) in &nodes {
-                let claim = Claim {
-                    from: span.from,
-                    until: span.until,
-                    each: *each,
-                    by: Claimant::Job(job),
-                    closed_to: Guests::ALL,
-                };
-                cluster.claim(*place, claim);
-            }
+            let nodes = nodes.collect();
             return Some(Booking { job, span, nodes });
         }
     }
@@ -85,6 +96,11 @@ fn times(cluster: &Cluster<'_>, shape: &Shape<'_>) -> Vec<Timestamp> {
         times.extend(timeline.ends());
         times.extend(timeline.claim_ends());
     }
+    // Who lacks nothing but an image has what he needs when that is there.
+    if let Some(comes) = shape.image_comes() {
+        times.retain(|time| *time > comes);
+        times.push(comes);
+    }
     times.sort_unstable();
     times.dedup();
     times
@@ -96,11 +112,6 @@ pub(super) fn places<'c>(
     shape: &'c Shape<'_>,
 ) -> impl Iterator<Item = usize> + 'c {
     let (Request::Nodes(parts) | Request::Free(parts)) = &shape.request;
-    // Who lacks nothing but an image has what he needs when that is there.
-    if let Some(comes) = shape.image_comes() {
-        times.retain(|time| *time > comes);
-        times.push(comes);
-    }
     let mut seen = vec![false; cluster.classes.len()];
     let classes = shape.classes.iter().flatten().copied();
     let is_all_named = parts

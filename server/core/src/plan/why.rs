@@ -5,6 +5,7 @@
 mod blockers;
 mod changes;
 mod outlook;
+mod sooner;
 mod standing;
 
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub struct Explanation {
     pub start: Option<ExpectedStart>,
     /// Changes with which it would start now, least first.
     pub suggestions: Vec<Suggestion>,
+    /// Milder ones with which it would start later than now and sooner than it will.
+    pub sooner: Vec<Sooner>,
 }
 
 /// One thing that keeps a job from starting.
@@ -172,6 +175,17 @@ pub enum Suggestion {
     Queue(QueueName),
 }
 
+/// What to change so that a job starts sooner, though not now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sooner {
+    /// The change.
+    pub suggestion: Suggestion,
+    /// When it would start with it.
+    pub at: Timestamp,
+    /// How sure that is: firm, or likely.
+    pub confidence: Confidence,
+}
+
 impl Explanation {
     /// Of a job that does not wait for anything, or is not known to.
     fn none() -> Self {
@@ -220,17 +234,18 @@ pub fn explain(state: &State, plan: &Plan, id: JobId, now: Timestamp) -> Option<
         reason: reason.as_ref(),
     };
     let found = blockers::find(&asked);
-    let explanation = Explanation {
-        reason: None,
-        blockers: found.blockers,
-        lack: found.lack,
-        place: standing::of(&asked),
-        start: outlook::of(&asked),
-        suggestions: changes::that_help(&asked, found.desk),
-    };
+    let mut reckoner = outlook::Reckoner::of(&asked);
+    let start = outlook::of(&asked, &mut reckoner);
+    let (suggestions, sooner) = changes::that_help(&asked, found.desk, (start, &mut reckoner));
+    let (blockers, lack, place) = (found.blockers, found.lack, standing::of(&asked));
     Some(Explanation {
-        reason,
-        ..explanation
+        reason: reason.clone(),
+        blockers,
+        lack,
+        place,
+        start,
+        suggestions,
+        sooner,
     })
 }
 

@@ -1,8 +1,8 @@
 //! What is suggested comes true: a job that is changed as it was told starts in the next plan.
 
 use capstan_core::{
-    AlterOrder, Altered, Directive, Event, Explanation, Holds, JobSpec, ManageCommand, ManageOrder,
-    MoveOrder, Queue, Settings, Submission, Suggestion, apply, explain, plan,
+    AlterOrder, Altered, Confidence, Directive, Event, Explanation, Holds, JobSpec, ManageCommand,
+    ManageOrder, MoveOrder, Queue, Settings, Submission, Suggestion, apply, explain, plan,
 };
 use capstan_types::{AttributeObject, JobId, QueueName, ResourceList, ServerName, SetOperator};
 
@@ -160,9 +160,37 @@ fn check_all(world: &World, seed: u64) -> usize {
     checked
 }
 
-#[test]
-fn suggestions_come_true() {
-    let mut checked = 0;
+/// What is said of a later start comes true too: who has nodes reserved has them by then, and others are told that time.
+fn check_sooner(world: &World, seed: u64) -> [usize; 2] {
+    let made = plan(&world.state, world.now);
+    let mut checked = [0, 0];
+    for (job, _) in &made.reasons {
+        let found = explain(&world.state, &made, *job, world.now).unwrap();
+        let Some(start) = found.start else {
+            continue;
+        };
+        for sooner in found.sooner {
+            let mut state = world.state.clone();
+            let event = changed(world, *job, &sooner.suggestion);
+            apply(&mut state, &event, world.now).unwrap();
+            let again = plan(&state, world.now);
+            let told = explain(&state, &again, *job, world.now).unwrap().start;
+            let case = format!(
+                "seed {seed}: {job} {start:?} {sooner:?} then {told:?}\nbefore {:?} {:?}\nafter {:?} {:?}\n{:?}",
+                made.line, made.promises, again.line, again.promises, again.reasons
+            );
+            assert!(sooner.at < start.at, "{case}");
+            let told = told.expect(&case);
+            assert!(told.at <= sooner.at, "{case}");
+            let is_firm = sooner.confidence == Confidence::Firm;
+            assert!(!is_firm || told.confidence == Confidence::Firm, "{case}");
+            checked[usize::from(!is_firm)] += 1;
+        }
+    }
+    checked
+}
+
+fn for_many_clusters(mut check: impl FnMut(&World, u64)) {
     for seed in 0..150 {
         let mut dice = Dice(seed);
         let mut world = cluster(&mut dice);
@@ -174,9 +202,25 @@ fn suggestions_come_true() {
             for placement in placed.placements {
                 world.started(placement.job);
             }
-            checked += check_all(&world, seed);
+            check(&world, seed);
             world.pass(300 * (1 + dice.throw(5)));
         }
     }
+}
+
+#[test]
+fn suggestions_come_true() {
+    let mut checked = 0;
+    for_many_clusters(|world, seed| checked += check_all(world, seed));
     assert!(checked > 500, "{checked} suggestions");
+}
+
+#[test]
+fn changes_that_are_said_to_start_a_job_sooner_do() {
+    let mut checked = [0, 0];
+    for_many_clusters(|world, seed| {
+        let [firm, likely] = check_sooner(world, seed);
+        checked = [checked[0] + firm, checked[1] + likely];
+    });
+    assert!(checked.iter().all(|count| *count > 50), "{checked:?}");
 }

@@ -74,20 +74,32 @@ fn print(found: &Explanation, now: Timestamp) -> Vec<String> {
         ));
     }
     if let Some(start) = &found.start {
-        let sure = match start.confidence {
-            Confidence::Firm => "firm",
-            Confidence::Likely => "likely",
-            Confidence::Guess => "guess",
-        };
+        let sure = sure(start.confidence);
         lines.push(format!("starts: {} {sure}", later(start.at)));
     }
     for suggestion in &found.suggestions {
-        lines.push(match suggestion {
-            Suggestion::Resource { change, .. } => format!("try: {change}"),
-            Suggestion::Queue(queue) => format!("try: queue {queue}"),
-        });
+        lines.push(format!("try: {}", short(suggestion)));
+    }
+    for sooner in &found.sooner {
+        let (change, sure) = (short(&sooner.suggestion), sure(sooner.confidence));
+        lines.push(format!("sooner: {change} {} {sure}", later(sooner.at)));
     }
     lines
+}
+
+const fn sure(confidence: Confidence) -> &'static str {
+    match confidence {
+        Confidence::Firm => "firm",
+        Confidence::Likely => "likely",
+        Confidence::Guess => "guess",
+    }
+}
+
+fn short(suggestion: &Suggestion) -> String {
+    match suggestion {
+        Suggestion::Resource { change, .. } => change.to_string(),
+        Suggestion::Queue(queue) => format!("queue {queue}"),
+    }
 }
 
 #[test]
@@ -103,7 +115,8 @@ fn who_holds_the_nearest_cards_is_named_with_the_time_at_which_they_come_back() 
                 held: 2 cards of b by j2 until +7200
                 line: 0 before, 1 in line
                 starts: +3600 firm
-                try: gpus=1",
+                try: gpus=1
+                sooner: gpus=2 +1800 firm",
         JobId::whole(4),
     );
 }
@@ -117,7 +130,8 @@ fn the_longest_walltime_that_fits_before_a_reservation_is_found() {
          =>     blocked: its nodes are kept for job 2
                 line: 1 before, 2 in line
                 starts: +7200 likely
-                try: walltime<=01:00:00",
+                try: walltime<=01:00:00
+                try: queue high",
         JobId::whole(3),
     );
 }

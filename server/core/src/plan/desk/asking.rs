@@ -1,12 +1,12 @@
 //! What would become of a job if it came to the desk as it stands: what it would get, or what it lacks and where.
 //! Nothing is promised to anybody for being asked about.
 
-use capstan_types::{NodeName, Reason};
+use capstan_types::{NodeName, Reason, Timestamp};
 
 use super::{CardTypes, Desk, Plan};
-use crate::model::Pending;
+use crate::model::{ENDLESS_SECS, Pending};
 use crate::plan::request::Each;
-use crate::plan::reserve::places;
+use crate::plan::reserve::{earliest, places};
 
 /// What a job would need of nodes, and the nodes that are nearest to giving it.
 #[derive(Debug)]
@@ -44,6 +44,30 @@ impl<'a> Desk<'a> {
         let span = self.cluster.span(waiting.walltime_secs);
         let span = span.of_guest(self.shapes[shape].key.guest);
         self.place(shape, waiting.walltime_secs, span).err()
+    }
+
+    /// Whether nothing but nodes would keep the job from starting.
+    pub(in crate::plan) fn lets_wait_for_nodes(&mut self, waiting: &'a Pending) -> bool {
+        let queue = &waiting.job.queue;
+        let asked_secs = Some(waiting.walltime_secs).filter(|secs| *secs < ENDLESS_SECS);
+        self.windows.gate(queue, asked_secs).is_none()
+            && self.limits_reached(waiting).is_empty()
+            && self.windows.own(queue).is_none()
+            && self.barrier.is_none()
+            && !self.barriers.contains_key(queue)
+    }
+
+    /// When nodes would be reserved for the job, if they were now; nothing for one that would not fit if all others were
+    /// gone.
+    pub(in crate::plan) fn reserved_from(&mut self, waiting: &'a Pending) -> Option<Timestamp> {
+        let banned = self.limits.banned(&waiting.job);
+        let number = self.shape(
+            waiting,
+            banned.map_or_else(CardTypes::default, |(types, _)| types),
+        );
+        let (cluster, shape) = (&mut self.cluster, &self.shapes[number]);
+        let booking = earliest(cluster, shape, waiting.job.id, waiting.walltime_secs)?;
+        Some(booking.span.from)
     }
 
     /// All limits that keep the job from starting.

@@ -8,8 +8,10 @@ use capstan_types::{
     Select, is_model,
 };
 
+use super::outlook::Reckoner;
+use super::sooner::Start;
 use super::standing::{Place, Places, desk, desk_behind};
-use super::{Asked, Suggestion, subject};
+use super::{Asked, ExpectedStart, Sooner, Suggestion, sooner, subject};
 use crate::apply::apply;
 use crate::model::Pending;
 use crate::plan::desk::Desk;
@@ -20,32 +22,36 @@ use crate::{
 /// Most changes of one kind that are tried.
 const TRIES_MAX: usize = 16;
 /// The longest line that is planned anew to see whether a change helps.
-const LINE_MAX: usize = 1000;
+pub(super) const LINE_MAX: usize = 1000;
 /// Most suggestions.
 const SUGGESTIONS_MAX: usize = 5;
 /// Shorter walltimes are no use to anybody, seconds.
 const WALLTIME_LEAST_SECS: u64 = 60;
 
 /// A change, and the job as it would be.
-struct Candidate {
-    suggestion: Suggestion,
-    job: Pending,
+pub(super) struct Candidate {
+    pub(super) suggestion: Suggestion,
+    pub(super) job: Pending,
     /// The state with the change.
-    state: State,
+    pub(super) state: State,
 }
 
-/// Changes with which the job would start now, the mildest of each kind.
-/// `desk` is one that was asked in vain, if there is one.
-pub(super) fn that_help<'a>(asked: &Asked<'a>, desk: Option<Desk<'a>>) -> Vec<Suggestion> {
+/// Changes with which the job would start now, the mildest of each kind, and milder ones with which it would start sooner
+/// than it will. `desk` is one that was asked in vain, if there is one.
+pub(super) fn that_help<'a>(
+    asked: &Asked<'a>,
+    desk: Option<Desk<'a>>,
+    (start, reckoner): (Option<ExpectedStart>, &mut Reckoner<'_>),
+) -> (Vec<Suggestion>, Vec<Sooner>) {
     let Some(settings) = asked.state.settings() else {
-        return Vec::new();
+        return Default::default();
     };
     let policy = Policy::of(settings);
     let stands_in_line = asked.place.is_some();
     // Who stands aside for something else than his queue starts with no other request either.
     let reason = asked.reason;
     if !stands_in_line && !matches!(reason, Some(Reason::QueueStopped(_))) {
-        return Vec::new();
+        return Default::default();
     }
     let mut kinds: Vec<Vec<Candidate>> = Vec::new();
     if stands_in_line {
@@ -54,22 +60,43 @@ pub(super) fn that_help<'a>(asked: &Asked<'a>, desk: Option<Desk<'a>>) -> Vec<Su
         kinds.push(other_cards(asked));
     }
     kinds.push(other_queues(asked));
-    first_of_each((asked, &policy), &kinds, desk)
+    let (mut now, desk) = first_of_each((asked, &policy), &kinds, desk);
+    let helping = start.map_or_else(Vec::new, |start| {
+        let milder = kinds.iter().zip(&now);
+        // What starts it now is not told again, nor what changes more.
+        let milder = milder.map(|(kind, now)| &kind[..now.unwrap_or(kind.len())]);
+        sooner::that_help((asked, &policy), (start, reckoner), milder, desk)
+    });
+    let mut later = Vec::new();
+    for helps in helping {
+        let (kind, place) = helps.place;
+        match helps.start {
+            Start::Now => now[kind] = Some(place),
+            Start::At(at, confidence) => later.push(Sooner {
+                suggestion: kinds[kind][place].suggestion.clone(),
+                at,
+                confidence,
+            }),
+        }
+    }
+    let now = kinds.iter().zip(now);
+    let now = now.filter_map(|(kind, place)| Some(kind[place?].suggestion.clone()));
+    (now.take(SUGGESTIONS_MAX).collect(), later)
 }
 
-/// Of each kind the first with which the job starts.
-fn first_of_each<'a>(
+/// The place, in each kind, of the first change with which the job starts, and a desk that was asked in vain.
+fn first_of_each<'a, 'k: 'a>(
     (asked, policy): (&Asked<'a>, &Policy),
-    kinds: &'a [Vec<Candidate>],
+    kinds: &'k [Vec<Candidate>],
     mut fresh: Option<Desk<'a>>,
-) -> Vec<Suggestion> {
+) -> (Vec<Option<usize>>, Option<Desk<'a>>) {
     let mut places = Places::of(asked.state, policy, asked.now);
     let own = asked.place.map(|_| places.place(asked.subject));
-    let mut found = Vec::new();
-    for kind in kinds {
-        for candidate in kind {
+    let mut found = vec![None; kinds.len()];
+    for (kind, found) in kinds.iter().zip(&mut found) {
+        for (at, candidate) in kind.iter().enumerate() {
             let Some(mut desk) = fresh.take().or_else(|| asking(asked, policy)) else {
-                return found;
+                break;
             };
             if desk.ask(&candidate.job).is_some() {
                 // Who gets nothing leaves the desk as it was.
@@ -78,18 +105,16 @@ fn first_of_each<'a>(
             }
             let new = places.place(&candidate.job);
             if is_sure(asked, policy, (&mut places, own, new), candidate) {
-                found.push(candidate.suggestion.clone());
+                *found = Some(at);
                 break;
             }
         }
-        if found.len() == SUGGESTIONS_MAX {
-            break;
-        }
     }
-    found
+    (found, fresh)
 }
 
-fn asking<'a>(asked: &Asked<'a>, policy: &Policy) -> Option<Desk<'a>> {
+/// A desk at which nothing is promised any more.
+pub(super) fn asking<'a>(asked: &Asked<'a>, policy: &Policy) -> Option<Desk<'a>> {
     let mut desk = desk(asked, policy)?;
     desk.promise_nothing_more();
     Some(desk)

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use capstan_types::{LimitedOwner, Reason, Timestamp};
+use capstan_types::{JobId, LimitedOwner, Reason, Timestamp};
 
 use super::{Asked, Confidence, ExpectedStart};
 use crate::model::Running;
@@ -17,15 +17,15 @@ const LIKELY_MAX: usize = 100;
 /// What runs longer than expected is taken to run on for half as long as it has, and at least so long.
 const OVERDUE_SECS: u64 = 60;
 
-pub(super) fn of(asked: &Asked<'_>) -> Option<ExpectedStart> {
+pub(super) fn of(asked: &Asked<'_>, reckoner: &mut Reckoner<'_>) -> Option<ExpectedStart> {
     let job = asked.job();
     let before = asked.place?;
-    let (kind, size) = job.spec.kind_and_size();
+    let (_, size) = job.spec.kind_and_size();
     let told = job.forecast.filter(|told| !told.is_of_array);
     let is_overdue = told.is_some_and(|told| told.likely_by < asked.now);
     let promises = &asked.plan.promises;
     let promise = promises.iter().find(|promise| asked.is_own(promise.job));
-    let reckoned = reckon(asked, before, (kind, size));
+    let reckoned = reckoner.start(before, size);
     let sooner = asked.reason.and_then(|reason| not_before(asked, reason));
     let at = match (promise, reckoned) {
         // By what jobs like those that run have run it may well be sooner; by their walltimes it is then.
@@ -104,66 +104,111 @@ fn not_before(asked: &Asked<'_>, reason: &Reason) -> Option<Timestamp> {
     }
 }
 
-/// When so much is free for it, if all before it go first. `None` when the cluster has not so much.
-fn reckon(asked: &Asked<'_>, before: usize, (kind, size): (usize, u64)) -> Option<Timestamp> {
-    let (state, now) = (asked.state, asked.now);
-    let (capacity, lent) = state.room(kind);
-    if size > capacity {
-        return None;
-    }
-    let mut free = capacity.saturating_sub(lent);
-    let mut ends = BinaryHeap::new();
-    for (_, running) in state.reckoned_running() {
-        let (of_kind, amount) = running.kind_and_size;
-        if of_kind == kind {
-            ends.push(Reverse((likely_end(state, running, now), amount)));
+/// Works off the line in the mind: what runs ends as jobs like it have, and who is before somebody goes first.
+pub(super) struct Reckoner<'a> {
+    asked: &'a Asked<'a>,
+    /// Of the kind that the subject counts in: how much there is, …
+    capacity: u64,
+    /// … how much of it nobody has, …
+    free: u64,
+    /// … and when how much comes back.
+    ends: BinaryHeap<End>,
+    kind: usize,
+    /// Of the first in line: what each takes, for how many seconds.
+    ahead: Vec<Option<(u64, u64)>>,
+}
+
+type End = Reverse<(Timestamp, u64)>;
+
+impl<'a> Reckoner<'a> {
+    pub(super) fn of(asked: &'a Asked<'a>) -> Self {
+        let (state, now) = (asked.state, asked.now);
+        let (kind, _) = asked.job().spec.kind_and_size();
+        let (capacity, lent) = state.room(kind);
+        let running = state.reckoned_running();
+        let alike = running.filter(|(_, running)| running.kind_and_size.0 == kind);
+        let ends = alike.map(|(_, running)| {
+            Reverse((likely_end(state, running, now), running.kind_and_size.1))
+        });
+        Self {
+            asked,
+            capacity,
+            free: capacity.saturating_sub(lent),
+            ends: ends.collect(),
+            kind,
+            ahead: Vec::new(),
         }
     }
-    let mut at = now;
-    let mut wait_for = |at: &mut Timestamp, free: &mut u64, wanted: u64, run_secs: Option<u64>| {
-        while *free < wanted {
-            let Some(Reverse((end, amount))) = ends.pop() else {
-                break;
-            };
-            *at = (*at).max(end);
-            *free = free.saturating_add(amount);
+
+    /// Whether a job counts in the same kind, so that it can be reckoned with.
+    pub(super) fn knows(&self, job: &Job) -> bool {
+        job.spec.kind_and_size().0 == self.kind
+    }
+
+    /// When so much is free for one with so many before it in line, if all those go first. `None` when the cluster has not
+    /// so much.
+    pub(super) fn start(&mut self, before: usize, size: u64) -> Option<Timestamp> {
+        if size > self.capacity {
+            return None;
         }
-        if let Some(secs) = run_secs {
-            *free = free.saturating_sub(wanted);
-            ends.push(Reverse((at.plus_secs(secs), wanted)));
-        }
-    };
-    let line = asked.plan.line.get(..before)?;
-    let mut looked_at = 0;
-    for id in line.iter().take(AHEAD_MAX) {
-        looked_at += 1;
-        let Some(pending) = asked.waiting_at(*id) else {
-            continue;
+        self.look_ahead(before);
+        let now = self.asked.now;
+        let (mut at, mut free, mut ends) = (now, self.free, self.ends.clone());
+        let mut wait_for = |wanted: u64, run_secs: Option<u64>| {
+            while free < wanted {
+                let Some(Reverse((end, amount))) = ends.pop() else {
+                    break;
+                };
+                at = at.max(end);
+                free = free.saturating_add(amount);
+            }
+            if let Some(secs) = run_secs {
+                free = free.saturating_sub(wanted);
+                ends.push(Reverse((at.plus_secs(secs), wanted)));
+            }
+            at
         };
+        let looked_at = before.min(self.ahead.len());
+        let mut reached = now;
+        for (wanted, run_secs) in self.ahead[..looked_at].iter().flatten() {
+            reached = wait_for(*wanted, Some(*run_secs));
+        }
+        // As long again for as many again.
+        let rest = before.saturating_sub(looked_at) as u64;
+        let more = match looked_at {
+            0 => 0,
+            looked_at => reached.secs_since(now).saturating_mul(rest) / looked_at as u64,
+        };
+        let last = wait_for(size, None);
+        Some(last.max(reached.plus_secs(more)))
+    }
+
+    /// Looks at the first in line, as many as there are before somebody and no more than [`AHEAD_MAX`].
+    fn look_ahead(&mut self, before: usize) {
+        let line = &self.asked.plan.line;
+        let until = before.min(AHEAD_MAX).min(line.len());
+        for id in line.iter().take(until).skip(self.ahead.len()) {
+            let wanted = self.wanted(*id);
+            self.ahead.push(wanted);
+        }
+    }
+
+    /// What a waiting job takes, and for how many seconds.
+    fn wanted(&self, id: JobId) -> Option<(u64, u64)> {
+        let pending = self.asked.waiting_at(id)?;
         let job = &pending.job;
-        let (of_kind, each) = job.spec.kind_and_size();
-        if of_kind != kind || each > capacity {
-            continue;
+        let (kind, each) = job.spec.kind_and_size();
+        if kind != self.kind || each > self.capacity || id == self.asked.in_line {
+            return None;
         }
         let members = job.array.as_ref().map_or(1, |array| array.waiting.len());
-        let wanted = each.saturating_mul(members).min(capacity);
+        let all = each.saturating_mul(members);
         // Of an array as many members at once as there are cards, one after another.
-        let rounds = each
-            .saturating_mul(members)
-            .div_ceil(capacity.max(1))
-            .max(1);
-        let run_secs = state.expected_run_secs_of(job, pending.walltime_secs, pending.size);
-        let run_secs = run_secs.saturating_mul(rounds);
-        wait_for(&mut at, &mut free, wanted, Some(run_secs));
+        let rounds = all.div_ceil(self.capacity.max(1)).max(1);
+        let state = self.asked.state;
+        let secs = state.expected_run_secs_of(job, pending.walltime_secs, pending.size);
+        Some((all.min(self.capacity), secs.saturating_mul(rounds)))
     }
-    // As long again for as many again.
-    let rest = before.saturating_sub(looked_at) as u64;
-    if rest > 0 && looked_at > 0 {
-        let secs = at.secs_since(now).saturating_mul(rest) / looked_at as u64;
-        at = at.plus_secs(secs);
-    }
-    wait_for(&mut at, &mut free, size, None);
-    Some(at)
 }
 
 /// When a running job ends by what jobs like it have taken.

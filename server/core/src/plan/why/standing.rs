@@ -114,6 +114,11 @@ impl<'a> Places<'a> {
 /// reserved or has not. `None` when too many have.
 pub(super) fn desk<'a>(asked: &Asked<'a>, policy: &Policy) -> Option<Desk<'a>> {
     let place = asked.place.unwrap_or(asked.plan.line.len());
+    desk_at(asked, policy, place)
+}
+
+/// The same before another place in line.
+pub(super) fn desk_at<'a>(asked: &Asked<'a>, policy: &Policy, place: usize) -> Option<Desk<'a>> {
     let before = asked.plan.line.get(..place)?;
     let mut promised: Vec<(usize, JobId)> = Vec::new();
     for promise in &asked.plan.promises {
