@@ -225,6 +225,7 @@ fn sweep_scratch(supervisor: &Supervisor) {
     let supervisor = supervisor.clone();
     tokio::spawn(async move {
         loop {
+        tokio::spawn(supervisor.clone().keep_watching_scratch());
             let sweeping = supervisor.clone();
             let swept = tokio::task::spawn_blocking(move || sweeping.sweep_scratch()).await;
             if let Ok(count @ 1..) = swept {

@@ -4,8 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{anyhow, ensure};
 use capstan_supervisor::attempts::{CoreLimit, DeviceCgroup, HostCores, Surroundings};
+use capstan_types::Size;
 use serde::Deserialize;
 
 use crate::health::HealthCheck;
@@ -32,6 +33,8 @@ pub(crate) struct SurroundingsFile {
     scratch_keep_hours: Option<u32>,
     core_limit: Option<CoreLimit>,
     device_cgroup: Option<DeviceCgroup>,
+    network_interface: Option<String>,
+    scratch_limit: Option<String>,
     node_check_script: Option<PathBuf>,
     node_check_interval_secs: Option<u32>,
     node_check_timeout_secs: Option<u32>,
@@ -75,6 +78,16 @@ impl SurroundingsFile {
         if let Some(scratch) = &self.scratch_dir {
             absolute("scratch_dir", scratch)?;
         }
+        if let Some(name) = &self.network_interface {
+            ensure!(
+                is_interface_name(name),
+                "network_interface must be a name as `ip link` shows it, not `{name}`"
+            );
+        }
+        let limit = self.scratch_limit.as_deref().map(|text| {
+            let size = Size::parse(text);
+            size.map_err(|error| anyhow!("scratch_limit must be a size like 200gb: {error}"))
+        });
         let hours = self.scratch_keep_hours.unwrap_or(SCRATCH_KEEP_HOURS);
         let keep_secs = u64::from(hours) * 3600;
         ensure!(
@@ -91,8 +104,16 @@ impl SurroundingsFile {
             scratch_keep_secs: keep_secs,
             cores,
             device_cgroup: self.device_cgroup.unwrap_or_default(),
+            network_interface: self.network_interface,
+            scratch_bytes: limit.transpose()?.map(|size| size.bytes()),
         })
     }
+}
+
+/// As the kernel takes it, `IFNAMSIZ` with its end in mind; with `=`, `^` and commas NCCL's lists are allowed too.
+fn is_interface_name(name: &str) -> bool {
+    let is_good = |c: char| c.is_ascii_alphanumeric() || "._-:@=^,".contains(c);
+    !name.is_empty() && name.len() <= 128 && name.chars().all(is_good)
 }
 
 fn absolute(name: &str, path: &std::path::Path) -> anyhow::Result<()> {
@@ -148,6 +169,8 @@ mod tests {
         refused("scratch_keep_hours = 100000", "scratch_keep_hours");
         refused("prologue_timeout_secs = 0", "prologue_timeout_secs");
         refused("node_check_script = 'x'", "node_check_script");
+        refused("network_interface = 'a b'", "network_interface");
+        refused("scratch_limit = 'much'", "scratch_limit");
         refused(
             "node_check_script = '/x'\nnode_check_interval_secs = 0",
             "node_check_interval_secs",

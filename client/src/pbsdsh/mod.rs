@@ -79,7 +79,8 @@ async fn start(options: Options, env: &Environment) -> ExitCode {
         environment,
         hosts,
         // Jobs without cards have what Torque gives them and no more, unless they say where to meet.
-        has_ranks: std::env::var_os("MASTER_ADDR").is_some(),
+        meeting_port: std::env::var_os("MASTER_ADDR")
+            .map(|_| std::env::var("MASTER_PORT").unwrap_or_default()),
         output,
     };
     tasks.run(places).await

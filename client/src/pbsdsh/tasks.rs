@@ -27,8 +27,8 @@ pub(super) struct Tasks {
     pub(super) socket: PathBuf,
     pub(super) options: Options,
     pub(super) environment: Vec<Variable>,
-    /// Whether tasks are told their ranks.
-    pub(super) has_ranks: bool,
+    /// `MASTER_PORT`, where tasks are told their ranks.
+    pub(super) meeting_port: Option<String>,
     /// The host of each number, of all that the call counts.
     pub(super) hosts: Vec<String>,
     pub(super) output: Output,
@@ -90,15 +90,17 @@ impl Tasks {
             account.spawns += 1;
             account.open.insert(number, None);
             // What the caller names goes behind, and so counts.
-            let mut environment = match self.has_ranks {
-                true => ranks::variables(&self.hosts, number),
-                false => Vec::new(),
+            let mut environment = match &self.meeting_port {
+                Some(port) => ranks::variables(&self.hosts, number, port),
+                None => Vec::new(),
             };
             environment.extend(self.environment.iter().cloned());
             let request = RunTaskRequest {
                 place,
                 arguments: self.options.program.clone(),
                 environment,
+                rank: number,
+                is_gang: self.options.is_gang,
             };
             tokio::spawn(listen(channel, request, number, hear.clone()));
         }

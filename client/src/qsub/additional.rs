@@ -22,6 +22,7 @@ const NAMES: &[&str] = &[
     "job_radix",
     "sandbox",
     "signal",
+    "gang",
     "stagein",
     "stageout",
     "umask",
@@ -131,6 +132,11 @@ fn attribute(
                 return Err(misuse(&text));
             }
         },
+        "gang" if matches!(value, "end" | "keep") => draft.set(name, value),
+        "gang" => {
+            let text = format!("qsub: illegal -W value for gang: '{value}' is neither end nor keep");
+            return Err(misuse(&text));
+        }
         "image" if is_image_name(value) => draft.set(name, value),
         "image" => {
             let text = format!("qsub: illegal -W value for image: '{value}' is no image name");

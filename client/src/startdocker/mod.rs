@@ -4,18 +4,18 @@
 mod arguments;
 mod session;
 mod stdin;
-mod terminal;
-mod writer;
 
 use std::process::ExitCode;
 
 use capstan_proto::connect_unix;
 use capstan_proto::wire::{ContainerRequest, Variable};
+use capstan_types::is_gang_variable;
 
 use arguments::{Arguments, BadArguments, USAGE};
 use session::Session;
 
 use crate::node_door;
+use crate::terminal::{tty as terminal, writer};
 
 /// What a shell sees when no container was started, as with docker.
 const NOT_STARTED: u8 = 125;
@@ -113,11 +113,7 @@ fn request(arguments: Arguments) -> std::io::Result<ContainerRequest> {
         current_folder: current
             .and_then(|folder| folder.into_os_string().into_string().ok())
             .unwrap_or_default(),
-        environment: if engine_options.is_empty() {
-            Vec::new()
-        } else {
-            environment()
-        },
+        environment: environment(!engine_options.is_empty()),
         engine_options,
         terminal: terminal::size(),
         key: key()?,
@@ -125,11 +121,14 @@ fn request(arguments: Arguments) -> std::io::Result<ContainerRequest> {
     })
 }
 
-/// Variables that are text, as many as fit.
-fn environment() -> Vec<Variable> {
+/// Variables that are text, as many as fit: all, or what tells a process its place in a distributed program.
+fn environment(all: bool) -> Vec<Variable> {
     let mut left = ENVIRONMENT_BYTES_MAX;
     let variables = std::env::vars_os().filter_map(|(name, value)| {
         let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
+        if !all && !is_gang_variable(&name) {
+            return None;
+        }
         left = left.checked_sub(name.len() + value.len())?;
         Some(Variable { name, value })
     });

@@ -224,6 +224,10 @@ pub struct TaskAsked {
     pub place: u32,
     /// The program and its arguments.
     pub arguments: Vec<String>,
+    /// Its number among the tasks of its call.
+    pub rank: u32,
+    /// Its call ends all of them with the first that fails.
+    pub is_gang: bool,
     /// Added to what tasks see anyway.
     pub environment: Vec<wire::Variable>,
 }

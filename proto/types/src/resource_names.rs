@@ -150,6 +150,7 @@ const RESOURCES: &[Resource] = &[
     row("retrycc", Text, User, false),
     row("retrycount", Text, User, false),
     row("rmtype", Text, User, false),
+    row("scratch", Size, User, false),
     row("sds", Size, User, true),
     row("select", Text, User, false),
     row("sid", Text, User, false),

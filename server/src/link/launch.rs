@@ -99,6 +99,9 @@ fn surroundings(
             .unwrap_or_default()
             .to_owned(),
         cards_in_containers_only: settings.requires_containers(&job.queue),
+        gang_ends: shown(job, "gang") == "end",
+        scratch_bytes: job.spec.resources.size("scratch").map(|size| size.bytes()),
+        interactive: interactive(settings, job),
         ..wire::LaunchSpec::default()
     }
 }
@@ -106,7 +109,8 @@ fn surroundings(
 /// The job's own, else its queue's; a value that was valid when it was set.
 fn warning(settings: &Settings, job: &Job) -> Option<wire::Warning> {
     let queue = settings.queues.get(&job.queue);
-    let default = queue.and_then(|queue| queue.attributes.text("warning_signal"));
+    let of_queue = queue.and_then(|queue| queue.attributes.text("warning_signal"));
+    let default = of_queue.or_else(|| settings.attributes.text("warning_signal"));
     let text = Some(shown(job, "signal")).filter(|text| !text.is_empty());
     let warning = WarningSignal::parse(text.or(default)?).ok()?;
     Some(wire::Warning {

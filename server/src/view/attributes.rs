@@ -258,7 +258,7 @@ fn rest(list: &mut Attributes, job: &Job) {
     shown(
         list,
         job,
-        &["idle_slot_limit", "L_Request", "x", "signal", "image"],
+        &["idle_slot_limit", "L_Request", "x", "signal", "image", "gang"],
     );
     let cause = ended(job).map(|ended| &ended.cause);
     list.put_some("exit_cause", cause.filter(|cause| !cause.is_empty()));

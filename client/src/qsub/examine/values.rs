@@ -219,6 +219,7 @@ const OF_W: &[&str] = &[
     "stageout",
     "sandbox",
     "signal",
+    "gang",
     "interactive",
     "job_radix",
     "fault_tolerant",

@@ -1,5 +1,7 @@
 //! The environment of a job's first process and the names of its files, as Torque gives them. Pure.
 
+use std::collections::BTreeSet;
+
 use capstan_proto::wire;
 use capstan_types::{Env, JobId, OutputStream, PathVariables};
 
@@ -102,14 +104,15 @@ pub(super) fn of_task(entry: &Entry, identity: &Identity, host: &str, place: Pla
         );
     }
     let mut env: Env = pairs.into_iter().collect();
-    meet(&mut env, spec);
+    meet(&mut env, entry);
     env
 }
 
 /// Where the processes of a distributed program meet: on the first node, at a port that follows from the attempt, so that
 /// all nodes know it without asking. Only for attempts with cards, on whichever node: all others see what Torque gives them
 /// and no more. What the user exported counts.
-fn meet(env: &mut Env, spec: &wire::LaunchSpec) {
+fn meet(env: &mut Env, entry: &Entry) {
+    let spec = &entry.spec;
     let Some(first) = spec.node_file.first() else {
         return;
     };
@@ -146,6 +149,20 @@ pub(super) fn start_folder<'a>(spec: &'a wire::LaunchSpec, identity: &'a Identit
     match spec.initial_folder.as_str() {
         "" => &identity.home,
         folder => folder,
+    let told = |env: &Env, name: &str| env.get(name).unwrap_or_default().to_owned();
+    let master = format!("{}:{}", told(env, "MASTER_ADDR"), told(env, "MASTER_PORT"));
+    let nodes: BTreeSet<&String> = spec.node_file.iter().collect();
+    let mut add = |name: &str, value: &str| {
+        if env.get(name).is_none() {
+            env.set(name, value);
+        }
+    };
+    add("PADDLE_MASTER", &master);
+    add("PADDLE_NNODES", &nodes.len().to_string());
+    if !entry.interface.is_empty() {
+        add("NCCL_SOCKET_IFNAME", &entry.interface);
+        add("GLOO_SOCKET_IFNAME", &entry.interface);
+    }
     }
 }
 
@@ -357,6 +374,16 @@ mod tests {
         check("HOME", Some("/home/alice"));
     }
 
+        let told = ["PADDLE_MASTER", "PADDLE_NNODES", "NCCL_SOCKET_IFNAME"].map(|it| env.get(it));
+        assert_eq!(told, [Some("gpu02:7"), Some("2"), None]);
+        entry.interface = "ib0".into();
+        entry
+            .spec
+            .variables
+            .push(variable("GLOO_SOCKET_IFNAME", "eth3"));
+        let env = environment(&entry, &alice(), "gpu03");
+        let told = ["NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"].map(|name| env.get(name));
+        assert_eq!(told, [Some("ib0"), Some("eth3")]);
     #[test]
     fn variables_that_no_kernel_carries_are_dropped() {
         let env = environment(&entry(), &alice(), "hn1");

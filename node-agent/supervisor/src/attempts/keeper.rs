@@ -23,8 +23,9 @@ use super::outputs;
 use super::proc;
 use super::record::{Entry, ShimRecord};
 use super::settling::{Holders, settle};
+use super::shim::control::CARDS_USED;
 use super::shim::leave_scratch;
-use super::sisters::{Asking, Wanted, answer_line};
+use super::sisters::{Asking, Wanted, answer_line, fail_line};
 use super::site::{Aftermath, Refused, Site};
 use super::tasks::TaskTable;
 use crate::cards::Warden;
@@ -56,22 +57,28 @@ pub(super) struct Limits {
 }
 
 /// What the table orders of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ShimOrder {
     Stop(StopOrder),
     Limits(Limits),
+    /// To end, with this exit status and these words.
+    Fail {
+        status: i32,
+        words: String,
+    },
 }
 
 impl ShimOrder {
     /// As the shim reads it.
-    fn line(self) -> String {
+    fn line(&self) -> String {
         let number = |limit: Option<u64>| limit.map_or("-".to_owned(), |limit| limit.to_string());
         match self {
             Self::Stop(StopOrder { signal, grace_secs }) => format!("stop {signal} {grace_secs}\n"),
             Self::Limits(Limits {
                 walltime_secs,
                 cput_secs,
-            }) => format!("limits {} {}\n", number(walltime_secs), number(cput_secs)),
+            }) => format!("limits {} {}\n", number(*walltime_secs), number(*cput_secs)),
+            Self::Fail { status, words } => fail_line(*status, words),
         }
     }
 }
@@ -127,6 +134,8 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
                     spec.walltime_secs = limits.walltime_secs.or(spec.walltime_secs);
                     spec.cput_secs = limits.cput_secs.or(spec.cput_secs);
                 }
+                // What was found of it was found while it ran.
+                ShimOrder::Fail { .. } => {}
             }
         }
         let site = self.shared.site.clone();
@@ -225,6 +234,11 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
                         return;
                     }
                 }
+                () = attempt.cards_used.notified() => {
+                    if writing.write_all(CARDS_USED.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
                 Some(order) = self.orders.recv() => {
                     let line = order.line();
                     if writing.write_all(line.as_bytes()).await.is_err() {
@@ -318,6 +332,11 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
             usage.vmem_kb = usage.vmem_kb.max(attempt.vmem_kb_peak());
             usage.measures = attempt.with_meter(|meter| meter.measures());
         }
+        if let (Some(failed), Some(Outcome::ExitStatus(1..))) = (attempt.failed(), &ended.outcome)
+            && ended.cause.is_empty()
+        {
+            ended.cause.clone_from(&failed.words);
+        }
         ended.unclean_cards = self.settle(attempt, are_gone).await;
         self.shared.warden.settled(&cards);
         if attempt.entry.spec.footer {
@@ -398,9 +417,13 @@ fn refuse(site: &Site, spec: LaunchSpec, refused: &Refused) -> AttemptEnded {
 }
 
 fn connect(file: &AttemptFile) -> io::Result<std::os::unix::net::UnixStream> {
+    connect_to(&file.control())
+}
+
+/// Connects to a socket of ours. Blocks for a moment.
+pub(super) fn connect_to(socket: &Path) -> io::Result<std::os::unix::net::UnixStream> {
     use std::os::fd::AsRawFd;
-    let control = file.control();
-    let (Some(folder), Some(name)) = (control.parent(), control.file_name()) else {
+    let (Some(folder), Some(name)) = (socket.parent(), socket.file_name()) else {
         return Err(io::ErrorKind::NotFound.into());
     };
     // By way of a descriptor: the path of a socket must be short, that of the state folder need not be.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use capstan_proto::wire::{AttemptEnded, AttemptUse, Usage, attempt_ended::Outcome};
@@ -12,8 +12,9 @@ use capstan_types::AttemptId;
 use super::cgroup::{Cgroup, CgroupTree};
 use super::environment::environment;
 use super::ledger::AttemptFile;
+use super::gang::Failed;
 use super::proc;
-use super::record::{Entry, ShimRecord};
+use super::record::{Entry, Identity, ShimRecord};
 use super::sampling::Meter;
 use crate::ports::AttemptContext;
 
@@ -38,6 +39,10 @@ pub(super) struct LiveAttempt {
     is_paused: AtomicBool,
     tasks: AtomicU32,
 }
+    /// The first task of a gang that failed.
+    failed: OnceLock<Failed>,
+    /// Told when its cards are seen at work, where somebody wants to know.
+    pub(super) cards_used: Notify,
 
 /// All of them, shared with the door.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +60,8 @@ impl LiveAttempt {
             is_paused: AtomicBool::new(false),
             tasks: AtomicU32::new(2),
         }
+            failed: OnceLock::new(),
+            cards_used: Notify::new(),
     }
 
     pub(super) fn set_shim(&self, shim: ShimRecord) {
@@ -93,6 +100,15 @@ impl LiveAttempt {
     }
 
     pub(super) fn set_paused(&self, is_paused: bool) {
+    /// Takes down which task of a gang failed; false when another did before.
+    pub(super) fn note_failed(&self, failed: Failed) -> bool {
+        self.failed.set(failed).is_ok()
+    }
+
+    pub(super) fn failed(&self) -> Option<&Failed> {
+        self.failed.get()
+    }
+
         self.is_paused.store(is_paused, Ordering::Relaxed);
     }
 
@@ -129,19 +145,9 @@ impl LiveAttempt {
         let entry = &self.entry;
         let identity = entry.identity.as_ref()?;
         let host = nix::unistd::gethostname().unwrap_or_default();
-        let has_cards = !entry.spec.gpu_file.is_empty();
-        Some(AttemptContext {
-            attempt: entry.attempt(),
-            spec: Arc::new(entry.spec.clone()),
-            uid: identity.uid,
-            gid: identity.gid,
-            groups: identity.groups.clone(),
-            home: PathBuf::from(&identity.home),
-            login_shell: PathBuf::from(&identity.shell),
-            environment: environment(entry, identity, &host.to_string_lossy()),
-            cgroup: (!entry.cgroup.is_empty()).then(|| entry.cgroup.clone()),
-            node_file: PathBuf::from(entry.node_file()),
-            gpu_file: has_cards.then(|| PathBuf::from(entry.gpu_file())),
+        let host = host.to_string_lossy();
+        context(&self.entry, |entry, identity| {
+            environment(entry, identity, &host)
         })
     }
 
@@ -269,6 +275,29 @@ pub(super) fn now_ms() -> u64 {
 pub(super) fn ended(attempt: u64, outcome: Outcome) -> AttemptEnded {
     AttemptEnded {
         attempt,
+/// What the door is told of a process of an attempt here, whose script may run on another node; `None` when nobody knows
+/// as whom it runs.
+pub(super) fn context(
+    entry: &Entry,
+    environment: impl FnOnce(&Entry, &Identity) -> Env,
+) -> Option<AttemptContext> {
+    let identity = entry.identity.as_ref()?;
+    let has_cards = !entry.spec.gpu_file.is_empty();
+    Some(AttemptContext {
+        attempt: entry.attempt(),
+        spec: Arc::new(entry.spec.clone()),
+        uid: identity.uid,
+        gid: identity.gid,
+        groups: identity.groups.clone(),
+        home: PathBuf::from(&identity.home),
+        login_shell: PathBuf::from(&identity.shell),
+        environment: environment(entry, identity),
+        cgroup: (!entry.cgroup.is_empty()).then(|| entry.cgroup.clone()),
+        node_file: PathBuf::from(entry.node_file()),
+        gpu_file: has_cards.then(|| PathBuf::from(entry.gpu_file())),
+    })
+}
+
         at_ms: now_ms(),
         usage: Some(Usage::default()),
         outcome: Some(outcome),

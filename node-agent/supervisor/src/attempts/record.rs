@@ -150,6 +150,12 @@ pub(super) struct Entry {
     /// What keeps its host processes off cards; absent where nothing does.
     #[prost(message, optional, tag = "40")]
     pub(super) fence: Option<Fence>,
+    /// The network interface to the attempt's other nodes, for programs that ask for one; empty for the one they choose.
+    #[prost(string, tag = "61")]
+    pub(super) interface: String,
+    /// Bytes that its scratch folder may hold when it asks for no amount; 0 for any.
+    #[prost(uint64, tag = "62")]
+    pub(super) scratch_bytes: u64,
 }
 
 /// What keeps the host processes of an attempt off cards that are not theirs.

@@ -24,6 +24,7 @@ const COMPLAINT_BYTES_MAX: usize = 400;
 const WORDS_MAX: usize = 8;
 /// The first word of these lines.
 const WORD: &str = "sisters";
+const FAIL: &str = "fail";
 
 /// Which scripts are to be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +116,18 @@ pub(super) fn answer_line(answer: &Answer) -> String {
         Ok(()) => format!("{WORD} ok\n"),
         Err(problem) => format!("{WORD} failed {}\n", plain(problem)),
     }
+}
+
+/// The order to end for something that was found, with words for the user: one line.
+pub(super) fn fail_line(status: i32, words: &str) -> String {
+    format!("{FAIL} {status} {}\n", plain(words))
+}
+
+/// As a shim reads it.
+pub(super) fn parse_fail(line: &str) -> Option<(i32, String)> {
+    let rest = line.trim_end().strip_prefix(FAIL)?.strip_prefix(' ')?;
+    let (status, words) = rest.split_once(' ')?;
+    Some((status.parse().ok()?, words.to_owned()))
 }
 
 /// As a shim reads it.
@@ -302,6 +315,9 @@ mod tests {
             assert_eq!(parse_answer(&answer_line(&answer)), Some(answer));
         }
         assert_eq!(parse_answer("sisters maybe\n"), None);
+        let words = "rank 3 on gpu02 failed first, with exit status 7".to_owned();
+        assert_eq!(parse_fail(&fail_line(7, &words)), Some((7, words)));
+        assert_eq!(parse_fail("fail x y\n"), None);
         assert_eq!(parse_answer("limits 1 2\n"), None);
     }
 

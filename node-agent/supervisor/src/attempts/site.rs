@@ -13,6 +13,7 @@ use super::checks::Checks;
 use super::fence::{CardNodes, DeviceCgroup};
 use super::identity::{Identities, IdentityProblem};
 use super::ledger::{AttemptFile, Ledger, LedgerError};
+use super::interface::Interfaces;
 use super::record::Entry;
 use super::shim::sweep_scratch;
 use super::spawner::Spawner;
@@ -60,6 +61,10 @@ pub struct Surroundings {
     /// What attempts may use of the cores.
     pub cores: HostCores,
     /// How cards are kept from processes that they are not lent to.
+    /// The network interface that programs of several nodes are to use; found by the routes to those nodes when not set.
+    pub network_interface: Option<String>,
+    /// Bytes that a scratch folder may hold, of attempts that ask for no amount.
+    pub scratch_bytes: Option<u64>,
     pub device_cgroup: DeviceCgroup,
 }
 
@@ -73,6 +78,7 @@ pub struct Site {
     pub(super) spawner: Spawner,
     pub(super) checks: Checks,
     identities: Identities,
+    interfaces: Interfaces,
     nodes: CardNodes,
 }
 
@@ -138,6 +144,7 @@ impl Site {
             identities: Identities::default(),
             checks: Checks::default(),
             nodes: CardNodes::default(),
+            interfaces: Interfaces::default(),
             cgroups,
             settings,
         })
@@ -200,6 +207,7 @@ impl Site {
         let cores = around.cores.bound(&spec);
         let fence = self.cgroups.fence(&spec, &self.nodes);
         Entry {
+        let interface = self.interface(&spec);
             spec,
             identity: None,
             boot_id: self.boot_id.clone(),
@@ -222,9 +230,26 @@ impl Site {
             scratch_keep_secs: around.scratch_keep_secs,
             fence,
         }
+            interface,
+            scratch_bytes: around.scratch_bytes.unwrap_or_default(),
     }
 
     /// What became of an attempt whose shim no longer answers. Blocks.
+    /// The interface to the attempt's other nodes, for attempts with cards. Blocks, for a bounded time.
+    fn interface(&self, spec: &LaunchSpec) -> String {
+        if spec.gpu_file.is_empty() {
+            return String::new();
+        }
+        let settings = &self.settings;
+        let set = settings.surroundings.network_interface.clone();
+        let others = || {
+            let nodes: BTreeSet<&str> = spec.node_file.iter().map(String::as_str).collect();
+            let others = nodes.into_iter().filter(|node| *node != settings.node);
+            self.interfaces.to_all(others)
+        };
+        set.or_else(others).unwrap_or_default()
+    }
+
     pub(super) fn aftermath(&self, entry: &Entry) -> Result<Aftermath, LedgerError> {
         let file = self.file(entry);
         if let Some(ended) = file.read()?.ended {

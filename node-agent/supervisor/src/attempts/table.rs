@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::cgroup::Cgroup;
+use super::guests::Guests;
 use super::keeper::{Keeper, Keeping, Limits, News, ShimOrder, StopOrder, forget};
 use super::ledger::{Found, LedgerError};
 use super::live::{self, LiveTable};
@@ -27,7 +28,7 @@ use super::site::Site;
 use super::strays::sweep;
 use super::tasks::TaskTable;
 use crate::cards::Warden;
-use crate::ports::{AttemptContext, Attempts, Containers, Gpus};
+use crate::ports::{Containers, Gpus};
 
 /// Orders and news that may wait; who has more waits itself.
 const QUEUE_MAX: usize = 1024;
@@ -74,6 +75,15 @@ pub enum Order {
         /// Bytes of memory, where a cgroup bounds it.
         memory_bytes: Option<u64>,
     },
+    /// It is to end, for something that the agent found: with this exit status, and these words for its user.
+    Fail {
+        /// Which.
+        attempt: AttemptId,
+        /// As the job's own.
+        status: i32,
+        /// One line.
+        words: String,
+    },
     /// Its end is on the server's disk.
     Forget(AttemptId),
 }
@@ -89,6 +99,7 @@ pub struct Supervisor {
     pub(super) site: Arc<Site>,
     pub(super) tasks: TaskTable,
     warden: Arc<Warden>,
+    pub(super) guests: Guests,
 }
 
 impl Supervisor {
@@ -126,6 +137,7 @@ impl Supervisor {
         }
         let known = table.rows.keys().copied().collect();
         sweep(known, &site.cgroups, table.shared.containers.clone());
+        let guests = Guests::keep(table.shared.containers.clone());
         let task = tokio::spawn(table.run(ordered, heard));
         let supervisor = Self {
             orders,
@@ -133,6 +145,7 @@ impl Supervisor {
             site,
             tasks,
             warden,
+            guests,
         };
         Ok((supervisor, task))
     }
@@ -183,20 +196,6 @@ impl Supervisor {
             cgroups: &self.site.cgroups,
             tasks: &self.tasks,
         }
-    }
-
-    /// Whether process `pid` belongs to an attempt of ours. Blocks for a moment.
-    #[must_use]
-    pub fn owns(&self, pid: u32) -> bool {
-        let guest = self.site.cgroups.attempt_of(pid);
-        self.live.attempt_of(pid, &self.site.cgroups).is_some()
-            || guest.is_some_and(|attempt| self.tasks.has(attempt))
-    }
-}
-
-impl Attempts for Supervisor {
-    fn attempt_of(&self, pid: u32) -> Option<AttemptContext> {
-        self.live.context_of(pid, &self.site.cgroups)
     }
 }
 
@@ -264,7 +263,22 @@ impl<C: Containers, G: Gpus> Table<C, G> {
                 };
                 self.adjust(attempt, limits, memory_bytes);
             }
+            Order::Fail {
+                attempt,
+                status,
+                words,
+            } => self.fail(attempt, ShimOrder::Fail { status, words }),
             Order::Forget(attempt) => self.forget(attempt),
+        }
+    }
+
+    fn fail(&self, attempt: AttemptId, order: ShimOrder) {
+        if let Some(row) = self.rows.get(&attempt)
+            && !matches!(row.phase, Phase::Ended(_))
+            && row.orders.capacity() > STOPS_MAX
+        {
+            // Closed: it has ended by itself meanwhile.
+            let _ended = row.orders.try_send(order);
         }
     }
 

@@ -284,8 +284,12 @@ impl<E: ContainerEngine, A: Attempts + Tasks> NodeDoor for Door<E, A> {
             place,
             arguments,
             environment,
+            rank,
+            is_gang,
         } = request.into_inner();
         let asked = TaskAsked {
+            rank,
+            is_gang,
             place,
             arguments,
             environment,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use capstan_types::{CardId, Env};
+use capstan_types::{CardId, Env, is_gang_variable};
 
 /// Libraries that read `…_NUM_THREADS`: OpenMP (and through it PyTorch), MKL, OpenBLAS, NumExpr.
 const THREADED: [&str; 4] = ["OMP", "MKL", "OPENBLAS", "NUMEXPR"];
@@ -18,7 +18,7 @@ pub(super) struct Sources<'a> {
     pub(super) cards: &'a [CardId],
     /// `-e`, with the caller's values already filled in.
     pub(super) asked: &'a [(String, Option<String>)],
-    /// The caller's environment, for `-e NAME`.
+    /// The caller's environment, for `-e NAME` and for the caller's place in a distributed program.
     pub(super) caller: &'a BTreeMap<String, String>,
     /// The job's cores on this node.
     pub(super) cores: u32,
@@ -46,6 +46,9 @@ pub(super) fn of(sources: &Sources<'_>) -> (Vec<String>, Vec<String>) {
         .iter()
         .filter(|(name, _)| is_of_job(name) || sources.is_job && !is_of_host(name))
     {
+        set(name, value);
+    }
+    for (name, value) in sources.caller.iter().filter(|(name, _)| is_gang_variable(name)) {
         set(name, value);
     }
     for (variable, value) in [
@@ -90,7 +93,7 @@ pub(super) fn of(sources: &Sources<'_>) -> (Vec<String>, Vec<String>) {
 }
 
 fn is_of_job(name: &str) -> bool {
-    name.starts_with("PBS_") || matches!(name, "TZ" | "OMP_NUM_THREADS")
+    name.starts_with("PBS_") || matches!(name, "TZ" | "OMP_NUM_THREADS") || is_gang_variable(name)
 }
 
 /// Whether a variable says where things are on the host, and would hide where they are in the image; or would have
@@ -147,6 +150,7 @@ mod tests {
             ("PBS_JOBID", "1.s"),
             ("SECRET", "x"),
             ("CUDA_VISIBLE_DEVICES", "5"),
+            ("MASTER_ADDR", "gpu01"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into_iter()
@@ -161,7 +165,10 @@ mod tests {
             person: ("ann", "/ghome/ann", "/bin/bash"),
             cards: &cards,
             asked: &asked,
-            caller: &BTreeMap::from([("FROM_CALLER".to_owned(), "yes".to_owned())]),
+            caller: &BTreeMap::from([
+                ("FROM_CALLER".to_owned(), "yes".to_owned()),
+                ("RANK".to_owned(), "3".to_owned()),
+            ]),
             cores: 3,
             is_job: false,
         });
@@ -172,6 +179,10 @@ mod tests {
             );
         }
         assert!(!lines.iter().any(|line| line.starts_with("SECRET")));
+        let are_asked = |name: &str| asked.iter().any(|(asked, _)| asked == name);
+        if !are_asked("FROM_CALLER") {
+            assert!(!lines.iter().any(|line| line.starts_with("FROM_CALLER")));
+        }
         assert_eq!(said.len(), notices, "{said:?}");
     }
 
@@ -187,6 +198,8 @@ mod tests {
                 "HOME=/ghome/ann",
                 "SHELL=/bin/bash",
                 "OMP_NUM_THREADS=3",
+                "MASTER_ADDR=gpu01",
+                "RANK=3",
                 "NVIDIA_VISIBLE_DEVICES=GPU-a,GPU-b",
                 "CUDA_VISIBLE_DEVICES=0,1",
             ],

@@ -142,4 +142,6 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     AttributeDefinition::new("exit_cause", Text, Nobody),
     // The job is a container of this image.
     AttributeDefinition::new("image", Text, User),
+    // Whether the job ends with the first of its tasks under `pbsdsh` that fails.
+    AttributeDefinition::new("gang", Text, User),
 ];

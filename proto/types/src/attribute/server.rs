@@ -246,4 +246,9 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     // Whether jobs must be containers, and of which image those are that name none.
     AttributeDefinition::new("containers", Text, Manager),
     AttributeDefinition::new("default_image", Text, Manager),
+    // What jobs hear before their walltime ends, when neither they nor their queue name anything.
+    AttributeDefinition::new("warning_signal", Text, Manager),
+    // How long sessions at a terminal live without it, and without a key or use of a card (seconds).
+    AttributeDefinition::new("interactive_keep", Integer, Manager),
+    AttributeDefinition::new("interactive_idle", Integer, Manager),
 ];

@@ -174,6 +174,11 @@ impl Draft<'_> {
                 })?;
                 self.show(name, &warning.to_string())
             }
+            "gang" if matches!(value, "end" | "keep") => self.show(name, value),
+            "gang" => {
+                let detail = format!("gang: '{value}' is neither end nor keep");
+                Err(Refusal::new(Pbse::Badatval, detail))
+            }
             "image" if is_image_name(value) => self.show(name, value),
             "image" => {
                 let detail = format!("image: '{value}' is no image name; write NAME:TAG");

@@ -39,6 +39,8 @@ pub(super) fn ask(
                 Order::Stop(stop) => stopped = Some(stop),
                 Order::Limits(new) => limits.push(new),
                 Order::Sisters(new) => answer = Some(new),
+                // It is found in jobs that run.
+                Order::Fail(..) => {}
             }
         }
         if let Some(stop) = stopped.filter(|_| wanted == Wanted::Before) {

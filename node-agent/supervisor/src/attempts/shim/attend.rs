@@ -100,6 +100,7 @@ impl<'a> Shim<'a> {
             }
             self.warn();
             self.check_limits();
+                    Order::Fail(status, words) => self.fail(status, words),
             if self.processes.is_outside() && self.started.elapsed() >= CGROUP_AFTER {
                 self.processes.enter_cgroup(&Bounds::of(self.entry));
             }
@@ -295,6 +296,17 @@ impl<'a> Shim<'a> {
         };
         self.messages.extend(self.hooks.before_cancel(&told));
         self.end(cause, signal, grace);
+    }
+
+    /// Ends the job for something that the agent found.
+    fn fail(&mut self, status: i32, words: String) {
+        if self.ending.is_some() {
+            return;
+        }
+        let grace = Duration::from_secs(self.entry.spec.kill_delay_secs.into());
+        self.end(Cause::Failed(status), Signal::SIGTERM, grace);
+        self.streams.say(&format!("job killed: {words}"));
+        self.cause = words;
     }
 
     fn end(&mut self, cause: Cause, signal: Signal, grace: Duration) {

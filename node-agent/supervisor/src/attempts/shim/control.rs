@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags};
 
 use crate::attempts::ledger::AttemptFile;
 use crate::attempts::record::ShimRecord;
-use crate::attempts::sisters::{Answer, Wanted, parse_answer};
+use crate::attempts::sisters::{Answer, Wanted, parse_answer, parse_fail};
 
 /// Agents that may be connected at once: the old one's connection may not be gone when the new one comes.
 const PEERS_MAX: usize = 4;
@@ -30,6 +30,8 @@ pub(super) enum Order {
 }
 
 /// An order to end the attempt.
+    /// To end, with this exit status and these words for the user.
+    Fail(i32, String),
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stop {
     pub(super) signal: i32,
@@ -209,6 +211,7 @@ fn parse_stop(line: &str) -> Option<Stop> {
     let mut words = line.strip_prefix("stop ")?.split_ascii_whitespace();
     let signal = words.next()?.parse().ok()?;
     let grace = Duration::from_secs(words.next()?.parse::<u32>().ok()?.into());
+        .or_else(|| parse_fail(line).map(|(status, words)| Order::Fail(status, words)))
     Some(Stop { signal, grace })
 }
 

@@ -357,6 +357,8 @@ impl Listener<'_> {
                         // An answer that came after it was waited for.
                         Order::Sisters(_) => {}
                     }
+                        // It is found in jobs that run.
+                        Order::Fail(..) => {}
                 }
                 stopped
             }

@@ -257,7 +257,7 @@ impl Staging<'_> {
             let stop = control.orders().into_iter().find_map(|order| match order {
                 Order::Stop(stop) => Some(stop),
                 // The limits of the script, which does not run.
-                Order::Limits(_) | Order::Sisters(_) => None,
+                Order::Limits(_) | Order::Sisters(_) | Order::Fail(..) => None,
             });
             let left = deadline.saturating_duration_since(Instant::now());
             if stop.is_some() || left.is_zero() {

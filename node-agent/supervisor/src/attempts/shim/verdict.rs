@@ -12,6 +12,8 @@ pub(super) enum Cause {
     CpuTime,
     /// The kernel killed processes of it for want of memory.
     Memory,
+    /// The agent found something: a rank that failed, too much in its scratch folder. With the status that it ends with.
+    Failed(i32),
     /// Somebody deleted it.
     Stopped(Signal),
 }
@@ -40,6 +42,7 @@ pub(super) fn exit_status(cause: Option<Cause>, exit: Exit) -> i32 {
     match (cause, exit) {
         (Some(Cause::Walltime), _) => OUT_OF_WALLTIME,
         (Some(Cause::CpuTime), _) => OUT_OF_CPU_TIME,
+        (Some(Cause::Failed(status)), _) => status,
         // PBS kills with KILL in the end, but what it reports is the TERM it began with.
         (Some(Cause::Stopped(Signal::SIGKILL)), _) => STOPPED + Signal::SIGTERM as i32,
         (Some(Cause::Stopped(signal)), _) => STOPPED + signal as i32,

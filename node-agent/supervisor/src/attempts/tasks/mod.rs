@@ -2,7 +2,7 @@
 //! its own between the agent and itself, in the attempt's share; all of them end with the attempt.
 
 mod adopt;
-mod process;
+pub(super) mod process;
 pub(super) mod shim;
 
 use std::collections::HashMap;
@@ -17,12 +17,13 @@ use prost::Message;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::environment::{Place, is_settable};
-use super::live::LiveAttempt;
+use super::environment::{Place, is_settable, of_task};
+use super::gang::Member;
+use super::live::{self, LiveAttempt};
 use super::record::Entry;
 use super::site::Site;
 use super::table::Supervisor;
-use crate::ports::{TaskAsked, TaskRefused, TaskStarted, Tasks};
+use crate::ports::{AttemptContext, TaskAsked, TaskRefused, TaskStarted, Tasks};
 
 /// Tasks that one attempt may have on this node at a time.
 pub(super) const TASKS_PER_ATTEMPT_MAX: usize = 1024;
@@ -66,6 +67,20 @@ pub(super) struct TaskOrder {
     /// In place of a program: the site's scripts for other nodes.
     #[prost(message, optional, tag = "40")]
     pub(super) hooks: Option<SisterHooks>,
+    /// Somebody sits at it, or feeds it: it has all variables of the job, and without a command it is a login shell.
+    #[prost(message, optional, tag = "60")]
+    pub(super) session: Option<SessionTask>,
+}
+
+/// What is special about a program that a person runs in a job.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SessionTask {
+    /// Its streams are a terminal.
+    #[prost(bool, tag = "1")]
+    pub(super) has_terminal: bool,
+    /// Of which kind.
+    #[prost(string, tag = "2")]
+    pub(super) term: String,
 }
 
 impl TaskOrder {
@@ -92,6 +107,8 @@ struct Inner {
 struct Row {
     count: watch::Sender<usize>,
     ending: CancellationToken,
+    /// What the door is told of its processes, when its script runs on another node.
+    guest: Option<Arc<AttemptContext>>,
 }
 
 /// A task's place in the table; dropped when nothing of it is left.
@@ -114,6 +131,7 @@ impl TaskTable {
         let row = rows.entry(attempt).or_insert_with(|| Row {
             count: watch::Sender::new(0),
             ending: CancellationToken::new(),
+            guest: None,
         });
         let own = *row.count.borrow();
         if own >= TASKS_PER_ATTEMPT_MAX || all >= TASKS_MAX {
@@ -137,6 +155,20 @@ impl TaskTable {
         let wanted = TaskWanted { request, reports };
         let out = neighbours.as_ref();
         out.is_some_and(|out| out.try_send(wanted).is_ok())
+    }
+
+    /// Says who calls the door when a process of `attempt` does, whose script runs on another node.
+    fn receive(&self, attempt: AttemptId, context: AttemptContext) {
+        if let Some(row) = self.rows().get_mut(&attempt) {
+            row.guest.get_or_insert_with(|| Arc::new(context));
+        }
+    }
+
+    /// What the door is told of processes of `attempt`, when its script runs on another node and it has tasks here.
+    pub(super) fn guest(&self, attempt: AttemptId) -> Option<AttemptContext> {
+        let rows = self.rows();
+        let guest = rows.get(&attempt)?.guest.as_ref()?;
+        Some(AttemptContext::clone(guest))
     }
 
     /// Whether `attempt` has a task here.
@@ -201,6 +233,7 @@ impl Supervisor {
     pub fn run_task(&self, order: RunTask) -> mpsc::Receiver<Report> {
         let (reports, heard) = mpsc::channel(REPORTS_MAX);
         let (site, table) = (self.site.clone(), self.tasks.clone());
+        let guests = self.guests.clone();
         tokio::spawn(async move {
             let recorded = tokio::task::spawn_blocking({
                 let site = site.clone();
@@ -215,6 +248,7 @@ impl Supervisor {
             {
                 // Nothing of the job may be left when the site clears up behind it.
                 table.end_attempt(order.entry.attempt()).await;
+                guests.end(order.entry.attempt()).await;
             }
             let begun = order.and_then(|order| {
                 let place = table.admit(order.entry.attempt());
@@ -223,7 +257,12 @@ impl Supervisor {
                     .map_err(|refused| refused.to_string())
             });
             match begun {
-                Ok((order, place)) => process::run(site, order, place, reports).await,
+                Ok((order, place)) => {
+                    if let Some(context) = guest_context(&order) {
+                        table.receive(order.entry.attempt(), context);
+                    }
+                    process::run(site, order, place, reports).await;
+                }
                 Err(problem) => drop(reports.send(failed(problem)).await),
             }
         });
@@ -236,6 +275,7 @@ impl Supervisor {
             place: vnode,
             arguments,
             environment,
+            ..
         } = asked;
         let task = live.next_task();
         let mut entry = live.entry.clone();
@@ -249,6 +289,7 @@ impl Supervisor {
             environment,
             folder: String::new(),
             hooks: None,
+            session: None,
         };
         tokio::spawn(process::run(self.site.clone(), order, place, reports));
         TaskStarted {
@@ -268,6 +309,7 @@ impl Supervisor {
             place: vnode,
             arguments,
             mut environment,
+            ..
         } = asked;
         let number = live.next_task();
         // The other node would make another one up.
@@ -286,6 +328,7 @@ impl Supervisor {
             environment,
             folder: String::new(),
             hooks: None,
+            session: None,
         };
         match self.tasks.want(request, reports) {
             true => Ok(TaskStarted {
@@ -309,15 +352,33 @@ impl Tasks for Supervisor {
             place: asked.place,
             places: nodes.len(),
         })?;
-        match *node == live.entry.node {
-            true => Ok(self.here(&live, asked, place)),
-            false => self.elsewhere(&live, asked, node.clone()),
+        let member = Member {
+            rank: asked.rank,
+            node: node.clone(),
+        };
+        let is_watched = asked.is_gang || live.entry.spec.gang_ends;
+        let mut started = match *node == live.entry.node {
+            true => self.here(&live, asked, place),
+            false => self.elsewhere(&live, asked, node.clone())?,
+        };
+        if is_watched {
+            started.reports = self.watch_gang(live, member, started.reports);
         }
+        Ok(started)
     }
 
     fn adopt(&self, uid: u32, job_id: &str, pid: u32) -> Result<(), crate::ports::AdoptRefused> {
         adopt::adopt(self, uid, job_id, pid)
     }
+}
+
+/// What the door is told of processes of a task for an attempt whose script runs on another node.
+fn guest_context(order: &TaskOrder) -> Option<AttemptContext> {
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    let host = host.to_string_lossy();
+    live::context(&order.entry, |entry, identity| {
+        of_task(entry, identity, &host, order.place())
+    })
 }
 
 const COOKIE: &str = "PBS_JOBCOOKIE";
@@ -348,14 +409,15 @@ fn visitor(site: &Site, order: RunTask) -> Result<TaskOrder, String> {
         place: vnode,
         arguments,
         environment,
+        ..TaskAsked::default()
     };
     if hooks.is_none() {
         check(&asked).map_err(|refused| refused.to_string())?;
     }
     let TaskAsked {
-        place: _,
         arguments,
         environment,
+        ..
     } = asked;
     Ok(TaskOrder {
         entry,
@@ -366,6 +428,7 @@ fn visitor(site: &Site, order: RunTask) -> Result<TaskOrder, String> {
         environment,
         folder,
         hooks,
+        session: None,
     })
 }
 
@@ -373,6 +436,8 @@ fn visitor(site: &Site, order: RunTask) -> Result<TaskOrder, String> {
 fn check(asked: &TaskAsked) -> Result<(), TaskRefused> {
     let TaskAsked {
         place: _,
+        rank: _,
+        is_gang: _,
         arguments,
         environment,
     } = asked;

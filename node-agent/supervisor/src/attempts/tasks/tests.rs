@@ -5,6 +5,8 @@ use super::*;
 fn asked(arguments: &[&str], environment: &[(&str, &str)]) -> TaskAsked {
     TaskAsked {
         place: 0,
+        rank: 0,
+        is_gang: false,
         arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
         environment: environment
             .iter()
