@@ -14,10 +14,12 @@ use nix::unistd::Pid;
 
 pub(super) use self::bounds::Bounds;
 pub use self::bounds::{CoreLimit, HostCores};
+pub(super) use self::measured::CgroupUsage;
 use super::fence::{DEVICES, Ground, PROGRAMS};
 use super::record::{CgroupFolder, Entry};
 
 mod bounds;
+mod measured;
 
 /// Hierarchies of version 1 in which an attempt gets a folder. The freezer is what makes killing certain; the
 /// others bound and measure. Docker makes its own folders in the rest.
@@ -218,17 +220,6 @@ pub(super) struct Cgroup {
     folders: Vec<CgroupFolder>,
 }
 
-/// What the kernel measured in a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct CgroupUsage {
-    /// CPU time, if measured.
-    pub(super) cpu: Option<Duration>,
-    /// Highest memory use, if measured.
-    pub(super) memory_peak_bytes: Option<u64>,
-    /// Processes killed because the group was out of memory.
-    pub(super) memory_kills: u64,
-}
-
 impl Cgroup {
     /// The groups recorded in an entry; `None` when there are none.
     #[must_use]
@@ -379,34 +370,6 @@ impl Cgroup {
         true
     }
 
-    /// What was measured so far.
-    #[must_use]
-    pub(super) fn usage(&self) -> CgroupUsage {
-        let mut usage = CgroupUsage::default();
-        for folder in &self.folders {
-            let path = Path::new(&folder.path);
-            match folder.controller.as_str() {
-                "cpuacct" => {
-                    usage.cpu = number(&path.join("cpuacct.usage")).map(Duration::from_nanos);
-                }
-                "memory" => {
-                    usage.memory_peak_bytes = number(&path.join("memory.max_usage_in_bytes"));
-                    usage.memory_kills = kills_below(path);
-                }
-                "" => {
-                    usage.cpu =
-                        field(&path.join("cpu.stat"), "usage_usec").map(Duration::from_micros);
-                    usage.memory_peak_bytes = number(&path.join("memory.peak"))
-                        .or_else(|| number(&path.join("memory.current")));
-                    usage.memory_kills =
-                        field(&path.join("memory.events"), "oom_kill").unwrap_or(0);
-                }
-                _ => {}
-            }
-        }
-        usage
-    }
-
     /// Removes the groups; false while something still lives in them or below.
     #[must_use]
     pub(super) fn remove(&self) -> bool {
@@ -417,16 +380,6 @@ impl Cgroup {
             .map(removed)
             .fold(true, |all, one| all & one)
     }
-}
-
-/// Version 1 counts a kill in the victim's own group, which may be a container's.
-fn kills_below(path: &Path) -> u64 {
-    let own = field(&path.join("memory.oom_control"), "oom_kill").unwrap_or(0);
-    let below = subfolders(path)
-        .iter()
-        .map(|folder| kills_below(folder))
-        .sum::<u64>();
-    own + below
 }
 
 /// Makes a group; whether it was not there before.
@@ -501,16 +454,6 @@ fn remove_tree(path: &Path) -> bool {
         remove_tree(&below);
     }
     fs::remove_dir(path).is_ok()
-}
-
-fn number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
-}
-
-fn field(path: &Path, name: &str) -> Option<u64> {
-    let text = fs::read_to_string(path).ok()?;
-    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
-    lines.find(|(key, _)| *key == name)?.1.trim().parse().ok()
 }
 
 #[cfg(test)]
