@@ -30,6 +30,7 @@ mod shape;
 mod slices;
 mod stock;
 mod timeline;
+mod together;
 mod why;
 mod windows;
 
@@ -47,7 +48,7 @@ pub(crate) use score::log2;
 pub(crate) use setting_aside::{expected_end, set_nodes_aside};
 pub use why::{
     Amount, Awaited, Blocker, Confidence, ExpectedStart, Explanation, Factor, Holder, Lack,
-    LinePlace, NearNode, Suggestion, explain, waited,
+    LinePlace, NearNode, Sooner, Suggestion, explain, waited,
 };
 
 /// A job to start, and what it gets; the script runs on the first share's node.

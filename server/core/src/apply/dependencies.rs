@@ -261,12 +261,14 @@ fn complete_set(draft: &mut Draft, master: JobId) -> Result<(), Rejection> {
     if joined.len() < *wanted as usize {
         return Ok(());
     }
-    for id in std::iter::once(master).chain(joined.iter().copied()) {
-        let Some(member) = draft.state.resolve(id).filter(|job| !job.has_ended()) else {
-            continue;
-        };
+    let all = std::iter::once(master).chain(joined.iter().copied());
+    let members = all.filter_map(|id| draft.state.resolve(id));
+    let members: Vec<_> = members.filter(|job| !job.has_ended()).collect();
+    let set: Vec<JobId> = members.iter().map(|member| member.id).collect();
+    for member in members {
         let mut member = Job::clone(&member);
         member.ties.sync = None;
+        member.ties.set.clone_from(&set);
         if member.is_eligible(draft.now) {
             member.eligible = Some(draft.now);
         }

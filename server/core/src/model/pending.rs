@@ -27,7 +27,8 @@ pub(crate) struct Pending {
 
 impl Pending {
     pub(crate) fn of(job: Arc<Job>) -> Self {
-        let has_terms = !job.holds.is_empty() || !job.waits_for.is_empty() || job.ties.hold();
+        let is_tied = job.ties.hold() || !job.ties.set.is_empty();
+        let has_terms = !job.holds.is_empty() || !job.waits_for.is_empty() || is_tied;
         let is_timed = job.not_before.is_some() || job.first_until.is_some();
         let has_place = job.place.is_some();
         Self {

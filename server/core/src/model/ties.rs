@@ -13,8 +13,11 @@ pub struct Ties {
     pub members: Vec<MembersWait>,
     /// `on:N`: so many jobs must still name it in `before…`.
     pub on: u32,
-    /// What it starts together with.
+    /// What it starts together with, until that is complete.
     pub sync: Option<Sync>,
+    /// All jobs of its complete set, itself included: they start together or not at all. Empty without one.
+    #[serde(default)]
+    pub set: Vec<JobId>,
 }
 
 /// Waiting for members of an array.

@@ -19,6 +19,7 @@ use crate::{Job, JobState, Node, NodeShare, Scheduler, State};
 /// What should have come back already, or is not clean yet, is taken to come back after so long.
 pub(super) const OVERDUE_SECS: u64 = 60;
 
+#[derive(Clone)]
 pub(super) struct Cluster<'a> {
     pub(super) state: &'a State,
     /// In name order.
@@ -38,6 +39,7 @@ pub(super) struct Cluster<'a> {
 }
 
 /// One node.
+#[derive(Clone)]
 pub(super) struct Seat<'a> {
     pub(super) node: &'a Node,
     pub(super) class: usize,
@@ -66,6 +68,7 @@ impl Seat<'_> {
 }
 
 /// Nodes with equal properties, sizes and cards.
+#[derive(Clone)]
 pub(super) struct Class<'a> {
     pub(super) properties: &'a [Box<str>],
     pub(super) only_uid: Option<u32>,

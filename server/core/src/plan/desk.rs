@@ -2,7 +2,7 @@
 
 mod asking;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use capstan_types::{JobId, QueueName, Reason, Timestamp};
 
@@ -19,13 +19,15 @@ use super::realm::Realms;
 use super::request::ShapeKey;
 use super::reserve::{Booking, places, reserve};
 use super::timeline::Span;
+use super::together::is_of_set;
 use super::windows::Windows;
 use super::{Placement, Plan, Promise, Promised};
 use crate::model::{ENDLESS_SECS, Pending};
-use crate::{NodeShare, Policy, State};
+use crate::{Job, NodeShare, Policy, State};
 
 pub(super) use asking::Near;
 
+#[derive(Clone)]
 pub(super) struct Desk<'a> {
     pub(super) cluster: Cluster<'a>,
     pub(super) shapes: Vec<Shape<'a>>,
@@ -52,6 +54,8 @@ pub(super) struct Desk<'a> {
     pub(super) preemptor: Preemptor<'a>,
     /// How many of the bookings are of jobs for which others are stopped: they take nobody's turn.
     bookings_beside: usize,
+    /// Members of sets that have been served.
+    pub(super) brought: BTreeSet<JobId>,
     /// Jobs that may be waiting for their images alone.
     pub(super) lacking: Vec<Lacking>,
 }
@@ -111,13 +115,23 @@ impl<'a> Desk<'a> {
             windows,
             preemptor: Preemptor::new(state, now),
             bookings_beside: 0,
+            brought: BTreeSet::new(),
             lacking: Vec::new(),
             has_private_nodes,
         }
     }
 
-    /// Places the job, or the members of the array that are its turn, or says why not.
+    /// Places the job, or the members of the array that are its turn, and with it those that are to start together with it,
+    /// or says why not.
     pub(super) fn serve(&mut self, waiting: &'a Pending, plan: &mut Plan) {
+        match is_of_set(waiting) {
+            true => self.serve_set(waiting, plan),
+            false => self.serve_alone(waiting, plan),
+        }
+    }
+
+    /// Places the job, or the members of the array that are its turn, or says why not.
+    pub(super) fn serve_alone(&mut self, waiting: &'a Pending, plan: &mut Plan) {
         let job = &waiting.job;
         let shape = self.shape(waiting, CardTypes::default());
         let reason = match &job.array {
@@ -308,7 +322,9 @@ impl<'a> Desk<'a> {
         let (cluster, shape) = (&mut self.cluster, &self.shapes[shape]);
         let shares = fit_inside(cluster, &self.windows, (shape, window), end);
         let Some(shares) = shares else {
-            if let Some(reason) = self.lacks_inside((id, waiting.walltime_secs), (number, window), end) {
+            if let Some(reason) =
+                self.lacks_inside((id, waiting.walltime_secs), (number, window), end)
+            {
                 return Err(Turned::finally(reason));
             }
             let full = self.windows.reservation(window).id;
@@ -360,6 +376,31 @@ impl<'a> Desk<'a> {
         Err(reason)
     }
 
+    /// Whether a job has waited long enough to have nodes reserved.
+    pub(super) fn may_wait(&self, job: &Job) -> bool {
+        self.reserves_until.is_some_and(|time| job.queued <= time)
+    }
+
+    /// Nodes are reserved again as they were at a desk before.
+    pub(super) const fn promise_again(&mut self, before: &Self) {
+        self.reserves_until = before.reserves_until;
+    }
+
+    /// Notes the bookings of a set, which is one turn.
+    pub(super) fn book_together(&mut self, members: &[&'a Pending], bookings: Vec<Booking>) {
+        self.bookings_beside += bookings.len().saturating_sub(1);
+        self.bookings.extend(bookings);
+        for member in members {
+            let job = &member.job;
+            if self.policy.backfill_depth == 0 {
+                self.barrier.get_or_insert(job.id);
+            }
+            if self.strict.contains(&&job.queue) {
+                self.barriers.entry(&job.queue).or_insert(job.id);
+            }
+        }
+    }
+
     /// A job that does not fit: nodes are reserved for it if it is its turn.
     fn turn_away(
         &mut self,
@@ -369,7 +410,7 @@ impl<'a> Desk<'a> {
         reason: Reason,
     ) -> Turned {
         let job = &waiting.job;
-        let may_wait = self.reserves_until.is_some_and(|time| job.queued <= time);
+        let may_wait = self.may_wait(job);
         let depth = usize::try_from(self.policy.backfill_depth).unwrap_or(usize::MAX);
         let is_strict = self.strict.contains(&&job.queue);
         let is_turn = self.bookings.len() - self.bookings_beside < depth.max(1) || is_strict;
@@ -424,7 +465,7 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn shape(&mut self, waiting: &'a Pending, banned: CardTypes) -> usize {
+    pub(super) fn shape(&mut self, waiting: &'a Pending, banned: CardTypes) -> usize {
         let profile = waiting.profile.filter(|_| banned == CardTypes::default());
         let profile = profile.map_or(usize::MAX, |at| at as usize);
         if let Some(Some(known)) = self.by_profile.get(profile) {

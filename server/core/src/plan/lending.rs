@@ -13,6 +13,7 @@ use super::windows::Guest;
 use crate::{Card, NodeShare, ShareCard};
 
 /// A card that is lent to jobs that said shared.
+#[derive(Clone)]
 pub(super) struct SharedCard {
     /// Its place in the inventory.
     pub(super) at: usize,

@@ -12,6 +12,7 @@ use crate::model::limit::{LimitRule, Per, cards, claimed_ms, rules};
 use crate::{Job, JobSpec, NodeShare, Run, ShareCard, SharePolicy, State};
 
 /// What runs or starts in this plan, counted where a limit looks at it.
+#[derive(Clone)]
 pub(super) struct RunLimits<'a> {
     state: &'a State,
     /// All limits, each once.
@@ -33,6 +34,7 @@ pub(super) struct RunLimits<'a> {
 }
 
 /// One limit, and how much of it is used, by number of the user or group.
+#[derive(Clone)]
 struct Counted {
     rule: LimitRule,
     used: Vec<u64>,
@@ -47,13 +49,14 @@ struct Seat {
 }
 
 /// A limit that was reached, by its number, with what it was asked.
+#[derive(Clone)]
 struct Answer {
     asked: (usize, usize, u64, u64),
     limit: Arc<RunLimit>,
 }
 
 /// Names by number.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Names(BTreeMap<Box<str>, usize>);
 
 impl Names {

@@ -9,6 +9,7 @@ use super::kinds::{Counts, KINDS_MAX, Kinds};
 use crate::{Node, State};
 
 /// What exactly is free on a node; made when something of it is lent in a plan.
+#[derive(Clone)]
 pub(super) struct Lots {
     taken: Vec<bool>,
     /// By index.

@@ -420,7 +420,7 @@ fn keep_arrival(jobs: &mut [&Pending], queue: &QueueName) {
 }
 
 /// Why the job is not in line, but for its queue.
-fn stands_aside(job: &Job, now: Timestamp) -> Option<Reason> {
+pub(super) fn stands_aside(job: &Job, now: Timestamp) -> Option<Reason> {
     if !job.holds.is_empty() {
         return Some(Reason::Held(job.effective_holds()));
     }

@@ -24,6 +24,7 @@ use choice::Trial;
 const TRIES_MAX: usize = 16;
 
 /// Who is told to stop in one plan.
+#[derive(Clone)]
 pub(super) struct Preemptor<'a> {
     state: &'a State,
     now: Timestamp,

@@ -30,7 +30,7 @@ impl Realm {
 }
 
 /// Which queues have which nodes for their own (`own_nodes`): by name of the node, or by a property of it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Realms<'a>(Vec<(&'a QueueName, &'a [Box<str>])>);
 
 impl<'a> Realms<'a> {

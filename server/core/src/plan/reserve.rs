@@ -28,29 +28,38 @@ pub(super) fn reserve(
     job: JobId,
     walltime_secs: u64,
 ) -> Option<Booking> {
-    let booking = earliest(cluster, shape, job, walltime_secs)?;
+    let booking = earliest(cluster, shape, (job, walltime_secs), None)?;
+    claim(cluster, &booking);
+    Some(booking)
+}
+
+/// Claims what is booked.
+pub(super) fn claim(cluster: &mut Cluster<'_>, booking: &Booking) {
     for (place, each) in &booking.nodes {
         let claim = Claim {
             from: booking.span.from,
             until: booking.span.until,
             each: *each,
-            by: Claimant::Job(job),
+            by: Claimant::Job(booking.job),
             closed_to: Guests::ALL,
         };
         cluster.claim(*place, claim);
     }
-    Some(booking)
 }
 
-/// What [`reserve`] would claim.
+/// The earliest time at which nodes are free for a job that does not fit now, and which; or for any job, not before a time.
 pub(super) fn earliest(
     cluster: &mut Cluster<'_>,
     shape: &Shape<'_>,
-    job: JobId,
-    walltime_secs: u64,
+    (job, walltime_secs): (JobId, u64),
+    not_before: Option<Timestamp>,
 ) -> Option<Booking> {
     cluster.know_timelines();
-    let times = times(cluster, shape);
+    let mut times = times(cluster, shape);
+    if let Some(not_before) = not_before {
+        let is_later = times.partition_point(|time| *time <= not_before);
+        times.splice(..is_later, [not_before]);
+    }
     let mut rooms = vec![Each::default(); cluster.seats.len()];
     // What is free only grows but for claims, so the first time at which it fits without them is found by halving.
     let (mut low, mut high) = (0, times.len());

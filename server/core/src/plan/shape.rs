@@ -12,6 +12,7 @@ use super::request::{Each, Part, Request, ShapeKey, Target};
 use super::slices::Slice;
 
 /// A request and what this plan knows of it.
+#[derive(Clone)]
 pub(super) struct Shape<'a> {
     pub(super) number: usize,
     pub(super) key: ShapeKey<'a>,
@@ -73,9 +74,7 @@ impl<'a> Shape<'a> {
         let holders = key
             .image
             .map_or(Vec::new(), |image| holders(cluster, image));
-        let images = key
-            .needs
-            .map(|image| Images::of(image, key.uid, cluster));
+        let images = key.needs.map(|image| Images::of(image, key.uid, cluster));
         Self {
             number,
             key,

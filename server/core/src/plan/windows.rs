@@ -11,6 +11,7 @@ use super::request::Each;
 use crate::{Job, Reservation, ReservedShare, Settings, State};
 
 /// All windows and gates that count from now on.
+#[derive(Clone)]
 pub(super) struct Windows<'a> {
     now: Timestamp,
     /// Reservations that are not over, in the order of ids.
@@ -57,6 +58,7 @@ impl Guests {
 }
 
 /// When jobs of a queue may start.
+#[derive(Clone)]
 enum Gate<'a> {
     /// While its reservation lasts, and so that they end before it does.
     Reservation(&'a Arc<Reservation>),

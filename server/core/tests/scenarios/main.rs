@@ -30,5 +30,6 @@ mod reservations;
 mod routing;
 mod submitting;
 mod text;
+mod together;
 mod why;
 mod windows;

@@ -31,7 +31,9 @@ impl<'a> Desk<'a> {
     pub(in crate::plan) fn ask(&mut self, waiting: &'a Pending) -> Option<Reason> {
         let mut plan = Plan::default();
         self.serve(waiting, &mut plan);
-        plan.reasons.pop().map(|(_, reason)| reason)
+        let mut reasons = plan.reasons.into_iter();
+        let own = reasons.find(|(id, _)| *id == waiting.job.id);
+        own.map(|(_, reason)| reason)
     }
 
     /// Why the job would not get nodes, whatever limits say.
@@ -66,7 +68,8 @@ impl<'a> Desk<'a> {
             banned.map_or_else(CardTypes::default, |(types, _)| types),
         );
         let (cluster, shape) = (&mut self.cluster, &self.shapes[number]);
-        let booking = earliest(cluster, shape, waiting.job.id, waiting.walltime_secs)?;
+        let wanted = (waiting.job.id, waiting.walltime_secs);
+        let booking = earliest(cluster, shape, wanted, None)?;
         Some(booking.span.from)
     }
 

@@ -17,6 +17,7 @@ use crate::{Job, JobState, PreemptionRight, State};
 /// A card's work counts as that of so many cores, as in fair share.
 const CORES_PER_CARD: u64 = 20;
 
+#[derive(Clone)]
 pub(super) struct Book<'a> {
     /// Who may be stopped, cheapest first.
     pub(super) candidates: Vec<Candidate<'a>>,
@@ -29,6 +30,7 @@ pub(super) struct Book<'a> {
 }
 
 /// A running job that may be stopped.
+#[derive(Clone)]
 pub(super) struct Candidate<'a> {
     pub(super) job: &'a Arc<Job>,
     attempt: AttemptId,
@@ -48,6 +50,7 @@ pub(super) struct Candidate<'a> {
 }
 
 /// Jobs that are being stopped for another.
+#[derive(Clone)]
 struct Stopping {
     /// Of those that may take longest the first by id.
     slowest: (Reverse<Timestamp>, JobId),
