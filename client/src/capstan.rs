@@ -109,6 +109,16 @@ pub(crate) const COMMANDS: &[Command] = &[
         options: &[],
     },
     Command {
+        name: "k_log",
+        summary: "Show what a node's kernel complained of, and of which jobs",
+        options: crate::k_log::OPTIONS,
+    },
+    Command {
+        name: "get_report",
+        summary: "Show who used how many card-hours this month",
+        options: crate::get_report::OPTIONS,
+    },
+    Command {
         name: "qchkpt",
         summary: "Ask for a checkpoint of jobs",
         options: &[],
@@ -194,6 +204,16 @@ pub(crate) const COMMANDS: &[Command] = &[
         options: crate::qpeek::LOG_OPTIONS,
     },
     Command {
+        name: "qattach",
+        summary: "Return to the terminal of an interactive job",
+        options: crate::qattach::OPTIONS,
+    },
+    Command {
+        name: "qexec",
+        summary: "Run a program, or a shell, in a running job",
+        options: crate::qexec::OPTIONS,
+    },
+    Command {
         name: "momctl",
         summary: "Ask the agents of nodes how they are (root)",
         options: crate::momctl::OPTIONS,
@@ -262,6 +282,11 @@ pub(crate) fn answer<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<Op
         let asks_server = call.args.first().is_some_and(|word| word == "complete");
         return (!asks_server).then(|| own(call, screen)).transpose();
     };
+    let first = call.args.first().map(String::as_str);
+    if call.program == "qexec" && !matches!(first, Some("--help" | "--version" | "--about")) {
+        // What stands behind a program of theirs is not for us: `qexec 7 ls --help`.
+        return Ok(None);
+    }
     let has_version = !WITHOUT_VERSION.contains(&call.program);
     if has_version && call.asks_for("version") {
         version(screen)?;

@@ -8,7 +8,9 @@ mod complete;
 mod dialect;
 mod doctor;
 mod door;
+mod get_report;
 mod getopt;
+mod k_log;
 mod manual;
 mod migrate;
 mod momctl;
@@ -19,9 +21,11 @@ mod pbs_track;
 mod pbsdsh;
 mod pbsnodes;
 mod qalter;
+mod qattach;
 mod qchkpt;
 mod qdel;
 mod qenable;
+mod qexec;
 mod qfair;
 mod qgpumode;
 mod qgpureset;
@@ -44,6 +48,7 @@ mod replay;
 mod reserve;
 mod sim;
 mod startdocker;
+mod terminal;
 mod torque_cfg;
 mod tracejob;
 
@@ -148,8 +153,12 @@ fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
             "chk_gpu" => chk::gpu(call, screen).await,
             "chk_gpuused" => chk::gpu_used(call, screen).await,
             "chk_res" => chk::resources(call, screen).await,
+            "k_log" => k_log::run(call, screen).await,
+            "get_report" => get_report::run(call, screen).await,
             "qimages" => qimages::run(call, screen).await,
             "qpeek" => qpeek::run(call, screen).await,
+            "qattach" => qattach::run(call, screen).await,
+            "qexec" => qexec::run(call).await,
             "qlog" | "dockerlog" => qpeek::log(call, screen).await,
             "momctl" => momctl::run(call, screen).await,
             "qgpumode" => qgpumode::run(call, screen).await,

@@ -29,6 +29,7 @@ use crate::health::Health;
 use crate::host;
 use crate::inventory::{Engine, Host, card_uses, inventory, load_average, memory_available_bytes};
 use crate::preparing::Preparer;
+use crate::sessions::Sessions;
 use crate::sisters::TaskRelay;
 
 /// Reports that may wait for the network; a connection with more waiting is given up and begun anew.
@@ -213,16 +214,17 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
         out: mpsc::Sender<AgentMessage>,
     ) -> Result<(), End> {
         let mut asked = Asked::new(self.sources.clone(), out.clone());
-        let mut relay = TaskRelay::new(self.supervisor.clone(), out);
+        let sessions = Sessions::new(self.supervisor.clone(), out.clone());
+        let mut relay = (TaskRelay::new(self.supervisor.clone(), out), sessions);
         // Dropped with the connection: then programs here are told that there is none.
         let (wants, mut wanted) = mpsc::channel(WANTED_MAX);
         self.supervisor.attach_tasks(wants);
         loop {
-            let has_room = relay.has_room();
+            let has_room = relay.0.has_room();
             let order = tokio::select! {
                 order = orders.message() => order.map_err(end)?,
                 Some(task) = wanted.recv(), if has_room => {
-                    relay.want(task).await;
+                    relay.0.want(task).await;
                     continue;
                 }
             };
@@ -242,7 +244,7 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
         &self,
         message: server_message::Message,
         asked: &mut Asked<G>,
-        relay: &mut TaskRelay<Supervisor>,
+        (relay, sessions): &mut (TaskRelay<Supervisor>, Sessions<Supervisor>),
     ) {
         use server_message::Message as M;
         match message {
@@ -291,9 +293,12 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
             M::StopTask(task) => relay.stop(task),
             M::TaskReport(report) => relay.hear(report),
             M::TaskTaken(taken) => relay.taken(taken),
-        }
+            M::OpenSession(order) => sessions.open(order),
+            M::SessionInput(said) => sessions.hear(said),
+            M::CloseSession(session) => sessions.close(session),
             M::PrepareImage(order) => self.preparer.begin(&self.engine, &self.supervisor, order),
             M::DropImage(order) => self.preparer.drop_order(order),
+        }
     }
 
     async fn start(&self, spec: Option<LaunchSpec>) {
@@ -316,7 +321,7 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
                 () = out.closed() => return,
             }
             let mut heartbeat = self.heartbeat().await;
-            let health = self.health.problem();
+            let health = self.complaint();
             if health != known.health_problem {
                 known.health_problem = health;
                 heartbeat.inventory = Some(known.clone());
@@ -345,12 +350,17 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
     async fn heartbeat(&self) -> Heartbeat {
         let (gpus, supervisor) = (self.gpus.clone(), self.supervisor.clone());
         let server = self.server.clone();
+        let intruders = self.intruders.clone();
+        let notes = self.sources.notes.all();
         let (image_waits, image_offers) = self.engine.images();
+        let image_pulls = self.engine.pulls();
         let measured = tokio::task::spawn_blocking(move || {
             let cards = gpus.usage();
-        let image_pulls = self.engine.pulls();
             // A look is a look: attempts are sampled by the way.
             supervisor.sample(&cards);
+            if let Some(intruders) = intruders {
+                intruders.end(&cards, &supervisor);
+            }
             Heartbeat {
                 load_average: load_average(),
                 memory_available_bytes: memory_available_bytes(),
@@ -360,25 +370,28 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
                 host: Some(host::status(&server)),
                 image_waits,
                 image_offers,
+                image_pulls,
+                notes,
             }
         });
         // A driver that panics must not cost the node: a heartbeat without cards is still a sign of life.
         measured.await.unwrap_or_default()
     }
-                image_pulls,
 
     /// What cards do now.
     async fn cards(&self) -> Vec<CardUse> {
         let (gpus, supervisor) = (self.gpus.clone(), self.supervisor.clone());
-        let intruders = self.intruders.clone();
-        let looking = tokio::task::spawn_blocking(move || {
-            let seen = gpus.usage();
-            if let Some(intruders) = intruders {
-                intruders.end(&seen, &supervisor);
-            }
-            look(&supervisor, &seen)
-        });
+        let looking = tokio::task::spawn_blocking(move || look(&supervisor, &gpus.usage()));
         looking.await.unwrap_or_default()
+    }
+
+    /// Why nothing may be started here; empty when all is well.
+    fn complaint(&self) -> String {
+        let of_script = self.health.problem();
+        match of_script.is_empty() {
+            true => self.sources.notes.complaint(),
+            false => of_script,
+        }
     }
 
     async fn inventory(&self) -> Inventory {
@@ -387,12 +400,12 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
         let engine = self.engine.ask().await;
         let cards = cards.await.unwrap_or_default();
         self.supervisor.note_cards(&cards.cards);
-        let (_, image_aliases) = self.engine.images();
         let inventory = inventory(&self.host, cards, engine);
-        let health_problem = self.health.problem();
-            image_aliases,
+        let health_problem = self.complaint();
+        let (_, image_aliases) = self.engine.images();
         Inventory {
             health_problem,
+            image_aliases,
             ..inventory
         }
     }
@@ -411,10 +424,11 @@ const fn name(message: &server_message::Message) -> &'static str {
         M::Start(_) => "StartAttempt",
         M::Stop(_) => "StopAttempt",
         M::Adjust(_) => "AdjustAttempt",
-        M::PrepareImage(_) | M::DropImage(_) => "Image",
         M::Forget(_) => "ForgetAttempt",
         M::Ask(_) | M::AnswerTaken(_) | M::DropQuestion(_) => "Question",
+        M::PrepareImage(_) | M::DropImage(_) => "Image",
         M::RunTask(_) | M::StopTask(_) | M::TaskReport(_) | M::TaskTaken(_) => "Task",
+        M::OpenSession(_) | M::SessionInput(_) | M::CloseSession(_) => "Session",
     }
 }
 

@@ -4,9 +4,11 @@ pub mod cluster;
 pub mod engine;
 pub mod images;
 pub mod registry;
+pub mod terminal;
 pub mod users;
 pub mod wait;
 
 pub use cluster::{Cluster, Ran};
+pub use terminal::Terminal;
 pub use users::User;
 pub use wait::wait_until;

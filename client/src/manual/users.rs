@@ -235,6 +235,33 @@ pub(super) const PAGES: &[Page] = &[
         &["chk_gpuused", "qstat"],
     ),
     Page::user(
+        "k_log",
+        "[NODE...]",
+        &[
+            "Shows what the kernel of each node (of this host, when none is named) complained of in the last five minutes: \
+             errors of cards (XID), processes that were killed for want of memory, errors of the kernel itself (SLUB, BUG, \
+             stuck processors), of file servers, disks and memory, and programs that crashed. Behind each stands the job that \
+             it names; where the kernel names nobody, the jobs that ran there at the time.",
+            "Everybody sees what concerns the whole node and their own jobs. Of another's job only the kind is told; \
+             operators see all. The node keeps the last 1000 complaints since its agent was started, and those from before \
+             that the kernel still has.",
+        ],
+        &["chk_gpu", "chk_res", "pbsnodes"],
+    )
+    .ends("0; 2 when the command was misused; else the error number of PBS modulo 256."),
+    Page::user(
+        "get_report",
+        "",
+        &[
+            "Lists by group and user what jobs used that ended in a month: jobs, those of them that failed, hours, core-hours \
+             and card-hours (hours times the cores or cards that the job had). The sums are those of the accounting log, at most \
+             a minute old. Jobs that still run are not in it.",
+            "Where the manager lets users see their own jobs only, they see their own line only.",
+        ],
+        &["qfair", "qstat"],
+    )
+    .ends("0; 2 when the command was misused; else the error number of PBS modulo 256."),
+    Page::user(
         "qorder",
         "JOB JOB",
         &[
@@ -276,6 +303,35 @@ pub(super) const PAGES: &[Page] = &[
         &["qpeek", "dockerlog", "qstat"],
     )
     .ends("0 when it was shown, 2 when the command was misused, 255 for a job that does not run, else the error number of PBS modulo 256."),
+    Page::user(
+        "qattach",
+        "JOB",
+        &[
+            "Returns to the terminal of an interactive job (qsub -I) whose connection was lost or left, from anywhere on the \
+             cluster. The last of what was shown is shown again, and programs that fill the screen draw it anew. One \
+             terminal at a time has the session: who had it before is told so.",
+            "A session lives on for half an hour without a terminal, or as long as the site says (interactive_keep); it ends \
+             with its shell, by qdel, and where the site limits that (interactive_idle) when no key was typed and no card \
+             worked for a time, of which it is warned.",
+            "Keys at the beginning of a line, as in qsub -I: ~d leaves the session, which goes on; ~. ends the job; ~^Z \
+             stops the command for now; ~~ is a ~; ~? lists them.",
+        ],
+        &["qsub", "qexec", "qdel"],
+    )
+    .ends("0 when the session ended or was left, 1 when somebody else took it or it was lost, 2 when the command was misused, else the error number of PBS modulo 256."),
+    Page::user(
+        "qexec",
+        "JOB [COMMAND [ARGUMENT...]]",
+        &[
+            "Runs a program in a running job of the caller's, without one a login shell: on the job's node, within its cores, \
+             memory and cards, with its variables and in its folder; in its container when the job is one. On a terminal \
+             the program has a terminal; else input, output and errors are three streams.",
+            "What is started so ends with the job at the latest, and when qexec does. Options stand in front of the job: \
+             what is behind it is the program's.",
+        ],
+        &["qattach", "pbsdsh", "qsig"],
+    )
+    .ends("That of the program, 128 and the number of the signal that ended it; 255 when it did not run, 2 when the command was misused, else the error number of PBS modulo 256."),
     Page::user(
         "dockerlog",
         "JOB",

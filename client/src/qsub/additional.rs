@@ -1,6 +1,6 @@
 //! `-W name=value`: the attributes that Torque's qsub looks into, and any other by its name.
 
-use capstan_types::{JobReference, WarningSignal, is_image_name};
+use capstan_types::{JobReference, WarningSignal, is_image_wish};
 
 use crate::command::Failure;
 use crate::dialect::Dialect;
@@ -137,7 +137,7 @@ fn attribute(
             let text = format!("qsub: illegal -W value for gang: '{value}' is neither end nor keep");
             return Err(misuse(&text));
         }
-        "image" if is_image_name(value) => draft.set(name, value),
+        "image" if is_image_wish(value) => draft.set(name, value),
         "image" => {
             let text = format!("qsub: illegal -W value for image: '{value}' is no image name");
             return Err(misuse(&text));

@@ -6,6 +6,7 @@ pub(crate) mod date;
 mod draft;
 mod examine;
 mod filter;
+mod interactive;
 mod lists;
 mod options;
 mod paths;
@@ -76,9 +77,10 @@ pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
     }
     whole::check(&draft, &around)?;
 
-    let (is_silent, waits) = (draft.is_silent, draft.waits);
+    let (is_silent, waits, is_interactive) = (draft.is_silent, draft.waits, draft.is_interactive);
     let is_proxy = draft.get("proxy_user").is_some();
-    let mut request = request::build(draft, submission.script, &around, &call.args)?;
+    let script = submission.to_send(&draft, &place);
+    let mut request = request::build(draft, script, &around, &call.args)?;
     let destination = request.destination.clone();
     let is_root = nix::unistd::getuid().is_root() && nix::unistd::geteuid().is_root() && !is_proxy;
     let host = destination.split_once('@').map_or("", |(_, host)| host);
@@ -92,6 +94,9 @@ pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
         .await
         .map_err(|status| refused(&refusal(&status), &destination, is_root))?;
     let id = reply.into_inner().job_id;
+    if is_interactive {
+        return interactive::sit(call, screen, server, &id).await;
+    }
     if !is_silent {
         writeln!(screen.out(), "{id}")?;
     }
@@ -128,6 +133,7 @@ impl<'a> Submission<'a> {
         let mut script = match (command, operand) {
             (Some(words), _) => Script::of_command(words),
             (None, None | Some("" | "-")) if parsed.has('I') => Script::none(),
+            (None, Some(path)) if parsed.has('I') && parsed.has('x') => Script::of_program(path),
             (None, operand) => Script::load(operand)?,
         };
         let mut added = Vec::new();
@@ -151,6 +157,19 @@ impl<'a> Submission<'a> {
             is_command: command.is_some(),
             added,
         })
+    }
+
+    /// What goes to the server: of an interactive job no script, whose directives have been read, but with `-x` the command
+    /// that runs in place of a shell.
+    fn to_send(&self, draft: &Draft, place: &Place) -> Script {
+        if !draft.is_interactive {
+            return self.script.clone();
+        }
+        let words = match draft.runs_script {
+            true => &self.parsed.operands[..],
+            false => &[],
+        };
+        self.script.with_command(words, place)
     }
 
     /// Reads all options, weak to strong.

@@ -49,6 +49,13 @@ pub(crate) fn build(
     args: &[String],
 ) -> Result<SubmitRequest, Failure> {
     let place = around.place;
+    if draft.is_interactive {
+        draft.set("interactive", "True");
+        if !script.bytes.is_empty() {
+            let command = String::from_utf8_lossy(&script.bytes).into_owned();
+            draft.set("inter_cmd", command.replace(char::is_control, " "));
+        }
+    }
     if draft.get("Job_Name").is_none() {
         let name = script.name()?.to_owned();
         draft.set("Job_Name", name);

@@ -12,6 +12,7 @@ use crate::getopt;
 use super::checks::job_name;
 use super::draft::{Draft, Reading};
 use super::options::{OPTIONS, misuse};
+use super::request::Place;
 
 /// How much is read at most. The server's own limit is far lower; this one keeps `qsub < /dev/zero` from eating the host.
 pub(crate) const BYTES_MAX: u64 = 64 << 20;
@@ -19,7 +20,7 @@ pub(crate) const BYTES_MAX: u64 = 64 << 20;
 const BYTES_LOOKED_AT: usize = 50;
 
 /// A script that was read.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Script {
     /// All of it.
     pub(crate) bytes: Vec<u8>,
@@ -56,13 +57,39 @@ impl Script {
 
     /// The script that runs a command: `qsub -- COMMAND ARGUMENT…`. It is named after the command.
     pub(crate) fn of_command(words: &[String]) -> Self {
-        let quoted = |word: &String| format!("'{}'", word.replace('\'', "'\\''"));
-        let line: Vec<String> = words.iter().map(quoted).collect();
+        let line: Vec<String> = words.iter().map(|word| quoted(word)).collect();
         let command = words.first().map_or("", String::as_str);
         let name = command.rsplit('/').next().unwrap_or(command);
         Self {
             bytes: format!("exec {}\n", line.join(" ")).into_bytes(),
             default_name: name.to_owned(),
+        }
+    }
+
+    /// What `-x` names: a script, whose directives count, or any other program.
+    pub(crate) fn of_program(path: &str) -> Self {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let script = read_file(path).and_then(|bytes| Self::checked(bytes, name));
+        script.unwrap_or_else(|_| Self {
+            bytes: Vec::new(),
+            default_name: name.to_owned(),
+        })
+    }
+
+    /// The same with a command in place of its text: the first word is found from where qsub was called, because the job
+    /// begins elsewhere.
+    pub(crate) fn with_command(&self, words: &[String], place: &Place) -> Self {
+        let mut words = words.to_vec();
+        if let Some(program) = words.first_mut() {
+            let absolute = place.absolute(program);
+            if program.contains('/') || Path::new(&absolute).is_file() {
+                *program = absolute;
+            }
+        }
+        let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        Self {
+            bytes: words.join(" ").into_bytes(),
+            default_name: self.default_name.clone(),
         }
     }
 
@@ -118,6 +145,11 @@ impl Script {
             "qsub: cannot form a valid job name from the script name",
         ))
     }
+}
+
+/// As one word for a shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 fn read_file(path: &str) -> Result<Vec<u8>, Failure> {

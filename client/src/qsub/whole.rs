@@ -152,10 +152,13 @@ fn interactive(draft: &Draft, has_terminal: bool) -> Result<(), Failure> {
         let text = "qsub:\tstandard input and output must be a terminal for \n\tinteractive job submission";
         return Err(Failure::new(1, text));
     }
-    Err(Failure::new(
-        1,
-        "qsub: interactive jobs (-I) are not supported yet: submit a script instead",
-    ))
+    if draft.forwards_x11 {
+        let why = "qsub: X11 is not forwarded (-X): the connection to a job carries its terminal and nothing else";
+        let remedy = "leave -X out; for a window of a program, run it where the display is, or pass the display of a host \
+                      that the node can reach with -v DISPLAY=HOST:N";
+        return Err(Failure::new(1, format!("{why}\nqsub: {remedy}")));
+    }
+    Ok(())
 }
 
 /// `queue`, `@server`, `queue@server` or nothing.

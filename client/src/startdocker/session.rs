@@ -17,9 +17,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-use super::terminal::{self, Raw};
-use super::writer::{self, Closed, To, Writer};
 use super::{NOT_STARTED, stdin};
+use crate::terminal::tty::{self as terminal, Raw};
+use crate::terminal::writer::{self, Closed, To, Writer};
 
 /// Messages on their way to the agent.
 const INPUT_QUEUE: usize = 16;

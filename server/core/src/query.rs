@@ -88,6 +88,19 @@ fn first_node(run: &Run) -> Option<NodeName> {
     run.shares.first().map(|share| share.node.clone())
 }
 
+/// The attempt of a job into which its owner may type: nobody else may, whatever he is, for what is typed is done in the
+/// owner's name.
+///
+/// # Errors
+/// As for [`reach`]; an array is not one job.
+pub fn enter(state: &State, id: JobId, user: &str) -> Result<Reached, Unreached> {
+    let job = state.resolve(id).ok_or(Unreached::Unknown)?;
+    if *job.spec.owner.user != *user {
+        return Err(Unreached::NotOwner);
+    }
+    reached(&job)
+}
+
 /// Why a node may not run a task for another.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoSister {

@@ -59,9 +59,6 @@ pub enum Rejection {
         /// The limit.
         max: u32,
     },
-    /// Interactive jobs have no server yet.
-    #[error("interactive jobs are not served yet")]
-    Interactive,
     /// The bound on live jobs is reached.
     #[error("there are {0} live jobs already, which is the limit")]
     TooManyJobs(u64),
@@ -258,6 +255,9 @@ pub enum OrderProblem {
         /// How many run.
         running: u32,
     },
+    /// The image is called by a short name of a site that no node has.
+    #[error("no node knows what image {0} stands for: qimages lists the names that there are")]
+    UnknownImage(Box<str>),
     /// No node is called so, nor has this as a property.
     #[error("no node is called {0}")]
     NoSuchHost(Box<str>),

@@ -10,11 +10,13 @@ mod listing;
 mod managing;
 mod orders;
 mod refusal;
+mod reporting;
 mod reserving;
 mod selecting;
 mod signals;
 mod submission;
 mod submitting;
+mod terminal;
 mod traffic;
 
 use std::sync::Arc;
@@ -54,7 +56,9 @@ pub(crate) struct Door {
     /// Where agents are asked.
     pub(crate) lines: Arc<Lines>,
     readers: asking::Readers,
+    seats: terminal::Seats,
     examinations: examining::Examinations,
+    reports: reporting::Reports,
     /// Cancelled when somebody who may has asked the server to end.
     pub(crate) asked_to_stop: CancellationToken,
     traffic: Traffic,
@@ -78,7 +82,9 @@ impl Door {
             root_may_submit: settings.root_may_submit,
             lines: Arc::default(),
             readers: asking::Readers::default(),
+            seats: terminal::Seats::default(),
             examinations: examining::Examinations::default(),
+            reports: reporting::Reports::of(settings.state_dir.clone()),
             asked_to_stop: CancellationToken::new(),
             traffic: Traffic::default(),
             people: People::on(&settings.host),
@@ -436,6 +442,20 @@ impl scheduler_server::Scheduler for SchedulerService {
         Ok(Response::new(reply))
     }
 
+    async fn stat_use(
+        &self,
+        request: Request<wire::StatUseRequest>,
+    ) -> Result<Response<wire::StatUseReply>, Status> {
+        let person = self.0.caller(&request).await?;
+        let snapshot = self.0.latest.get();
+        let viewer = listing::viewer(&snapshot, &person);
+        let sees_all = snapshot.settings().query_other_jobs();
+        drop(snapshot);
+        let reports = &self.0.reports;
+        let reply = reports.report(request.into_inner(), viewer, sees_all);
+        Ok(Response::new(reply.await?))
+    }
+
     async fn stat_images(
         &self,
         request: Request<wire::StatImagesRequest>,
@@ -471,6 +491,17 @@ impl scheduler_server::Scheduler for SchedulerService {
     ) -> Result<Response<Self::SelectJobsStream>, Status> {
         let person = self.0.caller(&request).await?;
         selecting::select_jobs(&self.0, &person, request.into_inner()).map(Response::new)
+    }
+
+    type TerminalStream = terminal::TerminalStream;
+
+    async fn terminal(
+        &self,
+        request: Request<tonic::Streaming<wire::TerminalInput>>,
+    ) -> Result<Response<Self::TerminalStream>, Status> {
+        let person = self.0.caller(&request).await?;
+        let shown = terminal::open(&self.0, person, request.into_inner()).await?;
+        Ok(Response::new(shown))
     }
 
     type PeekJobStream = asking::OutputStream;

@@ -102,10 +102,6 @@ fn rejected(rejection: &Rejection, caller: &Caller) -> (Code, Pbse, String) {
             let detail = format!("total number of jobs exceeds the server limit {limit}: {asker}");
             (Code::ResourceExhausted, Pbse::Maxqued, detail)
         }
-        R::Interactive => {
-            let detail = "interactive jobs are not served yet".to_owned();
-            (Code::Unimplemented, Pbse::NotImplemented, detail)
-        }
         R::BadDependency(..) | R::DeadDependency { .. } | R::DependencyLoop(_) => {
             (Code::InvalidArgument, Pbse::Baddepend, none())
         }

@@ -93,7 +93,7 @@ fn surroundings(
         slots: share.slots.iter().map(|slot| u32::from(*slot)).collect(),
         node_slots: node.map_or(0, |node| node.slots.into()),
         node_cards: node.map_or(0, |node| node.inventory.cards.len() as u32),
-        footer: settings.tells("job_footer") && shown(job, "interactive") != "True",
+        footer: settings.tells("job_footer") && !job.spec.is_interactive(),
         image: settings
             .image_of(&job.queue, &job.spec)
             .unwrap_or_default()
@@ -106,7 +106,18 @@ fn surroundings(
     }
 }
 
-/// The job's own, else its queue's; a value that was valid when it was set.
+fn interactive(settings: &Settings, job: &Job) -> Option<wire::Interactive> {
+    if !job.spec.is_interactive() {
+        return None;
+    }
+    let times = settings.session_times(&job.queue);
+    Some(wire::Interactive {
+        keep_secs: times.keep_secs,
+        idle_secs: times.idle_secs,
+    })
+}
+
+/// The job's own, else its queue's, else the server's; a value that was valid when it was set.
 fn warning(settings: &Settings, job: &Job) -> Option<wire::Warning> {
     let queue = settings.queues.get(&job.queue);
     let of_queue = queue.and_then(|queue| queue.attributes.text("warning_signal"));

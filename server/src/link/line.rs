@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use super::relay::Tasks;
+use super::sessions::Sessions;
 
 /// Questions that one agent may be answering at once.
 const QUESTIONS_MAX: usize = 64;
@@ -123,6 +124,8 @@ pub(crate) struct Line {
     open: Mutex<Open>,
     /// Tasks of `pbsdsh` that this connection asked for or runs.
     pub(super) tasks: Tasks,
+    /// Sessions at terminals on this node.
+    pub(super) sessions: Sessions,
 }
 
 #[derive(Default)]
@@ -147,6 +150,7 @@ impl Line {
             is_welcomed: AtomicBool::new(false),
             open: Mutex::default(),
             tasks: Tasks::default(),
+            sessions: Sessions::default(),
         })
     }
 
@@ -166,6 +170,7 @@ impl Line {
         open.questions.clear();
         drop(open);
         self.tasks.close();
+        self.sessions.close();
     }
 
     fn ask(line: &Arc<Self>, question: question::Question) -> Result<Answers, Unanswered> {

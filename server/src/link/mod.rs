@@ -9,6 +9,7 @@ pub(crate) mod line;
 mod peer;
 mod reading;
 mod relay;
+pub(crate) mod sessions;
 mod unclean;
 
 use std::net::SocketAddr;
@@ -211,12 +212,12 @@ impl Reader {
                     may_be_old |= !said.unclean_cards.is_empty();
                     self.report(node, reading::ended(said)).await
                 }
-                Some(other) => {
                 Some(Message::ImageReport(said)) => {
                     let event = images::report(node, said);
                     self.post(node, event).await;
                     Ok(())
                 }
+                Some(other) => {
                     self.pass_on(line, other);
                     Ok(())
                 }
@@ -240,6 +241,7 @@ impl Reader {
             Message::TaskReport(report) => line.tasks.hear(report),
             Message::TaskTaken(taken) => line.tasks.taken(taken),
             Message::DropTask(task) => line.tasks.dropped(task),
+            Message::SessionOutput(said) => line.sessions.hear(said),
             Message::Hello(_)
             | Message::Heartbeat(_)
             | Message::Started(_)

@@ -42,7 +42,24 @@ impl Place {
 /// Everything that the job's first process gets. What the user exported comes first: it cannot override our own.
 #[must_use]
 pub(super) fn environment(entry: &Entry, identity: &Identity, host: &str) -> Env {
-    let mut env = of_task(entry, identity, host, Place::SCRIPT);
+    at_place(entry, identity, host, Place::SCRIPT)
+}
+
+/// What a program gets that a person runs in a job beside its script: the same, and the site's commands where a script
+/// finds them.
+#[must_use]
+pub(super) fn of_session(entry: &Entry, identity: &Identity, host: &str, place: Place) -> Env {
+    let mut env = at_place(entry, identity, host, place);
+    if !entry.commands_folder.is_empty() {
+        let path = env.get("PATH").unwrap_or_default();
+        let path = format!("{}:{path}", entry.commands_folder);
+        env.set("PATH", path);
+    }
+    env
+}
+
+fn at_place(entry: &Entry, identity: &Identity, host: &str, place: Place) -> Env {
+    let mut env = of_task(entry, identity, host, place);
     let spec = &entry.spec;
     env.set("LOGNAME", identity.user.as_str());
     env.set("USER", identity.user.as_str());
@@ -91,7 +108,13 @@ pub(super) fn of_task(entry: &Entry, identity: &Identity, host: &str, place: Pla
     set("PBS_NUM_PPN", &spec.num_ppn.max(1).to_string());
     set("PBS_VERSION", PBS_VERSION);
     set("PBS_VNODENUM", &place.vnode.to_string());
-    set("PBS_ENVIRONMENT", "PBS_BATCH");
+    set(
+        "PBS_ENVIRONMENT",
+        match spec.interactive {
+            Some(_) => "PBS_INTERACTIVE",
+            None => "PBS_BATCH",
+        },
+    );
     set("ENVIRONMENT", "BATCH");
     if let Some(folder) = entry.scratch_folder().filter(|_| !entry.is_guest()) {
         set("PBS_SCRATCH", &folder);
@@ -126,6 +149,20 @@ fn meet(env: &mut Env, entry: &Entry) {
         let port = MASTER_PORT_FIRST + spec.attempt % MASTER_PORTS;
         env.set("MASTER_PORT", port.to_string());
     }
+    let told = |env: &Env, name: &str| env.get(name).unwrap_or_default().to_owned();
+    let master = format!("{}:{}", told(env, "MASTER_ADDR"), told(env, "MASTER_PORT"));
+    let nodes: BTreeSet<&String> = spec.node_file.iter().collect();
+    let mut add = |name: &str, value: &str| {
+        if env.get(name).is_none() {
+            env.set(name, value);
+        }
+    };
+    add("PADDLE_MASTER", &master);
+    add("PADDLE_NNODES", &nodes.len().to_string());
+    if !entry.interface.is_empty() {
+        add("NCCL_SOCKET_IFNAME", &entry.interface);
+        add("GLOO_SOCKET_IFNAME", &entry.interface);
+    }
 }
 
 /// What PBS Pro sets beside, for scripts that were written for it.
@@ -149,20 +186,6 @@ pub(super) fn start_folder<'a>(spec: &'a wire::LaunchSpec, identity: &'a Identit
     match spec.initial_folder.as_str() {
         "" => &identity.home,
         folder => folder,
-    let told = |env: &Env, name: &str| env.get(name).unwrap_or_default().to_owned();
-    let master = format!("{}:{}", told(env, "MASTER_ADDR"), told(env, "MASTER_PORT"));
-    let nodes: BTreeSet<&String> = spec.node_file.iter().collect();
-    let mut add = |name: &str, value: &str| {
-        if env.get(name).is_none() {
-            env.set(name, value);
-        }
-    };
-    add("PADDLE_MASTER", &master);
-    add("PADDLE_NNODES", &nodes.len().to_string());
-    if !entry.interface.is_empty() {
-        add("NCCL_SOCKET_IFNAME", &entry.interface);
-        add("GLOO_SOCKET_IFNAME", &entry.interface);
-    }
     }
 }
 
@@ -351,6 +374,16 @@ mod tests {
         let env = environment(&entry, &alice(), "gpu03");
         let told = ["MASTER_ADDR", "MASTER_PORT"].map(|name| env.get(name));
         assert_eq!(told, [Some("gpu02"), Some("7")]);
+        let told = ["PADDLE_MASTER", "PADDLE_NNODES", "NCCL_SOCKET_IFNAME"].map(|it| env.get(it));
+        assert_eq!(told, [Some("gpu02:7"), Some("2"), None]);
+        entry.interface = "ib0".into();
+        entry
+            .spec
+            .variables
+            .push(variable("GLOO_SOCKET_IFNAME", "eth3"));
+        let env = environment(&entry, &alice(), "gpu03");
+        let told = ["NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"].map(|name| env.get(name));
+        assert_eq!(told, [Some("ib0"), Some("eth3")]);
     }
 
     #[test]
@@ -374,16 +407,6 @@ mod tests {
         check("HOME", Some("/home/alice"));
     }
 
-        let told = ["PADDLE_MASTER", "PADDLE_NNODES", "NCCL_SOCKET_IFNAME"].map(|it| env.get(it));
-        assert_eq!(told, [Some("gpu02:7"), Some("2"), None]);
-        entry.interface = "ib0".into();
-        entry
-            .spec
-            .variables
-            .push(variable("GLOO_SOCKET_IFNAME", "eth3"));
-        let env = environment(&entry, &alice(), "gpu03");
-        let told = ["NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"].map(|name| env.get(name));
-        assert_eq!(told, [Some("ib0"), Some("eth3")]);
     #[test]
     fn variables_that_no_kernel_carries_are_dropped() {
         let env = environment(&entry(), &alice(), "hn1");

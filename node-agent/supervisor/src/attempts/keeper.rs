@@ -340,7 +340,8 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
         ended.unclean_cards = self.settle(attempt, are_gone).await;
         self.shared.warden.settled(&cards);
         if attempt.entry.spec.footer {
-            outputs::add_footer(attempt, &ended).await;
+            let images = self.shared.containers.images_of(attempt.entry.attempt());
+            outputs::add_footer(attempt, &ended, images).await;
         }
         self.shared.site.checks.at_end().await;
         ended

@@ -15,6 +15,8 @@ use prost::Message;
 
 use super::record::{Damaged, Entry, Kind, ShimRecord, seal, unseal};
 
+/// How the name of a terminal's socket ends.
+pub(super) const TERMINAL: &str = "terminal";
 /// Longest file read back; a script is bounded far below by the server.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
@@ -146,7 +148,7 @@ impl Ledger {
     /// Drops an attempt; to be called only on the server's word. One that is not there is no error.
     pub(super) fn remove(&self, attempt: AttemptId) -> Result<(), LedgerError> {
         let file = self.file(attempt);
-        for path in [file.control(), file.problem(), file.0] {
+        for path in [file.control(), file.terminal(), file.problem(), file.0] {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(failed(&path, "removed")(error));
@@ -170,6 +172,11 @@ impl AttemptFile {
     /// The socket on which a shim waits for a new agent when it has lost the old one.
     pub(super) fn control(&self) -> PathBuf {
         self.0.with_extension("control")
+    }
+
+    /// The socket on which the terminal of an interactive attempt is to be had.
+    pub(super) fn terminal(&self) -> PathBuf {
+        self.0.with_extension(TERMINAL)
     }
 
     /// Where a shim that cannot even write its end says why.

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use capstan_proto::wire::{AttemptEnded, AttemptUse, Usage, attempt_ended::Outcome};
-use capstan_types::AttemptId;
+use capstan_types::{AttemptId, Env};
+use tokio::sync::Notify;
 
 use super::cgroup::{Cgroup, CgroupTree};
 use super::environment::environment;
-use super::ledger::AttemptFile;
 use super::gang::Failed;
+use super::ledger::AttemptFile;
 use super::proc;
 use super::record::{Entry, Identity, ShimRecord};
 use super::sampling::Meter;
@@ -38,11 +39,11 @@ pub(super) struct LiveAttempt {
     /// Stopped as a whole, by order; or perhaps, by an agent before us.
     is_paused: AtomicBool,
     tasks: AtomicU32,
-}
     /// The first task of a gang that failed.
     failed: OnceLock<Failed>,
     /// Told when its cards are seen at work, where somebody wants to know.
     pub(super) cards_used: Notify,
+}
 
 /// All of them, shared with the door.
 #[derive(Clone, Debug, Default)]
@@ -59,9 +60,9 @@ impl LiveAttempt {
             meter: Mutex::default(),
             is_paused: AtomicBool::new(false),
             tasks: AtomicU32::new(2),
-        }
             failed: OnceLock::new(),
             cards_used: Notify::new(),
+        }
     }
 
     pub(super) fn set_shim(&self, shim: ShimRecord) {
@@ -99,7 +100,6 @@ impl LiveAttempt {
         self.tasks.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(super) fn set_paused(&self, is_paused: bool) {
     /// Takes down which task of a gang failed; false when another did before.
     pub(super) fn note_failed(&self, failed: Failed) -> bool {
         self.failed.set(failed).is_ok()
@@ -109,6 +109,7 @@ impl LiveAttempt {
         self.failed.get()
     }
 
+    pub(super) fn set_paused(&self, is_paused: bool) {
         self.is_paused.store(is_paused, Ordering::Relaxed);
     }
 
@@ -127,6 +128,17 @@ impl LiveAttempt {
         self.shim().started_ms
     }
 
+    /// Whether its end depends on what its cards do: a session that must not be idle.
+    pub(super) fn must_be_used(&self) -> bool {
+        let session = self.entry.spec.interactive;
+        session.is_some_and(|session| session.idle_secs > 0)
+    }
+
+    /// The socket of its terminal.
+    pub(super) fn terminal(&self) -> PathBuf {
+        self.file.terminal()
+    }
+
     pub(super) fn with_meter<T>(&self, what: impl FnOnce(&mut Meter) -> T) -> T {
         what(&mut self.meter.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -142,8 +154,6 @@ impl LiveAttempt {
     }
 
     pub(super) fn context(&self) -> Option<AttemptContext> {
-        let entry = &self.entry;
-        let identity = entry.identity.as_ref()?;
         let host = nix::unistd::gethostname().unwrap_or_default();
         let host = host.to_string_lossy();
         context(&self.entry, |entry, identity| {
@@ -265,16 +275,6 @@ impl LiveTable {
     }
 }
 
-/// Milliseconds since 1970.
-pub(super) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
-}
-
-/// An end that the agent itself has to report.
-pub(super) fn ended(attempt: u64, outcome: Outcome) -> AttemptEnded {
-    AttemptEnded {
-        attempt,
 /// What the door is told of a process of an attempt here, whose script may run on another node; `None` when nobody knows
 /// as whom it runs.
 pub(super) fn context(
@@ -298,6 +298,16 @@ pub(super) fn context(
     })
 }
 
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+/// An end that the agent itself has to report.
+pub(super) fn ended(attempt: u64, outcome: Outcome) -> AttemptEnded {
+    AttemptEnded {
+        attempt,
         at_ms: now_ms(),
         usage: Some(Usage::default()),
         outcome: Some(outcome),

@@ -78,16 +78,16 @@ impl Spawner {
         Ok(ours)
     }
 
-    /// Starts a process for a task, which is told what to run on the connection, and writes to `streams`. Blocks for a
-    /// moment.
+    /// Starts a process for a task, which is told what to run on the connection; `streams` are its stdout and stderr, and
+    /// its stdin if it has one. Blocks for a moment.
     ///
     /// # Errors
     /// When the spawner cannot be started.
-    pub(super) fn start_task(&self, streams: [OwnedFd; 2]) -> io::Result<UnixStream> {
+    pub(super) fn start_task(&self, streams: &[OwnedFd]) -> io::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let [stdout, stderr] = &streams;
-        let passed = [theirs.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        let streams = streams.iter().map(AsFd::as_fd);
+        let passed: Vec<BorrowedFd<'_>> = std::iter::once(theirs.as_fd()).chain(streams).collect();
         match self.ask(Path::new(TASK), &passed)? {
             true => Ok(ours),
             false => Err(io::ErrorKind::BrokenPipe.into()),
@@ -246,6 +246,7 @@ fn begin(what: &Path, passed: Vec<OwnedFd>) -> ! {
             agent,
             stdout,
             stderr,
+            stdin: passed.next(),
         });
     }
     leave(false)
@@ -278,7 +279,7 @@ fn become_shim(file: &Path, agent: Option<OwnedFd>) -> ! {
 /// One request: the attempt's file or [`TASK`], and what is passed along. `None` when the agent has gone.
 fn receive(socket: &OwnedFd) -> nix::Result<Option<(PathBuf, Vec<OwnedFd>)>> {
     let mut path = [0; PATH_BYTES_MAX];
-    let mut rights = nix::cmsg_space!([RawFd; 3]);
+    let mut rights = nix::cmsg_space!([RawFd; 4]);
     let mut parts = [IoSliceMut::new(&mut path)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut rights), flags)?;

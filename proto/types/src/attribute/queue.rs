@@ -106,4 +106,7 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     // Whether jobs must be containers, and of which image those are that name none.
     AttributeDefinition::new("containers", Text, Operator),
     AttributeDefinition::new("default_image", Text, Operator),
+    // How long sessions at a terminal live without it, and without a key or use of a card (seconds).
+    AttributeDefinition::new("interactive_keep", Integer, Operator),
+    AttributeDefinition::new("interactive_idle", Integer, Operator),
 ];

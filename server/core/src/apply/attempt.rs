@@ -13,6 +13,9 @@ use crate::{
 /// Torque's JOB_EXEC_INITABT, "job aborted on MOM initialization": the node lost the attempt and the job may not
 /// be rerun.
 pub(super) const EXIT_LOST: i32 = -4;
+/// Torque's JOB_EXEC_FAIL1 and JOB_EXEC_RETRY_PROLOGUE: of sessions, which are not tried again.
+const EXIT_UNSTARTABLE: i32 = -1;
+const EXIT_PROLOGUE: i32 = -14;
 
 /// 256 + SIGTERM: deleted while it ran.
 pub(super) const EXIT_DELETED: i32 = 271;
@@ -112,6 +115,16 @@ fn number(draft: &Draft, attribute: &str) -> Option<i32> {
     i32::try_from(number).ok()
 }
 
+/// Whoever sits at a terminal has been told that the job does not start, and waits no more.
+fn session_failed(
+    draft: &mut Draft,
+    job: &Arc<Job>,
+    comment: &str,
+    exit_status: i32,
+) -> Result<(), Rejection> {
+    end(draft, commented(job, comment), Remains::of_nothing(Some(exit_status)))
+}
+
 /// It never ran and would not on a second try: the job is held until somebody has dealt with the reason.
 pub(super) fn unstartable(
     draft: &mut Draft,
@@ -121,6 +134,9 @@ pub(super) fn unstartable(
     if let JobState::Exiting(_, StopOrder { requeue: false, .. }) = &job.state {
         let remains = Remains::of_nothing(Some(EXIT_DELETED));
         return end(draft, commented(job, reason), remains);
+    }
+    if job.spec.is_interactive() {
+        return session_failed(draft, job, reason, EXIT_UNSTARTABLE);
     }
     let Some(attempt) = job.state.run().map(|run| run.attempt) else {
         return Ok(());
@@ -172,6 +188,9 @@ pub(super) fn prologue_failed(
     if let JobState::Exiting(_, StopOrder { requeue: false, .. }) = &job.state {
         let remains = Remains::of_nothing(Some(EXIT_DELETED));
         return end(draft, commented(job, &comment), remains);
+    }
+    if job.spec.is_interactive() {
+        return session_failed(draft, job, &comment, EXIT_PROLOGUE);
     }
     let count = job.run_count;
     let mut job = commented(job, &comment);

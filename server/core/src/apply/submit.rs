@@ -8,7 +8,7 @@ pub(super) use super::asked::fill_in;
 use super::dependencies::{self, Bonds};
 use super::draft::Draft;
 use super::limits::{Candidate, Entry};
-use super::{Reply, asked, limits, routing};
+use super::{Reply, asked, limits, prepare, routing};
 use crate::{
     Account, ArrayState, Job, JobSpec, JobState, Queue, QueueRefusal, Rejection, Settings,
     Submission,
@@ -31,11 +31,6 @@ pub(super) fn submit(draft: &mut Draft, submission: &Submission) -> Result<(), R
     let (queue, spec) = routing::enter(&settings, queue, Entry::Submitted, &mut |queue, entry| {
         enter(draft, &wish, queue, entry)
     })?;
-    // A queue that takes none says so first, in words that scripts know.
-    let mut shown = spec.shown.iter();
-    if shown.any(|(name, _)| &**name == "interactive") {
-        return Err(Rejection::Interactive);
-    }
     let (depends, ties) = (&submission.depends, &submission.ties);
     let bonds = dependencies::read(draft, None, owner, depends, ties)?;
     accept(draft, submission, (spec, queue.name.clone()), &bonds)
@@ -69,6 +64,7 @@ pub(super) fn enter(
     {
         return Err(limits::refusal(queue, &spec, QueueRefusal::NoImage));
     }
+    prepare::check_name(&draft.state, &spec)?;
     if entry != Entry::Ordered {
         let ever = limits::check_ever(settings, queue, &spec);
         ever.map_err(|why| limits::refusal(queue, &spec, why))?;

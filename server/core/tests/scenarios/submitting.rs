@@ -274,9 +274,15 @@ fn cards_beside_nodes_are_given() {
 }
 
 #[test]
-fn an_interactive_job_is_refused_plainly() {
+fn a_session_that_cannot_start_ends_instead_of_waiting_for_a_mender() {
     let mut world = world();
     let mut job = submission("");
     job.spec.shown = vec![("interactive".into(), "True".into())];
-    assert_eq!(world.submit(job), Err(Rejection::Interactive));
+    job.spec.is_rerunnable = false;
+    let job = world.submit(job).unwrap();
+    world.place();
+    let at = world.now;
+    let reason = "no such shell".into();
+    world.report(job, capstan_core::ReportedPhase::Unstartable { at, reason });
+    assert!(world.job(job).has_ended());
 }

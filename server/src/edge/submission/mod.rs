@@ -92,6 +92,7 @@ pub(crate) fn read(
         draft.apply(attribute)?;
     }
     draft.check_whole()?;
+    draft.check_session()?;
     draft.finish(&variables);
     Ok(Submission {
         payload: Arc::new(Payload { script, variables }),
@@ -245,6 +246,19 @@ impl<'a> Draft<'a> {
     }
 
     /// Fills in what follows from the rest.
+    /// Somebody sits at the terminal of one job, and would not of its second run.
+    fn check_session(&mut self) -> Result<(), Refusal> {
+        if !self.spec.is_interactive() {
+            return Ok(());
+        }
+        if self.spec.array.is_some() {
+            let detail = "interactive job can not be job array";
+            return Err(Refusal::new(Pbse::Ivalreq, detail));
+        }
+        self.spec.is_rerunnable = false;
+        Ok(())
+    }
+
     fn finish(&mut self, variables: &Env) {
         // These are shown to others, line by line; variables as such are their owner's.
         let is_shown = |path: &&str| path.starts_with('/') && !path.contains(char::is_control);

@@ -153,13 +153,17 @@ impl LiveAttempt {
             read_kb,
             written_kb,
         } = kernel::counts(&self.entry.cgroups, shim);
+        let cards = cards.of_attempt(self, cgroups);
+        if self.must_be_used() && cards.as_ref().is_some_and(|cards| cards.percent > 0) {
+            self.cards_used.notify_one();
+        }
         self.measure(Sample {
             at_ms: uptime_ms(),
             cpu_us,
             memory_kb,
             read_kb,
             written_kb,
-            cards: cards.of_attempt(self, cgroups),
+            cards,
         });
     }
 

@@ -12,6 +12,7 @@ use super::control::{Control, Limits, Order, Stop};
 use super::hooks::Hooks;
 use super::kill::Processes;
 use super::launch::{Kept, Launched};
+use super::terminal::{Over, Terminal};
 use super::told;
 use super::verdict::{self, Cause, Exit};
 use super::{oom, warning};
@@ -56,6 +57,7 @@ pub(super) struct Shim<'a> {
     ending: Option<Ending>,
     cause: String,
     messages: Vec<String>,
+    terminal: Option<Terminal>,
 }
 
 impl<'a> Shim<'a> {
@@ -65,6 +67,7 @@ impl<'a> Shim<'a> {
             streams,
             is_inside,
             messages,
+            terminal,
         } = launched;
         let entry = hooks.entry;
         let cgroup = Cgroup::at(&entry.cgroups);
@@ -81,6 +84,7 @@ impl<'a> Shim<'a> {
             ending: None,
             cause: String::new(),
             messages,
+            terminal,
         }
     }
 
@@ -96,11 +100,12 @@ impl<'a> Shim<'a> {
                     Order::Limits(limits) => self.limit(limits),
                     // An answer that came after it was waited for.
                     Order::Sisters(_) => {}
+                    Order::Fail(status, words) => self.fail(status, words),
                 }
             }
+            self.attend_terminal(control);
             self.warn();
             self.check_limits();
-                    Order::Fail(status, words) => self.fail(status, words),
             if self.processes.is_outside() && self.started.elapsed() >= CGROUP_AFTER {
                 self.processes.enter_cgroup(&Bounds::of(self.entry));
             }
@@ -112,6 +117,9 @@ impl<'a> Shim<'a> {
         self.processes.end();
         let usage = self.processes.usage(self.started.elapsed());
         let exit_status = self.judge(&usage);
+        if let Some(terminal) = self.terminal.take() {
+            terminal.finish(exit_status);
+        }
         Ran {
             exit_status,
             cause: self.cause,
@@ -171,6 +179,7 @@ impl<'a> Shim<'a> {
         let millis = timeout.min(POLL_MAX).as_micros().div_ceil(1000) as i32;
         let mut watched = vec![PollFd::new(self.hooks.signals.as_fd(), PollFlags::POLLIN)];
         watched.extend(control.watched());
+        watched.extend(self.terminal.iter().flat_map(Terminal::watched));
         // Interrupted or not, the caller looks at everything.
         let _ready = poll(
             &mut watched,
@@ -192,7 +201,9 @@ impl<'a> Shim<'a> {
         let cpu = is_polled.then(|| Instant::now() + CPU_POLL);
         let is_outside = self.processes.is_outside();
         let cgroup = is_outside.then(|| self.started + CGROUP_AFTER);
-        [walltime, warning, cpu, cgroup].into_iter().flatten().min()
+        let terminal = self.terminal.as_ref().and_then(Terminal::next_deadline);
+        let all = [walltime, warning, cpu, cgroup, terminal];
+        all.into_iter().flatten().min()
     }
 
     /// The signal that is still to come, and how long after the start: so long before the end of the walltime as was
@@ -226,6 +237,27 @@ impl<'a> Shim<'a> {
         };
         let text = format!("warning: walltime {limit} ends in {left} s; {signal} {who}");
         self.streams.say(&text);
+    }
+
+    /// Passes on what is typed and shown, and ends a session that nobody uses or returns to.
+    fn attend_terminal(&mut self, control: &mut Control) {
+        let Some(terminal) = &mut self.terminal else {
+            return;
+        };
+        if control.were_cards_used() {
+            terminal.cards_used();
+        }
+        terminal.turn();
+        if self.ending.is_some() {
+            return;
+        }
+        let Some(Over(why)) = terminal.is_over() else {
+            return;
+        };
+        terminal.notice(&why);
+        self.cause = why;
+        let grace = Duration::from_secs(self.entry.spec.kill_delay_secs.into());
+        self.end(Cause::Stopped(Signal::SIGTERM), Signal::SIGTERM, grace);
     }
 
     fn check_limits(&mut self) {
@@ -266,6 +298,17 @@ impl<'a> Shim<'a> {
         self.cause = format!("{what}{unit}");
     }
 
+    /// Ends the job for something that the agent found.
+    fn fail(&mut self, status: i32, words: String) {
+        if self.ending.is_some() {
+            return;
+        }
+        let grace = Duration::from_secs(self.entry.spec.kill_delay_secs.into());
+        self.end(Cause::Failed(status), Signal::SIGTERM, grace);
+        self.streams.say(&format!("job killed: {words}"));
+        self.cause = words;
+    }
+
     fn limit(&mut self, limits: Limits) {
         let Limits {
             walltime_secs,
@@ -298,19 +341,13 @@ impl<'a> Shim<'a> {
         self.end(cause, signal, grace);
     }
 
-    /// Ends the job for something that the agent found.
-    fn fail(&mut self, status: i32, words: String) {
-        if self.ending.is_some() {
-            return;
-        }
-        let grace = Duration::from_secs(self.entry.spec.kill_delay_secs.into());
-        self.end(Cause::Failed(status), Signal::SIGTERM, grace);
-        self.streams.say(&format!("job killed: {words}"));
-        self.cause = words;
-    }
-
     fn end(&mut self, cause: Cause, signal: Signal, grace: Duration) {
         self.processes.signal(signal);
+        if self.terminal.is_some() {
+            // A shell at a terminal does not heed TERM; this is how it learns that its terminal goes.
+            self.processes.signal(Signal::SIGHUP);
+            self.processes.signal(Signal::SIGCONT);
+        }
         let kill_at = Instant::now() + grace;
         self.ending = Some(Ending { cause, kill_at });
     }

@@ -6,17 +6,20 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 
-use crate::attempts::ledger::AttemptFile;
+use crate::attempts::ledger::{AttemptFile, TERMINAL};
 use crate::attempts::record::ShimRecord;
 use crate::attempts::sisters::{Answer, Wanted, parse_answer, parse_fail};
 
 /// Agents that may be connected at once: the old one's connection may not be gone when the new one comes.
 const PEERS_MAX: usize = 4;
+/// What an agent says that has seen cards of the attempt work.
+pub(in crate::attempts) const CARDS_USED: &str = "cards used\n";
 /// Longest order, or answer.
 const LINE_BYTES_MAX: usize = 512;
 
@@ -27,11 +30,11 @@ pub(super) enum Order {
     Limits(Limits),
     /// What became of the scripts on other nodes.
     Sisters(Answer),
+    /// To end, with this exit status and these words for the user.
+    Fail(i32, String),
 }
 
 /// An order to end the attempt.
-    /// To end, with this exit status and these words for the user.
-    Fail(i32, String),
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stop {
     pub(super) signal: i32,
@@ -54,6 +57,8 @@ pub(super) struct Control {
     started: Option<String>,
     /// The question that has no answer yet.
     asked: Option<String>,
+    /// The agent has seen cards of the attempt work.
+    are_cards_used: bool,
 }
 
 struct Peer {
@@ -74,6 +79,7 @@ impl Control {
             peers: Vec::new(),
             started: None,
             asked: None,
+            are_cards_used: false,
         };
         match agent {
             Some(agent) => control.greet(UnixStream::from(agent)),
@@ -136,12 +142,24 @@ impl Control {
             self.greet(stream);
         }
         let mut orders = Vec::new();
-        self.peers.retain_mut(|peer| peer.read(&mut orders));
+        let are_used = &mut self.are_cards_used;
+        self.peers
+            .retain_mut(|peer| peer.read(&mut orders, are_used));
         if self.peers.is_empty() && self.listener.is_none() {
             // On a full disk there is no socket, and the next agent waits for the end instead; tried at each wake.
             let _full = self.listen();
         }
         orders
+    }
+
+    /// The name of the socket beside ours on which the attempt's terminal is to be had.
+    pub(super) fn terminal_name(&self) -> PathBuf {
+        Path::new(&self.name).with_extension(TERMINAL)
+    }
+
+    /// Whether the agent has seen cards of the attempt work since this was asked last.
+    pub(super) fn were_cards_used(&mut self) -> bool {
+        std::mem::take(&mut self.are_cards_used)
     }
 
     fn greet(&mut self, mut stream: UnixStream) {
@@ -167,7 +185,7 @@ fn plain(error: io::Error) -> Errno {
 
 impl Peer {
     /// Reads what is there; false when the peer has gone or talks nonsense.
-    fn read(&mut self, orders: &mut Vec<Order>) -> bool {
+    fn read(&mut self, orders: &mut Vec<Order>, are_cards_used: &mut bool) -> bool {
         let mut bytes = [0; LINE_BYTES_MAX];
         loop {
             match self.stream.read(&mut bytes) {
@@ -179,6 +197,7 @@ impl Peer {
             }
             while let Some(end) = self.line.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.line.drain(..=end).collect();
+                *are_cards_used |= line == CARDS_USED.as_bytes();
                 orders.extend(String::from_utf8(line).ok().and_then(|line| parse(&line)));
             }
             if self.line.len() > LINE_BYTES_MAX {
@@ -192,6 +211,7 @@ fn parse(line: &str) -> Option<Order> {
     let stop = parse_stop(line).map(Order::Stop);
     stop.or_else(|| parse_limits(line).map(Order::Limits))
         .or_else(|| parse_answer(line).map(Order::Sisters))
+        .or_else(|| parse_fail(line).map(|(status, words)| Order::Fail(status, words)))
 }
 
 /// `limits 90 -`: walltime and CPU time in seconds, `-` for one that stays.
@@ -211,7 +231,6 @@ fn parse_stop(line: &str) -> Option<Stop> {
     let mut words = line.strip_prefix("stop ")?.split_ascii_whitespace();
     let signal = words.next()?.parse().ok()?;
     let grace = Duration::from_secs(words.next()?.parse::<u32>().ok()?.into());
-        .or_else(|| parse_fail(line).map(|(status, words)| Order::Fail(status, words)))
     Some(Stop { signal, grace })
 }
 

@@ -10,11 +10,15 @@ use super::control::{Control, Stop};
 use super::hooks::{Hooks, NotBegun};
 use super::launch::{self, Prepared};
 use super::staging::{Copied, NotStaged, Staging};
+use super::terminal::NotWatched;
 use super::told;
 use super::verdict::{self, Cause, Exit};
 use super::{ended, files, kill, scratch};
 use crate::attempts::cgroup::Cgroup;
 use crate::attempts::record::{Entry, Identity};
+
+/// The exit status of a session to whose terminal nobody came: Torque's JOB_EXEC_FAIL1.
+const NOT_WATCHED: i32 = -1;
 
 pub(super) struct Course<'a> {
     pub(super) entry: &'a Entry,
@@ -59,7 +63,7 @@ impl Course<'_> {
             Ok(copied) => copied,
             Err(ended) => return *ended,
         };
-        let prepared = match launch::prepare(entry) {
+        let prepared = match launch::prepare(entry, &self.control.terminal_name()) {
             Ok(prepared) => prepared,
             Err(problem) => {
                 files::remove(entry, None);
@@ -84,18 +88,30 @@ impl Course<'_> {
     /// Prologues and the script.
     fn script(
         &mut self,
-        prepared: Prepared<'_>,
+        mut prepared: Prepared<'_>,
         hooks: &Hooks<'_>,
         started: impl FnOnce(&mut Control, u32),
     ) -> Over {
         let limits = match hooks.before(self.control) {
             Ok(limits) => limits,
             Err(NotBegun::Aborted(problem)) => {
+                prepared.dismiss(verdict::PROLOGUE_ABORTED, &problem);
                 return Over::unbegun(verdict::PROLOGUE_ABORTED, problem);
             }
             Err(NotBegun::Stopped(stop)) => return Over::unbegun(stopped(stop), String::new()),
             Err(NotBegun::Failed(problem)) => {
+                prepared.dismiss(verdict::PROLOGUE_FAILED, &problem);
                 return Over::failed(Outcome::PrologueFailed(problem));
+            }
+        };
+        let limits = match prepared.wait_for_terminal(self.control, self.signals, limits) {
+            Ok(limits) => limits,
+            Err(NotWatched::Stopped(stop)) => {
+                return Over::unbegun(stopped(stop), String::new());
+            }
+            Err(NotWatched::Nobody) => {
+                let cause = "nobody came to the terminal of this interactive job".to_owned();
+                return Over::unbegun(NOT_WATCHED, cause);
             }
         };
         let launched = match prepared.start() {

@@ -301,6 +301,7 @@ impl<'a> Hooks<'a> {
             paths: vec![path],
             arguments: arguments.map_err(nul)?,
             environment: told::variables(self.entry, self.identity, self.node).map_err(nul)?,
+            has_terminal: false,
             umask: Mode::from_bits_truncate(if is_roots { ROOT_UMASK } else { USER_UMASK }),
             limits: (!is_roots).then_some(&self.entry.spec),
         };
@@ -356,9 +357,9 @@ impl Listener<'_> {
                         Order::Limits(new) => limits.push(new),
                         // An answer that came after it was waited for.
                         Order::Sisters(_) => {}
-                    }
                         // It is found in jobs that run.
                         Order::Fail(..) => {}
+                    }
                 }
                 stopped
             }

@@ -4,17 +4,20 @@ use std::ffi::{CString, NulError};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use capstan_types::Env;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, pipe2};
 
 use super::contained::{self, Carrier};
+use super::control::{Control, Limits};
 use super::output::{self, Streams};
 use super::program::{NotStarted, Program, Step};
+use super::terminal::{NotWatched, Terminal};
 use super::{files, scratch, shell};
 use crate::attempts::cgroup::{Bounds, Cgroup};
 use crate::attempts::environment::{self, environment};
@@ -40,6 +43,8 @@ pub(super) enum Unstartable {
         path: PathBuf,
         source: io::Error,
     },
+    #[error("no terminal can be made for the job: {0}")]
+    Terminal(io::Error),
     #[error("the streams of the job cannot be made: {0}")]
     Streams(io::Error),
     #[error("the rights of {user} cannot be taken on: {source}")]
@@ -65,6 +70,8 @@ pub(super) struct Prepared<'a> {
     env: Env,
     streams: Streams,
     pub(super) files: files::Written,
+    /// Of an interactive attempt.
+    pub(super) terminal: Option<Terminal>,
 }
 
 /// A script that runs.
@@ -75,6 +82,7 @@ pub(super) struct Launched {
     pub(super) is_inside: bool,
     /// What became of output that could not be written where it was asked for.
     pub(super) messages: Vec<String>,
+    pub(super) terminal: Option<Terminal>,
 }
 
 /// The job's streams, for what is written beside the script.
@@ -98,8 +106,12 @@ impl Kept {
     }
 }
 
-/// Makes what the script of `entry` needs: group, files, outputs.
-pub(super) fn prepare(entry: &Entry) -> Result<Prepared<'_>, Unstartable> {
+/// Makes what the script of `entry` needs: group, files, outputs. A terminal, if it gets one, is to be had at a socket of
+/// this name in the current folder.
+pub(super) fn prepare<'a>(
+    entry: &'a Entry,
+    terminal_name: &Path,
+) -> Result<Prepared<'a>, Unstartable> {
     let identity = entry.identity.as_ref().ok_or(Unstartable::NoIdentity)?;
     // Without a limit to hold or a card to open from the first moment, the job starts sooner and enters its group while it
     // runs.
@@ -112,7 +124,12 @@ pub(super) fn prepare(entry: &Entry) -> Result<Prepared<'_>, Unstartable> {
     scratch::make(entry, identity).map_err(|(path, source)| Unstartable::File { path, source })?;
     let host = nix::unistd::gethostname().unwrap_or_default();
     let env = environment(entry, identity, &host.to_string_lossy());
-    let streams = output::open(entry, identity, &env, output_mask(entry))?;
+    let terminal = Terminal::open(entry, identity, terminal_name.as_os_str());
+    let terminal = terminal.map_err(Unstartable::Terminal)?;
+    let streams = match &terminal {
+        Some(terminal) => on_terminal(terminal).map_err(Unstartable::Terminal)?,
+        None => output::open(entry, identity, &env, output_mask(entry))?,
+    };
     Ok(Prepared {
         entry,
         identity,
@@ -120,12 +137,62 @@ pub(super) fn prepare(entry: &Entry) -> Result<Prepared<'_>, Unstartable> {
         env,
         streams,
         files,
+        terminal,
+    })
+}
+
+fn on_terminal(terminal: &Terminal) -> io::Result<Streams> {
+    Ok(Streams {
+        stdout: terminal.slave()?,
+        stderr: terminal.slave()?,
+        messages: Vec::new(),
     })
 }
 
 impl Prepared<'_> {
-    /// The job's streams, once more.
+    /// The job's streams, once more, for what runs around its script. Nothing of that is shown on a terminal, which nobody
+    /// attends to before and after the shell.
     pub(super) fn kept(&self) -> Kept {
+        match self.terminal {
+            Some(_) => Kept::default(),
+            None => self.again(),
+        }
+    }
+
+    /// The shell is started when somebody sits at the terminal; limits that are ordered meanwhile come behind `limits`.
+    pub(super) fn wait_for_terminal(
+        &mut self,
+        control: &mut Control,
+        signals: &SignalFd,
+        mut limits: Vec<Limits>,
+    ) -> Result<Vec<Limits>, NotWatched> {
+        let Some(terminal) = &mut self.terminal else {
+            return Ok(limits);
+        };
+        let kind = terminal.wait_for_first(control, signals, &mut limits)?;
+        let kind = match kind.as_str() {
+            "" => "dumb",
+            kind => kind,
+        };
+        self.env.set("TERM", kind);
+        // No script begins with a line that puts the site's commands in front.
+        let folder = &self.entry.commands_folder;
+        if !folder.is_empty() {
+            let path = format!("{folder}:{}", self.env.get("PATH").unwrap_or_default());
+            self.env.set("PATH", path);
+        }
+        Ok(limits)
+    }
+
+    /// Tells whoever waits at the terminal that there will be no shell.
+    pub(super) fn dismiss(&mut self, exit_status: i32, why: &str) {
+        if let Some(mut terminal) = self.terminal.take() {
+            terminal.notice(why);
+            terminal.finish(exit_status);
+        }
+    }
+
+    fn again(&self) -> Kept {
         Kept {
             stdout: self.streams.stdout.try_clone().ok(),
             stderr: self.streams.stderr.try_clone().ok(),
@@ -134,7 +201,7 @@ impl Prepared<'_> {
 
     /// Starts the script; when this returns, the shell has been executed.
     pub(super) fn start(self) -> Result<Launched, Unstartable> {
-        let kept = self.kept();
+        let kept = self.again();
         let Self {
             entry,
             identity,
@@ -142,6 +209,7 @@ impl Prepared<'_> {
             env,
             streams,
             files: _, // Who removes them has a copy.
+            terminal,
         } = self;
         let Streams {
             stdout,
@@ -149,7 +217,7 @@ impl Prepared<'_> {
             messages,
         } = streams;
         let is_inside = cgroup.as_ref().is_some_and(|(_, is_whole)| *is_whole);
-        let first = first_program(entry, identity)?;
+        let first = first_program(entry, identity, terminal.as_ref())?;
         let program = Program {
             identity,
             cgroup: cgroup.map(|(cgroup, _)| cgroup),
@@ -161,6 +229,7 @@ impl Prepared<'_> {
             paths: first.paths,
             environment: variables(&env)?,
             umask: job_mask(entry),
+            has_terminal: terminal.is_some(),
             limits: Some(&entry.spec),
         };
         let child = program
@@ -171,6 +240,7 @@ impl Prepared<'_> {
             streams: kept,
             is_inside,
             messages,
+            terminal,
         })
     }
 }
@@ -183,9 +253,17 @@ struct First {
 }
 
 /// A login shell that is told of the script, or what carries the job's container.
-fn first_program(entry: &Entry, identity: &Identity) -> Result<First, Unstartable> {
+fn first_program(
+    entry: &Entry,
+    identity: &Identity,
+    terminal: Option<&Terminal>,
+) -> Result<First, Unstartable> {
     if let Some(Carrier { paths, arguments }) = contained::carrier(entry)? {
-        let stdin = File::open("/dev/null").map_err(Unstartable::Streams)?;
+        let stdin = match terminal {
+            Some(terminal) => terminal.slave(),
+            None => File::open("/dev/null"),
+        };
+        let stdin = stdin.map_err(Unstartable::Streams)?;
         return Ok(First {
             paths,
             arguments,
@@ -195,6 +273,19 @@ fn first_program(entry: &Entry, identity: &Identity) -> Result<First, Unstartabl
     let shell = environment::shell(&entry.spec, identity, &entry.node);
     if !shell.starts_with('/') {
         return Err(Unstartable::Shell(shell));
+    }
+    if let Some(terminal) = terminal {
+        let mut arguments = vec![CString::new(shell::login_name(&shell))?];
+        if !entry.spec.script.is_empty() {
+            // `-x`: the shell is told what to run instead of reading it from the terminal.
+            arguments.push(c"-c".to_owned());
+            arguments.push(CString::new(entry.spec.script.clone())?);
+        }
+        return Ok(First {
+            stdin: terminal.slave().map_err(Unstartable::Streams)?,
+            arguments,
+            paths: vec![CString::new(shell)?],
+        });
     }
     Ok(First {
         stdin: told(entry, &shell)?,

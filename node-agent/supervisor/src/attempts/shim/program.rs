@@ -44,6 +44,8 @@ pub(in crate::attempts) struct Program<'a> {
     pub(in crate::attempts) arguments: Vec<CString>,
     pub(in crate::attempts) environment: Vec<CString>,
     pub(in crate::attempts) umask: Mode,
+    /// Its stdin is a terminal, which is to be its own: keys that mean signals are then for its processes.
+    pub(in crate::attempts) has_terminal: bool,
     /// Whose limits hold; absent for what we run on the user's behalf.
     pub(in crate::attempts) limits: Option<&'a LaunchSpec>,
 }
@@ -118,6 +120,9 @@ impl Program<'_> {
         dup2_stdin(self.stdin.as_fd()).map_err(at(Step::Streams))?;
         dup2_stdout(self.stdout.as_fd()).map_err(at(Step::Streams))?;
         dup2_stderr(self.stderr.as_fd()).map_err(at(Step::Streams))?;
+        if self.has_terminal {
+            take_terminal().map_err(at(Step::Streams))?;
+        }
         if let Some(spec) = self.limits {
             set_limits(spec).map_err(at(Step::Limits))?;
         }
@@ -145,6 +150,13 @@ impl Program<'_> {
         }
         worst
     }
+}
+
+/// Makes the terminal that is stdin that of this session.
+fn take_terminal() -> Result<(), Errno> {
+    // SAFETY: a plain system call on a descriptor that stays open.
+    let taken = unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) };
+    Errno::result(taken).map(drop)
 }
 
 /// Rust ignores SIGPIPE and we block all; a program must find signals as a login would leave them.

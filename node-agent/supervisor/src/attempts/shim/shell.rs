@@ -29,7 +29,7 @@ pub(super) fn command_line(
 }
 
 /// The name that makes a shell a login shell: `-bash`.
-pub(super) fn login_name(shell: &str) -> String {
+pub(in crate::attempts) fn login_name(shell: &str) -> String {
     format!("-{}", shell.rsplit('/').next().unwrap_or(shell))
 }
 

@@ -224,6 +224,7 @@ impl Staging<'_> {
             paths: vec![CString::new(words[0]).map_err(nul)?],
             arguments: arguments.collect::<Result<_, _>>().map_err(nul)?,
             environment: variables.collect::<Result<_, _>>().map_err(nul)?,
+            has_terminal: false,
             umask: Mode::from_bits_truncate(UMASK),
             limits: None,
         };

@@ -125,7 +125,7 @@ impl TaskTable {
     }
 
     /// A place for a task of `attempt`.
-    fn admit(&self, attempt: AttemptId) -> Result<TaskPlace, TaskRefused> {
+    pub(super) fn admit(&self, attempt: AttemptId) -> Result<TaskPlace, TaskRefused> {
         let mut rows = self.rows();
         let all: usize = rows.values().map(|row| *row.count.borrow()).sum();
         let row = rows.entry(attempt).or_insert_with(|| Row {
@@ -328,7 +328,6 @@ impl Supervisor {
             environment,
             folder: String::new(),
             hooks: None,
-            session: None,
         };
         match self.tasks.want(request, reports) {
             true => Ok(TaskStarted {

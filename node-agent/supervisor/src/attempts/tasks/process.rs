@@ -17,12 +17,12 @@ use super::{TaskOrder, TaskPlace, failed};
 use crate::attempts::site::Site;
 
 /// Words of the process between: what it says begins with one of these.
-pub(super) const STARTED: &str = "started";
-pub(super) const EXIT: &str = "exit";
-pub(super) const FAILED: &str = "failed";
+pub(in crate::attempts) const STARTED: &str = "started";
+pub(in crate::attempts) const EXIT: &str = "exit";
+pub(in crate::attempts) const FAILED: &str = "failed";
 /// What it is told: nobody waits for the task any more; the attempt has ended.
-pub(super) const END: u8 = b'e';
-pub(super) const KILL: u8 = b'k';
+pub(in crate::attempts) const END: u8 = b'e';
+pub(in crate::attempts) const KILL: u8 = b'k';
 /// Bytes of one chunk.
 const CHUNK_BYTES: usize = 32 << 10;
 /// What a task has written is there when it has ended; a process that it left may go on writing, and is not waited for.
@@ -98,7 +98,7 @@ async fn start(site: &Arc<Site>, order: &TaskOrder) -> io::Result<Task> {
     let stdout = Stream::new(pipe::Receiver::from_owned_fd(out.0)?, Report::Stdout);
     let stderr = Stream::new(pipe::Receiver::from_owned_fd(err.0)?, Report::Stderr);
     let site = site.clone();
-    let started = tokio::task::spawn_blocking(move || site.spawner.start_task([out.1, err.1]));
+    let started = tokio::task::spawn_blocking(move || site.spawner.start_task(&[out.1, err.1]));
     let stream = started.await.map_err(io::Error::other)??;
     let (reading, mut control) = UnixStream::from_std(stream)?.into_split();
     let order = order.encode_to_vec();

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use capstan_proto::wire::SisterHooks;
+use capstan_types::Env;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_child_subreaper;
@@ -22,9 +23,11 @@ use super::TaskOrder;
 use super::process::{END, EXIT, FAILED, KILL, STARTED};
 use crate::attempts::cgroup::{Bounds, Cgroup};
 use crate::attempts::environment::{self, is_settable};
+use crate::attempts::record::Identity;
 use crate::attempts::shim::hooks::Hooks;
 use crate::attempts::shim::kill::{kill_descendants, signal_descendants};
 use crate::attempts::shim::launch::{Kept, job_mask, variables};
+use crate::attempts::shim::login_name;
 use crate::attempts::shim::program::{NotStarted, Program, Step};
 use crate::attempts::shim::stay_off_cards;
 use crate::attempts::shim::told::Outcome;
@@ -37,6 +40,8 @@ const ORDER_TIME: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
 /// The status of a program that cannot be executed, as Torque's daemon gives it.
 const NOT_EXECUTED: i32 = 254;
+/// The same of a program that a person runs, as a shell gives it.
+const NOT_FOUND: i32 = 127;
 /// The longest that one `poll` sleeps.
 const POLL_MAX: Duration = Duration::from_secs(3600);
 /// How often a group is made again that another task's end took away.
@@ -48,6 +53,8 @@ pub(in crate::attempts) struct Passed {
     pub(in crate::attempts) agent: OwnedFd,
     pub(in crate::attempts) stdout: OwnedFd,
     pub(in crate::attempts) stderr: OwnedFd,
+    /// Where it reads; nowhere without.
+    pub(in crate::attempts) stdin: Option<OwnedFd>,
 }
 
 /// Runs a task to its end. Whoever is told is the agent, on the connection.
@@ -68,7 +75,11 @@ pub(in crate::attempts) fn run(passed: Passed) -> io::Result<()> {
     }
     match &order.hooks {
         Some(hooks) => run_hooks(&order, hooks, &mut agent, (&signals, streams.1)),
-        None => run_program(&order, streams, &mut agent, &signals)?,
+        None => {
+            let (stdout, stderr) = streams;
+            let stdin = passed.stdin.map(File::from);
+            run_program(&order, (stdin, stdout, stderr), &mut agent, &signals)?;
+        }
     }
     if let Some(cgroup) = Cgroup::at(&order.entry.cgroups).filter(|_| order.entry.is_guest()) {
         // Nobody else would take away the group of an attempt whose script is elsewhere; while other tasks of it live
@@ -80,7 +91,7 @@ pub(in crate::attempts) fn run(passed: Passed) -> io::Result<()> {
 
 fn run_program(
     order: &TaskOrder,
-    streams: (File, File),
+    streams: (Option<File>, File, File),
     agent: &mut UnixStream,
     signals: &SignalFd,
 ) -> io::Result<()> {
@@ -92,7 +103,11 @@ fn run_program(
         }
         Err(NotRun::Program) => {
             say(agent, &format!("{STARTED} 0"));
-            say(agent, &format!("{EXIT} {NOT_EXECUTED}"));
+            let status = match order.session {
+                Some(_) => NOT_FOUND,
+                None => NOT_EXECUTED,
+            };
+            say(agent, &format!("{EXIT} {status}"));
         }
         Err(NotRun::Problem(problem)) => {
             let line = problem.replace(['\n', '\r'], " ");
@@ -158,7 +173,10 @@ enum NotRun {
     Problem(String),
 }
 
-fn start(order: &TaskOrder, (stdout, mut stderr): (File, File)) -> Result<Pid, NotRun> {
+fn start(
+    order: &TaskOrder,
+    (stdin, stdout, mut stderr): (Option<File>, File, File),
+) -> Result<Pid, NotRun> {
     let problem = |problem: String| NotRun::Problem(problem);
     let text = |error: io::Error| NotRun::Problem(error.to_string());
     let entry = &order.entry;
@@ -166,7 +184,7 @@ fn start(order: &TaskOrder, (stdout, mut stderr): (File, File)) -> Result<Pid, N
     let identity =
         identity.ok_or_else(|| problem("as whom the task runs is not known".to_owned()))?;
     let host = nix::unistd::gethostname().unwrap_or_default();
-    let mut env = environment::of_task(entry, identity, &host.to_string_lossy(), order.place());
+    let mut env = variables_of(order, identity, &host.to_string_lossy());
     for variable in order.environment.iter().filter(|it| is_settable(it)) {
         // What the job was promised stays as it is.
         if !variable.name.starts_with("PBS_") || variable.name.starts_with("PBS_O_") {
@@ -174,26 +192,32 @@ fn start(order: &TaskOrder, (stdout, mut stderr): (File, File)) -> Result<Pid, N
         }
     }
     let nul = |_| problem("a word holds a NUL byte".to_owned());
-    let name = order.arguments.first().map_or("", String::as_str);
+    let shell = environment::shell(&entry.spec, identity, &entry.node);
+    let login = vec![login_name(&shell)];
+    let (name, arguments) = match &order.arguments[..] {
+        [] => (shell.as_str(), &login[..]),
+        arguments @ [name, ..] => (name.as_str(), arguments),
+    };
     let folder = match order.folder.as_str() {
         "" => environment::start_folder(&entry.spec, identity),
         folder => folder,
     };
-    let arguments = order
-        .arguments
-        .iter()
-        .map(|word| CString::new(word.as_str()));
+    let arguments = arguments.iter().map(|word| CString::new(word.as_str()));
     let complaint = stderr.try_clone().map_err(text)?;
     let mut program = Program {
         identity,
         cgroup: Cgroup::at(&entry.cgroups),
-        stdin: File::open("/dev/null").map_err(text)?,
+        stdin: match stdin {
+            Some(stdin) => stdin,
+            None => File::open("/dev/null").map_err(text)?,
+        },
         stdout,
         stderr: complaint,
         folder: CString::new(folder).map_err(nul)?,
         paths: candidates(name, env.get("PATH").unwrap_or_default()).map_err(nul)?,
         arguments: arguments.collect::<Result<_, _>>().map_err(nul)?,
         environment: variables(&env).map_err(nul)?,
+        has_terminal: order.session.as_ref().is_some_and(|it| it.has_terminal),
         umask: job_mask(entry),
         limits: Some(&entry.spec),
     };
@@ -207,6 +231,22 @@ fn start(order: &TaskOrder, (stdout, mut stderr): (File, File)) -> Result<Pid, N
         Err(NotStarted::Step(step, errno)) => Err(problem(format!("{step:?}: {}", errno.desc()))),
         Err(NotStarted::Fork(errno)) => Err(problem(format!("no process: {}", errno.desc()))),
     }
+}
+
+/// What it finds: what the script does when a person runs it, else what Torque gives to tasks.
+fn variables_of(order: &TaskOrder, identity: &Identity, host: &str) -> Env {
+    let Some(session) = &order.session else {
+        return environment::of_task(&order.entry, identity, host, order.place());
+    };
+    let mut env = environment::of_session(&order.entry, identity, host, order.place());
+    if session.has_terminal {
+        let kind = match session.term.as_str() {
+            "" => "dumb",
+            kind => kind,
+        };
+        env.set("TERM", kind);
+    }
+    env
 }
 
 /// Starts the program in the attempt's group, which is made when the attempt has none here yet, and made again when the

@@ -25,7 +25,13 @@ const HOURS: [&str; 1] = ["active_hours"];
 const NUMBERS: [&str; 1] = ["fairshare_core_weight"];
 
 /// Seconds, which are not negative.
-const SECONDS: [&str; 3] = ["preempt_grace", "preempt_after", "preempt_again_after"];
+const SECONDS: [&str; 5] = [
+    "preempt_grace",
+    "preempt_after",
+    "preempt_again_after",
+    "interactive_keep",
+    "interactive_idle",
+];
 
 /// Whether no more queues have nodes of their own than plans tell apart.
 pub(super) fn check_owners(settings: &Settings) -> Result<(), ManageProblem> {

@@ -1,0 +1,426 @@
+//! The talk with the server about one terminal: keys and sizes go there, what is shown and how it ended come back. When
+//! the connection breaks, because server or agent are restarted or the network is away, a session goes on, and so does the
+//! talk, without a byte lost or seen twice.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use capstan_proto::Refusal;
+use capstan_proto::wire::open_terminal::Wish;
+use capstan_proto::wire::terminal_input::Input;
+use capstan_proto::wire::terminal_output::Output;
+use capstan_proto::wire::{
+    DeleteJobRequest, Done, Failure as Failed, OpenTerminal, TerminalInput, TerminalOutput,
+};
+use capstan_types::Pbse;
+use nix::sys::signal::{Signal, raise};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::escapes::{Escapes, Typed};
+use super::signals::Signals;
+use super::stdin::Stdin;
+use super::tty::{self, Raw};
+use super::writer::{self, Closed, To, Writer};
+use crate::command::{Call, Failure, refusal};
+use crate::door::{self, Server};
+
+/// Words on their way to the server: all that may be.
+const WORDS_MAX: usize = 64;
+/// Pieces of input that may be on their way, as the protocol says.
+const INPUT_MAX: usize = 8;
+/// Pause between two tries to be connected again, first and longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How long it is tried.
+const RECONNECT_FOR: Duration = Duration::from_secs(30 * 60);
+/// A connection that is away for less is not worth a word.
+const SILENT_FOR: Duration = Duration::from_secs(2);
+
+const HELP: &str = "keys at the beginning of a line: ~d leaves the session, which goes on; ~. ends it; ~^Z stops this \
+                    command for now; ~~ is a ~";
+
+/// How a talk ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The session or program has ended with this status.
+    Exited(i32),
+    /// There is no session any more, and how it ended is not known; a sentence.
+    Gone(String),
+    /// It was left, and goes on.
+    Detached,
+    /// Somebody else has it now.
+    Replaced,
+    /// The server's no, before anything was shown.
+    Refused(Refusal),
+    /// Our own terminal has gone.
+    HungUp,
+    /// Nobody reads what we write.
+    Unread,
+    /// SIGINT while the job had not started.
+    Interrupted,
+    /// The connection broke, and did not come back.
+    Lost,
+}
+
+/// Why one connection ended.
+enum Broken {
+    /// For good.
+    End(End),
+    /// It may come back.
+    Connection,
+}
+
+impl From<Closed> for Broken {
+    fn from(Closed: Closed) -> Self {
+        Self::End(End::Unread)
+    }
+}
+
+/// One terminal, or one program, of a job.
+pub(crate) struct Talk<'a> {
+    call: &'a Call,
+    open: OpenTerminal,
+    /// Is said once, on stdout, when the terminal is connected.
+    pub(crate) greeting: String,
+    stdin: Stdin,
+    signals: Signals,
+    writer: Writer,
+    escapes: Option<Escapes>,
+    raw: Option<Raw>,
+    /// So much of the session was shown; none before it began.
+    received: Option<u64>,
+    input_left: usize,
+    has_new_size: bool,
+    is_stdin_open: bool,
+}
+
+impl<'a> Talk<'a> {
+    /// A talk that begins with `open`.
+    ///
+    /// # Errors
+    /// Signals cannot be caught.
+    pub(crate) fn new(call: &'a Call, open: OpenTerminal) -> Result<Self, Failure> {
+        const CAUGHT: &[i32] = &[libc::SIGWINCH, libc::SIGHUP, libc::SIGTERM];
+        let waits = matches!(&open.wish, Some(Wish::Attach(attach)) if attach.wait);
+        let interrupt = waits.then_some(libc::SIGINT);
+        let caught: Vec<i32> = CAUGHT.iter().copied().chain(interrupt).collect();
+        let signals = Signals::catch(&caught).map_err(|error| {
+            let text = format!("{}: cannot catch signals: {error}", call.program);
+            Failure::new(1, text)
+        })?;
+        let has_keys = open.window.is_some() && std::io::stdin().is_terminal();
+        Ok(Self {
+            call,
+            open,
+            greeting: String::new(),
+            stdin: Stdin::default(),
+            signals,
+            writer: Writer::start(),
+            escapes: has_keys.then(Escapes::default),
+            raw: None,
+            received: None,
+            input_left: INPUT_MAX,
+            has_new_size: false,
+            is_stdin_open: true,
+        })
+    }
+
+    /// A session can be gone on with; a program that is run cannot.
+    fn is_session(&self) -> bool {
+        matches!(self.open.wish, Some(Wish::Attach(_)))
+    }
+
+    /// Talks until it ends. What was shown is written when this returns, and the terminal is as it was.
+    pub(crate) async fn run(mut self, server: Server) -> End {
+        let end = self.talk(server).await;
+        let written = self.writer.finish();
+        drop(self.raw);
+        match written {
+            Err(Closed) => End::Unread,
+            Ok(()) => end,
+        }
+    }
+
+    async fn talk(&mut self, mut server: Server) -> End {
+        loop {
+            match self.connection(&mut server).await {
+                Broken::End(end) => return end,
+                Broken::Connection if !self.is_session() => return End::Lost,
+                Broken::Connection => {}
+            }
+            let began = Instant::now();
+            server = match self.reconnect(began).await {
+                Ok(server) => server,
+                Err(end) => return end,
+            };
+        }
+    }
+
+    async fn reconnect(&mut self, began: Instant) -> Result<Server, End> {
+        let (mut pause, longest) = PAUSES;
+        let mut is_said = false;
+        loop {
+            tokio::select! {
+                () = sleep(pause) => {}
+                number = self.signals.next() => match number {
+                    libc::SIGWINCH => self.has_new_size = true,
+                    libc::SIGINT => return Err(End::Interrupted),
+                    _ => return Err(End::HungUp),
+                },
+            }
+            if began.elapsed() > RECONNECT_FOR {
+                return Err(End::Lost);
+            }
+            if !is_said && began.elapsed() > SILENT_FOR {
+                is_said = true;
+                let name = self.call.program;
+                writer::line(&format!("{name}: the connection is away: trying again"));
+            }
+            if let Ok(server) = door::open(self.call, Duration::ZERO).await {
+                return Ok(server);
+            }
+            pause = longest.min(pause * 2);
+        }
+    }
+
+    /// The first word: fresh, or to go on where the connection broke.
+    fn opening(&self) -> OpenTerminal {
+        let mut open = self.open.clone();
+        if let Some(Wish::Attach(attach)) = &mut open.wish
+            && self.received.is_some()
+        {
+            attach.wait = false;
+            attach.from_byte = self.received;
+        }
+        if open.window.is_some() {
+            open.window = tty::size().or(open.window);
+        }
+        open
+    }
+
+    async fn connection(&mut self, server: &mut Server) -> Broken {
+        let (say, said) = mpsc::channel(WORDS_MAX);
+        let opening = Input::Open(self.opening());
+        // The queue was made a moment ago and is empty.
+        drop(say.try_send(wrap(opening)));
+        let asked = server.terminal(ReceiverStream::new(said));
+        let mut heard = match self.unless_signalled(asked).await {
+            Ok(Ok(heard)) => heard.into_inner(),
+            Ok(Err(status)) => return self.judge(&status),
+            Err(end) => return Broken::End(end),
+        };
+        self.input_left = INPUT_MAX;
+        let mut is_ready = false;
+        loop {
+            match self.step(&mut heard, &say, &mut is_ready, server).await {
+                Ok(()) => {}
+                Err(broken) => return broken,
+            }
+        }
+    }
+
+    async fn unless_signalled<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                number = self.signals.next() => match number {
+                    libc::SIGWINCH => self.has_new_size = true,
+                    libc::SIGINT => return Err(End::Interrupted),
+                    _ => return Err(End::HungUp),
+                },
+            }
+        }
+    }
+
+    async fn step(
+        &mut self,
+        heard: &mut Streaming<TerminalOutput>,
+        say: &mpsc::Sender<TerminalInput>,
+        is_ready: &mut bool,
+        server: &mut Server,
+    ) -> Result<(), Broken> {
+        // One place stays free for sizes.
+        let may_type = *is_ready && self.is_stdin_open && self.input_left > 1;
+        tokio::select! {
+            word = heard.message() => match word {
+                Ok(Some(TerminalOutput { output: Some(output) })) => {
+                    self.hear(output, say, is_ready).await
+                }
+                Ok(Some(TerminalOutput { output: None })) => Ok(()),
+                Ok(None) => Err(Broken::Connection),
+                Err(status) => Err(self.judge(&status)),
+            },
+            piece = self.stdin.next(), if may_type => {
+                self.typed(piece, say, server).await
+            }
+            number = self.signals.next() => match number {
+                libc::SIGWINCH => {
+                    self.has_new_size = true;
+                    self.tell_size(say, *is_ready);
+                    Ok(())
+                }
+                libc::SIGINT if self.received.is_none() => Err(Broken::End(End::Interrupted)),
+                // Typed into a terminal that is raw, it is a key; from elsewhere it is for nobody.
+                libc::SIGINT => Ok(()),
+                _ => Err(Broken::End(End::HungUp)),
+            },
+        }
+    }
+
+    async fn hear(
+        &mut self,
+        output: Output,
+        say: &mpsc::Sender<TerminalInput>,
+        is_ready: &mut bool,
+    ) -> Result<(), Broken> {
+        let (to, bytes) = match output {
+            Output::Ready(ready) => {
+                *is_ready = true;
+                self.received = Some(ready.from_byte);
+                self.begin().await?;
+                self.tell_size(say, true);
+                return Ok(());
+            }
+            Output::InputTaken(count) => {
+                let left = self.input_left + count as usize;
+                self.input_left = left.min(INPUT_MAX);
+                self.tell_size(say, *is_ready);
+                return Ok(());
+            }
+            Output::ExitStatus(status) => return Err(Broken::End(End::Exited(status))),
+            Output::Failed(failed) => return Err(self.failed(failed)),
+            Output::Replaced(Done {}) => return Err(Broken::End(End::Replaced)),
+            Output::Stdout(bytes) => (To::Stdout, bytes),
+            Output::Stderr(bytes) => (To::Stderr, bytes),
+        };
+        let count = bytes.len() as u64;
+        self.writer.write(to, bytes).await?;
+        self.received = self.received.map(|received| received + count);
+        send(say, Input::Taken(1));
+        Ok(())
+    }
+
+    async fn begin(&mut self) -> Result<(), Closed> {
+        let greeting = std::mem::take(&mut self.greeting);
+        if !greeting.is_empty() {
+            self.writer.write(To::Stdout, greeting.into_bytes()).await?;
+        }
+        if self.open.window.is_some() && self.raw.is_none() {
+            self.raw = Raw::enter();
+        }
+        Ok(())
+    }
+
+    /// The server's word that is no word of the session.
+    fn judge(&self, status: &Status) -> Broken {
+        match Refusal::from_status(status) {
+            Some(refusal) => self.refused(refusal),
+            // The transport's, or a server that stops.
+            None if self.is_session() => Broken::Connection,
+            None => Broken::End(End::Refused(refusal(status))),
+        }
+    }
+
+    fn refused(&self, refusal: Refusal) -> Broken {
+        // The node, or the way to it, may come back.
+        let is_passing = matches!(
+            refusal.error,
+            Pbse::NodeDown | Pbse::Timeout | Pbse::Protocol
+        );
+        match (self.is_session() && self.received.is_some(), is_passing) {
+            (true, true) => Broken::Connection,
+            (true, false) => Broken::End(End::Gone(refusal.text())),
+            (false, _) => Broken::End(End::Refused(refusal)),
+        }
+    }
+
+    fn failed(&self, failed: Failed) -> Broken {
+        let Failed { pbs_error, detail } = failed;
+        let error = u16::try_from(pbs_error).ok().and_then(Pbse::from_number);
+        self.refused(Refusal::new(error.unwrap_or(Pbse::System), detail))
+    }
+
+    async fn typed(
+        &mut self,
+        piece: Option<Vec<u8>>,
+        say: &mpsc::Sender<TerminalInput>,
+        server: &mut Server,
+    ) -> Result<(), Broken> {
+        let Some(bytes) = piece else {
+            self.is_stdin_open = false;
+            self.input_left -= 1;
+            send(say, Input::KeysClosed(Done {}));
+            return Ok(());
+        };
+        let typed = match &mut self.escapes {
+            Some(escapes) => escapes.read(&bytes),
+            None => vec![Typed::Keys(bytes)],
+        };
+        for typed in typed {
+            match typed {
+                Typed::Keys(keys) => {
+                    // A piece falls apart where an order stands in it, which is typed by hand.
+                    self.input_left = self.input_left.saturating_sub(1);
+                    send(say, Input::Keys(keys));
+                }
+                Typed::Detach if self.is_session() => return Err(Broken::End(End::Detached)),
+                Typed::Detach => return Err(Broken::End(End::HungUp)),
+                Typed::End if !self.is_session() => return Err(Broken::End(End::HungUp)),
+                Typed::End => self.delete(server).await,
+                Typed::Suspend => self.suspend(),
+                Typed::Help => writer::line(&format!("{}: {HELP}", self.call.program)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The session ends with the job, and says so itself.
+    async fn delete(&self, server: &mut Server) {
+        let request = DeleteJobRequest {
+            job_id: self.open.job_id.clone(),
+            ..DeleteJobRequest::default()
+        };
+        if let Err(status) = server.delete_job(request).await {
+            let text = refusal(&status).text();
+            writer::line(&format!(
+                "{}: the job is not ended: {text}",
+                self.call.program
+            ));
+        }
+    }
+
+    /// As Ctrl-Z would do to any other command.
+    fn suspend(&mut self) {
+        let had_raw = self.raw.take().is_some();
+        // It stops here, and goes on when the shell says so.
+        let _stopped = raise(Signal::SIGTSTP);
+        if had_raw {
+            self.raw = Raw::enter();
+        }
+        self.has_new_size = true;
+    }
+
+    fn tell_size(&mut self, say: &mpsc::Sender<TerminalInput>, is_ready: bool) {
+        if !is_ready || !self.has_new_size || self.input_left == 0 || self.open.window.is_none() {
+            return;
+        }
+        self.has_new_size = false;
+        if let Some(size) = tty::size() {
+            self.input_left -= 1;
+            send(say, Input::Window(size));
+        }
+    }
+}
+
+/// What cannot be said any more is noticed by the broken answer; the protocol has fewer words on their way than the queue
+/// has places.
+fn send(say: &mpsc::Sender<TerminalInput>, input: Input) {
+    drop(say.try_send(wrap(input)));
+}
+
+const fn wrap(input: Input) -> TerminalInput {
+    TerminalInput { input: Some(input) }
+}

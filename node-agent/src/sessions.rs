@@ -1,0 +1,190 @@
+//! Sessions at terminals, on one connection to the server: begun when the server says so, ended when it says so or when
+//! the connection ends. What is on its way is bounded by the two ends of each session.
+
+use std::collections::BTreeMap;
+
+use capstan_proto::wire::agent_message::Message;
+use capstan_proto::wire::terminal_input::Input;
+use capstan_proto::wire::terminal_output::Output;
+use capstan_proto::wire::{
+    AgentMessage, Failure, OpenSession, SessionInput, SessionOutput, TerminalOutput,
+};
+use capstan_supervisor::attempts::{OpenedSession, Supervisor};
+use capstan_types::Pbse;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+
+/// Sessions on one connection; the server asks for no more.
+const SESSIONS_MAX: usize = 256;
+
+/// What begins sessions.
+pub(crate) trait Host {
+    /// Begins one; it ends when what is given is dropped.
+    fn host(&self, order: OpenSession) -> OpenedSession;
+}
+
+impl Host for Supervisor {
+    fn host(&self, order: OpenSession) -> OpenedSession {
+        self.open_session(order)
+    }
+}
+
+/// The sessions of one connection.
+pub(crate) struct Sessions<H> {
+    host: H,
+    out: mpsc::Sender<AgentMessage>,
+    open: BTreeMap<u64, Open>,
+    pumps: JoinSet<u64>,
+}
+
+struct Open {
+    input: mpsc::Sender<Input>,
+    pump: AbortHandle,
+}
+
+impl<H: Host> Sessions<H> {
+    pub(crate) fn new(host: H, out: mpsc::Sender<AgentMessage>) -> Self {
+        Self {
+            host,
+            out,
+            open: BTreeMap::new(),
+            pumps: JoinSet::new(),
+        }
+    }
+
+    pub(crate) fn open(&mut self, order: OpenSession) {
+        while let Some(ended) = self.pumps.try_join_next() {
+            if let Ok(number) = ended {
+                self.open.remove(&number);
+            }
+        }
+        let number = order.session;
+        let OpenedSession { input, output } = match self.open.len() < SESSIONS_MAX {
+            true => self.host.host(order),
+            false => busy(),
+        };
+        let out = self.out.clone();
+        let pump = self.pumps.spawn(async move {
+            tell(number, output, &out).await;
+            number
+        });
+        self.open.insert(number, Open { input, pump });
+    }
+
+    /// A word of the client.
+    pub(crate) fn hear(&mut self, said: SessionInput) {
+        let SessionInput { session, input } = said;
+        let word = input.and_then(|input| input.input);
+        let (Some(word), Some(open)) = (word, self.open.get(&session)) else {
+            return;
+        };
+        // More than the protocol has on its way ends the session.
+        if open.input.try_send(word).is_err() && !open.input.is_closed() {
+            self.close(session);
+        }
+    }
+
+    /// The client has gone.
+    pub(crate) fn close(&mut self, session: u64) {
+        if let Some(open) = self.open.remove(&session) {
+            open.pump.abort();
+        }
+    }
+}
+
+fn busy() -> OpenedSession {
+    let (input, _) = mpsc::channel(1);
+    let (told, output) = mpsc::channel(1);
+    let busy = Failure {
+        pbs_error: Pbse::ServerBusy.number().into(),
+        detail: format!("the node has {SESSIONS_MAX} sessions at terminals already"),
+    };
+    // The queue was made a moment ago and is empty.
+    let _room = told.try_send(Output::Failed(busy));
+    OpenedSession { input, output }
+}
+
+async fn tell(session: u64, mut output: mpsc::Receiver<Output>, out: &mpsc::Sender<AgentMessage>) {
+    loop {
+        let word = output.recv().await.unwrap_or_else(|| {
+            Output::Failed(Failure {
+                pbs_error: Pbse::System.number().into(),
+                detail: "the node does not know what became of the session".to_owned(),
+            })
+        });
+        let is_last = matches!(
+            word,
+            Output::ExitStatus(_) | Output::Failed(_) | Output::Replaced(_)
+        );
+        let output = Some(TerminalOutput { output: Some(word) });
+        let message = Message::SessionOutput(SessionOutput { session, output });
+        let message = AgentMessage {
+            message: Some(message),
+        };
+        // The connection is gone, and with it everybody who would see it.
+        if out.send(message).await.is_err() || is_last {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Keeps the inner ends of the sessions that were begun.
+    #[derive(Default)]
+    struct Desk(Mutex<Vec<(mpsc::Receiver<Input>, mpsc::Sender<Output>)>>);
+
+    impl Host for &Desk {
+        fn host(&self, _order: OpenSession) -> OpenedSession {
+            let (input, said) = mpsc::channel(2);
+            let (told, output) = mpsc::channel(2);
+            self.0.lock().expect("nobody panicked").push((said, told));
+            OpenedSession { input, output }
+        }
+    }
+
+    fn order(session: u64) -> OpenSession {
+        OpenSession {
+            session,
+            ..OpenSession::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn words_go_to_their_session_and_its_end_is_told() {
+        let desk = Desk::default();
+        let (out, mut heard) = mpsc::channel(8);
+        let mut sessions = Sessions::new(&desk, out);
+        sessions.open(order(7));
+        let (mut said, told) = desk.0.lock().expect("nobody panicked").remove(0);
+        let input = Some(capstan_proto::wire::TerminalInput {
+            input: Some(Input::Keys(b"x".to_vec())),
+        });
+        sessions.hear(SessionInput { session: 7, input });
+        assert_eq!(said.recv().await, Some(Input::Keys(b"x".to_vec())));
+        drop(told);
+        let word = heard.recv().await.and_then(|message| message.message);
+        let Some(Message::SessionOutput(SessionOutput { session, output })) = word else {
+            panic!("something else was said");
+        };
+        assert_eq!(session, 7);
+        let output = output.and_then(|output| output.output);
+        assert!(matches!(output, Some(Output::Failed(_))), "{output:?}");
+    }
+
+    #[tokio::test]
+    async fn a_session_whose_client_has_gone_hears_of_it() {
+        let desk = Desk::default();
+        let (out, _heard) = mpsc::channel(8);
+        let mut sessions = Sessions::new(&desk, out);
+        sessions.open(order(1));
+        let (mut said, told) = desk.0.lock().expect("nobody panicked").remove(0);
+        sessions.close(1);
+        assert_eq!(said.recv().await, None);
+        told.closed().await;
+    }
+}

@@ -1,0 +1,76 @@
+//! Sessions at terminals, the agent's side: finds what a session is to be connected with, and passes words on between
+//! it and the connection to the server. The terminal of an interactive attempt is held by its shim and outlives us; a
+//! program that is run in an attempt is ours.
+
+mod attach;
+mod ends;
+mod execute;
+pub(super) mod frames;
+pub(super) mod pty;
+
+use capstan_proto::wire::open_terminal::Wish;
+use capstan_proto::wire::terminal_input::Input;
+use capstan_proto::wire::terminal_output::Output;
+use capstan_proto::wire::{Failure, OpenSession};
+use capstan_types::{AttemptId, Pbse};
+use tokio::sync::mpsc;
+
+use super::table::Supervisor;
+
+/// Words on their way, each way: more than the protocol has, so that nobody ever waits.
+const WORDS_MAX: usize = 64;
+
+/// A session that begins: what is said to it, and what it says. It ends when either is dropped.
+#[derive(Debug)]
+pub struct OpenedSession {
+    /// From the client.
+    pub input: mpsc::Sender<Input>,
+    /// To the client; the last word is the last.
+    pub output: mpsc::Receiver<Output>,
+}
+
+/// The inner ends of it.
+pub(super) struct Ends {
+    pub(super) input: mpsc::Receiver<Input>,
+    pub(super) output: mpsc::Sender<Output>,
+}
+
+impl Supervisor {
+    /// Begins a session. What is wrong with it, it says itself.
+    #[must_use]
+    pub fn open_session(&self, order: OpenSession) -> OpenedSession {
+        let (input, said) = mpsc::channel(WORDS_MAX);
+        let (told, output) = mpsc::channel(WORDS_MAX);
+        let ends = Ends {
+            input: said,
+            output: told,
+        };
+        let supervisor = self.clone();
+        tokio::spawn(async move { supervisor.serve_session(order, ends).await });
+        OpenedSession { input, output }
+    }
+
+    async fn serve_session(&self, order: OpenSession, ends: Ends) {
+        let attempt = AttemptId(order.attempt);
+        let mut order = order;
+        let mut open = order.open.take().unwrap_or_default();
+        match open.wish.take() {
+            Some(Wish::Attach(wish)) => {
+                open.wish = Some(Wish::Attach(wish));
+                attach::attach(self, attempt, open, ends).await;
+            }
+            Some(Wish::Execute(wish)) => execute::execute(self, order, open, wish, ends).await,
+            None => {
+                let detail = "this version does not know what the terminal is for";
+                drop(ends.output.send(failed(Pbse::Unkreq, detail)).await);
+            }
+        }
+    }
+}
+
+pub(super) fn failed(error: Pbse, detail: impl Into<String>) -> Output {
+    Output::Failed(Failure {
+        pbs_error: error.number().into(),
+        detail: detail.into(),
+    })
+}
