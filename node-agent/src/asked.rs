@@ -21,6 +21,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
 use crate::diagnosis::Diagnosis;
+use crate::events::now_ms;
+use crate::kernel_log::KernelLog;
+use crate::notes::Notes;
 
 /// Questions that are answered at once; the server asks no more either.
 const QUESTIONS_MAX: usize = 64;
@@ -38,6 +41,8 @@ pub(crate) struct Sources<G> {
     pub(crate) supervisor: Supervisor,
     pub(crate) gpus: Arc<G>,
     pub(crate) diagnosis: Arc<Diagnosis>,
+    pub(crate) kernel_log: Arc<KernelLog>,
+    pub(crate) notes: Arc<Notes>,
 }
 
 /// The answers under way on one connection.
@@ -194,6 +199,14 @@ async fn answer<G: CardControl>(
             let card = CardId::from(wish.card);
             let gpus = sources.gpus.clone();
             control(move || gpus.set_compute_mode(&card, wish.mode)).await
+        }
+        Q::ReadKernelLog(wish) => {
+            let log = sources.kernel_log.clone();
+            let made = tokio::task::spawn_blocking(move || log.answer(&wish, now_ms()));
+            let text = made.await;
+            let text = text.map_err(|_| failure(Pbse::Internal, "the log cannot be shown"))?;
+            teller.text(&text).await;
+            Ok(())
         }
         Q::ReleaseCards(Done {}) => {
             let supervisor = supervisor.clone();

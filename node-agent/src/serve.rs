@@ -21,6 +21,7 @@ use crate::diagnosis::Diagnosis;
 use crate::health::{AroundJobs, Health};
 use crate::inventory::Host;
 use crate::link::Link;
+use crate::notes::Notes;
 use crate::preparing::Preparer;
 use crate::settings::Settings;
 
@@ -77,8 +78,20 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
         supervisor.clone(),
         diagnosis.clone(),
     ));
+    let notes = Arc::new(Notes::default());
+    let news = diagnosis.clone();
+    let kernel_log = crate::kernel_log::watch(
+        settings.kernel_log.clone(),
+        supervisor.clone(),
+        notes.clone(),
+        move || news.beat.notify_one(),
+    );
     let health = watch_over(&settings, &supervisor, &diagnosis).await;
-    tokio::spawn(crate::doctor::tell_log(settings.clone(), gpus.clone()));
+    tokio::spawn(crate::doctor::tell(
+        settings.clone(),
+        gpus.clone(),
+        notes.clone(),
+    ));
     let link = Link {
         server: settings.server.clone(),
         node: settings.node.to_string(),
@@ -95,6 +108,8 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
             supervisor,
             gpus,
             diagnosis,
+            kernel_log,
+            notes,
         }),
     };
     tracing::info!(node = %settings.node, server = settings.server, "agent started");

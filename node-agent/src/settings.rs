@@ -14,6 +14,7 @@ use capstan_types::NodeName;
 use serde::Deserialize;
 
 use crate::health::HealthCheck;
+use crate::kernel_log::{KernelLogSettings, OnKernelErrors};
 
 /// The file as written: everything may be missing but the server.
 #[derive(Debug, Default, Deserialize)]
@@ -30,6 +31,8 @@ struct SettingsFile {
     cards_in_containers: Option<CardsInContainers>,
     container_networks: Option<Vec<String>>,
     intruders_on_cards: Option<OnIntruders>,
+    kernel_log: Option<PathBuf>,
+    kernel_errors: Option<OnKernelErrors>,
     #[serde(default)]
     container_exceptions: Vec<ExceptionFile>,
     #[serde(default)]
@@ -85,6 +88,8 @@ pub(crate) struct Settings {
     pub(crate) surroundings: Surroundings,
     /// The health script, if there is one.
     pub(crate) health: Option<HealthCheck>,
+    /// The kernel's log.
+    pub(crate) kernel_log: KernelLogSettings,
 }
 
 /// What this host says about itself where the file says nothing.
@@ -93,8 +98,10 @@ struct Host {
     cores: u32,
 }
 
-/// What `nvml_library` says of a node that is meant to have no cards.
+/// What `nvml_library` says of a node that is meant to have no cards, and `kernel_log` of one that reads none.
 const NO_LIBRARY: &str = "none";
+/// Where the kernel writes its log.
+const KERNEL_LOG: &str = "/dev/kmsg";
 
 impl Settings {
     /// Whether this node is meant to have no cards.
@@ -131,6 +138,8 @@ fn resolve(text: &str, host: Host) -> anyhow::Result<Settings> {
         cards_in_containers,
         container_networks,
         intruders_on_cards,
+        kernel_log,
+        kernel_errors,
         container_exceptions,
         volumes,
         images,
@@ -182,6 +191,13 @@ fn resolve(text: &str, host: Host) -> anyhow::Result<Settings> {
         cards: cards_in_containers.unwrap_or_default(),
         networks: container_networks.unwrap_or_else(|| DEFAULT_NETWORKS.map(str::to_owned).into()),
         exceptions: resolve_exceptions(container_exceptions)?,
+        kernel_log: KernelLogSettings {
+            path: match kernel_log {
+                Some(path) if path == Path::new(NO_LIBRARY) => None,
+                path => Some(absolute("kernel_log", path.unwrap_or(KERNEL_LOG.into()))?),
+            },
+            on_errors: kernel_errors.unwrap_or_default(),
+        },
         ends_intruders: intruders_on_cards == Some(OnIntruders::End),
         volumes: resolve_volumes(&volumes)?,
         images: images.resolve()?,

@@ -28,6 +28,8 @@ pub(crate) struct NodeTelemetry {
     pub(crate) image_offers: BTreeMap<Box<str>, Box<str>>,
     /// How far images are that waiting jobs wait for, by name and the user on whose terms they come.
     pub(crate) image_pulls: BTreeMap<(Box<str>, u32), Box<str>>,
+    /// What an administrator should know of the node.
+    pub(crate) notes: Vec<Box<str>>,
 }
 
 /// What a card does.

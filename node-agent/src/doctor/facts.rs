@@ -12,6 +12,7 @@ use capstan_supervisor::containers::{CardsInContainers, ContainerEngine, EngineF
 use capstan_supervisor::images::Disk;
 use capstan_supervisor::ports::{GpuInventory, Gpus};
 
+use super::confinement::Confinement;
 use crate::settings::Settings;
 
 /// A file system, a name service or a server that takes longer hangs.
@@ -27,6 +28,7 @@ pub(super) struct Facts {
     pub(super) cgroups: Cgroups,
     pub(super) engine: Engine,
     pub(super) nvidia: Nvidia,
+    pub(super) confinement: Confinement,
     pub(super) volumes: Vec<VolumeSeen>,
     pub(super) clock: Clock,
     pub(super) names: Names,
@@ -185,6 +187,7 @@ impl Facts {
             cgroups: cgroups(Path::new("/sys/fs/cgroup")),
             engine,
             nvidia: nvidia_of(settings.has_no_cards(), inventory.unwrap_or_default()),
+            confinement: Confinement::look(settings, nix::unistd::geteuid().is_root()),
             volumes,
             clock: Clock {
                 is_kept: clock_is_kept(),

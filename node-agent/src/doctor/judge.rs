@@ -47,6 +47,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     host(facts, &mut findings);
     engine(&facts.engine, &mut findings);
     nvidia(facts, &mut findings);
+    facts.confinement.judge(&mut findings);
     for volume in &facts.volumes {
         findings.extend(volume_of(volume));
     }
@@ -57,7 +58,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-fn finding(
+pub(super) fn finding(
     check: &'static str,
     weight: Weight,
     what: String,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use capstan_supervisor::images::Disk;
 
+use super::super::confinement::Confinement;
 use super::super::facts::{Cgroups, Clock, Disks, Names};
 use super::*;
 
@@ -41,6 +42,10 @@ fn well() -> Facts {
             cards: CardsInContainers::Auto,
         },
         nvidia: Nvidia::default(),
+        confinement: Confinement {
+            has_apparmor_parser: true,
+            ..Confinement::default()
+        },
         volumes: vec![volume(Folder::Mounted, true)],
         clock: Clock {
             is_kept: Some(true),

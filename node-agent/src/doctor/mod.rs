@@ -1,6 +1,7 @@
 //! `doctor`: looks at a host, and says of each thing that is wrong what it is, why it matters and which line mends it. What
 //! is looked at stands in [`facts`], what is made of it in [`judge`]; the agent does the same when it starts.
 
+mod confinement;
 mod facts;
 mod judge;
 mod report;
@@ -14,6 +15,7 @@ use anyhow::Context;
 use capstan_gpu::NvmlGpus;
 use capstan_runtime::DockerEngine;
 
+use crate::notes::Notes;
 use crate::settings::Settings;
 use facts::Facts;
 use judge::{Finding, Weight};
@@ -62,8 +64,8 @@ pub(crate) fn note_server_clock(run_folder: &Path, server_ms: u64, own_ms: u64) 
     }
 }
 
-/// Looks at this host beside the agent's start and tells the log.
-pub(crate) async fn tell_log(settings: Settings, gpus: Arc<NvmlGpus>) {
+/// Looks at this host beside the agent's start, tells the log, and notes for the administrators what keeps jobs away.
+pub(crate) async fn tell(settings: Settings, gpus: Arc<NvmlGpus>, notes: Arc<Notes>) {
     let engine = DockerEngine::at(&settings.docker_socket);
     let facts = Facts::gather(&settings, &engine, gpus).await;
     let findings = judge::judge(&facts);
@@ -80,7 +82,61 @@ pub(crate) async fn tell_log(settings: Settings, gpus: Arc<NvmlGpus>) {
             Weight::Warning => tracing::warn!(check, what, why, mend, "this host could be better"),
         }
     }
+    notes.put("doctor", &in_short(&findings), None);
     if findings.is_empty() {
         tracing::info!("this host is well: the doctor finds nothing");
+    }
+}
+
+/// The first thing that keeps jobs away and the names of the others; empty where nothing does. What is told of by the
+/// inventory as long as it lasts (engine, driver) is left to that.
+fn in_short(findings: &[Finding]) -> String {
+    let told_anyway = ["docker-missing", "docker-silent", "nvidia-driver"];
+    let mut broken = findings.iter().filter(|finding| {
+        finding.weight == Weight::Broken && !told_anyway.contains(&finding.check)
+    });
+    let Some(first) = broken.next() else {
+        return String::new();
+    };
+    let others: Vec<&str> = broken.map(|finding| finding.check).collect();
+    let others = match others.is_empty() {
+        true => String::new(),
+        false => format!("; also {}", others.join(" ")),
+    };
+    format!(
+        "{} ({}){others}; see capstan doctor",
+        first.what, first.check
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_keeps_jobs_away_and_is_told_nowhere_else_is_noted() {
+        let finding = |check, weight| Finding {
+            check,
+            weight,
+            what: format!("{check} is wrong"),
+            why: "",
+            mend: String::new(),
+        };
+        let check = |all: &[(&'static str, Weight)], expected: &str| {
+            let all: Vec<Finding> = all
+                .iter()
+                .map(|(it, weight)| finding(it, *weight))
+                .collect();
+            assert_eq!(in_short(&all), expected);
+        };
+        check(&[("clock-apart", Weight::Warning)], "");
+        check(&[("docker-silent", Weight::Broken)], "");
+        check(
+            &[
+                ("state-full", Weight::Broken),
+                ("kernel-old", Weight::Broken),
+            ],
+            "state-full is wrong (state-full); also kernel-old; see capstan doctor",
+        );
     }
 }

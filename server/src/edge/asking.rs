@@ -343,9 +343,19 @@ pub(super) async fn ask_node(
 ) -> Result<wire::AskNodeReply, Status> {
     let wire::AskNodeRequest { node, question } = request;
     let snapshot = door.latest.get();
-    if !is_operator(&snapshot, person) {
-        return Err(edge_status(Refusal::new(Pbse::Perm, "")));
-    }
+    let is_operator = is_operator(&snapshot, person);
+    let question = match question {
+        // Everybody, of what concerns everybody and their own jobs.
+        Some(NodeQuestion::ReadKernelLog(wish)) => {
+            Some(NodeQuestion::ReadKernelLog(wire::ReadKernelLog {
+                secs: wish.secs,
+                user: person.user.to_string(),
+                all: is_operator,
+            }))
+        }
+        _ if !is_operator => return Err(edge_status(Refusal::new(Pbse::Perm, ""))),
+        question => question,
+    };
     let question = question.ok_or_else(|| edge_status(Refusal::new(Pbse::Unkreq, "")))?;
     let name = NodeName::from(node);
     let question = node_question(&snapshot, &name, question).map_err(edge_status)?;
@@ -376,6 +386,7 @@ fn node_question(
             }
             return Ok(Question::Diagnose(diagnose.clone()));
         }
+        NodeQuestion::ReadKernelLog(wish) => return Ok(Question::ReadKernelLog(wish.clone())),
         NodeQuestion::SetCardMode(set) => set.card.clone(),
         NodeQuestion::ResetCardErrors(reset) => reset.card.clone(),
     };
@@ -411,6 +422,7 @@ fn node_question(
             }))
         }
         NodeQuestion::Diagnose(diagnose) => Ok(Question::Diagnose(diagnose)),
+        NodeQuestion::ReadKernelLog(wish) => Ok(Question::ReadKernelLog(wish)),
     }
 }
 

@@ -326,6 +326,7 @@ pub(crate) fn heartbeat(heartbeat: wire::Heartbeat, at: Timestamp) -> Result<Hea
         image_waits,
         image_offers,
         image_pulls,
+        notes,
     } = heartbeat;
     if attempts.len() > ATTEMPTS_MAX || image_waits.len() > ATTEMPTS_MAX {
         return Err(field("attempts", "too long"));
@@ -340,6 +341,7 @@ pub(crate) fn heartbeat(heartbeat: wire::Heartbeat, at: Timestamp) -> Result<Hea
         image_waits: images::waits(image_waits),
         image_offers: images::offers(image_offers)?,
         image_pulls: images::pulls(image_pulls),
+        notes: notes.into_iter().take(NOTES_MAX).map(note).collect(),
         ..NodeTelemetry::default()
     };
     let used = attempts.into_iter().filter_map(|used| {
@@ -352,6 +354,14 @@ pub(crate) fn heartbeat(heartbeat: wire::Heartbeat, at: Timestamp) -> Result<Hea
         foreign,
         inventory: inventory.map(self::inventory).transpose()?,
     })
+}
+
+/// Notes of a node that are shown.
+const NOTES_MAX: usize = 8;
+
+fn note(note: String) -> Box<str> {
+    // A comma would begin another item of the line.
+    text(note.replace(',', " "))
 }
 
 /// What `pbsnodes` shows of a host; texts on one line, lists bounded.

@@ -259,6 +259,8 @@ fn messages(node: &Node, heartbeat: Option<&NodeTelemetry>) -> Vec<String> {
     if !inventory.engine_problem.is_empty() {
         messages.push(format!("engine: {}", inventory.engine_problem));
     }
+    let notes = heartbeat.map(|heartbeat| &heartbeat.notes[..]);
+    messages.extend(notes.unwrap_or_default().iter().map(ToString::to_string));
     let evidence = |card: &CardId| heartbeat?.cards.get(card)?.unfit.clone();
     let (known, others): (Vec<&CardId>, Vec<&CardId>) = node
         .unclean

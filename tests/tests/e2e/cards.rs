@@ -9,15 +9,15 @@ use capstan_tests::{Cluster, User, wait_until};
 use crate::is_root;
 
 /// The simulated driver of `node01`.
-struct Driver(PathBuf);
+pub(crate) struct Driver(PathBuf);
 
 impl Driver {
-    fn of(cluster: &Cluster) -> Self {
+    pub(crate) fn of(cluster: &Cluster) -> Self {
         Self(cluster.path().join("nodes/node01/nvml/fake-nvml.toml"))
     }
 
     /// Puts these lines into the table of each card, by index; what was put there before is gone.
-    fn set(&self, cards: &[&str]) {
+    pub(crate) fn set(&self, cards: &[&str]) {
         let plain = self.0.with_extension("plain");
         if !plain.exists() {
             fs::copy(&self.0, &plain).unwrap();
@@ -42,7 +42,7 @@ fn up() -> Cluster {
 }
 
 /// Waits until `pbsnodes` says `text`, or does not.
-fn node_says(cluster: &Cluster, text: &str, is_wanted: bool) {
+pub(crate) fn node_says(cluster: &Cluster, text: &str, is_wanted: bool) {
     wait_until(&format!("pbsnodes says {text}: {is_wanted}"), || {
         let ran = cluster.root("pbsnodes node01");
         match ran.stdout.contains(text) == is_wanted {
