@@ -99,12 +99,18 @@ pub(super) const PARTS: &[Part] = &[
             (
                 "image=NAME",
                 "Run the script in a container of this image, as --image NAME does: with the cards and mounts that \
-                 startdocker gives.",
+                 startdocker gives. The image is pulled before the job holds anything; when it cannot be had the job is \
+                 held in the end, and its comment says why. qalter -W image= names another.",
             ),
             (
                 "signal=NAME@SECONDS",
                 "A signal so many seconds before the walltime ends, for whatever of the job catches it: the script, its \
                  programs, the main processes of its containers. Never in the first half of the walltime.",
+            ),
+            (
+                "gang=end|keep",
+                "End the job with the first of its tasks under pbsdsh that fails, or go on, which is what happens when nothing \
+                 is said. The first that failed is in exit_cause of qstat -f.",
             ),
             (
                 "umask=MASK",

@@ -175,8 +175,8 @@ pub(super) const PAGES: &[Page] = &[
             "Lists the images that nodes hold, with the short names that the site offers for them and the nodes that have \
              them; with PART only those that have it in their name. A short name that ends with / stands for the beginning \
              of names: @site/torch is torch in the site's registry.",
-            "An image that no node holds is got from its registry when a job wants it; the job's stderr and image_state of \
-             qstat -f say how far that is. Registries that ask for an account are answered with that of your own \
+            "The image of a job (qsub -W image=) is pulled while the job waits and holds nothing; comment and image_state of \
+             qstat -f say how far that is. One that startdocker names is pulled then; the job's stderr says so. Registries that ask for an account are answered with that of your own \
              ~/.docker/config.json (docker login), else with the site's.",
             "Nodes tell of 200 images each at most, and once a minute at most.",
         ],

@@ -59,9 +59,29 @@ pub fn is_image_name(name: &str) -> bool {
         && parts.all(|part| plain(part, "_.-"))
 }
 
+/// Whether a job may name this as its image: an image, or one behind the beginning of a site's own (`@site/tools:1`).
+#[must_use]
+pub fn is_image_wish(typed: &str) -> bool {
+    let bare = match typed.strip_prefix('@') {
+        Some(bare) if bare.contains('/') => bare,
+        Some(_) | None => typed,
+    };
+    is_image_name(bare)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{image_name, is_image_name};
+    use super::{image_name, is_image_name, is_image_wish};
+
+    #[test]
+    fn a_job_may_name_an_image_by_the_sites_own_beginnings() {
+        for good in ["@site/tools:1", "tools", "bit:5000/a"] {
+            assert!(is_image_wish(good), "{good}");
+        }
+        for bad in ["@", "@tools", "@@site/a", "@/a", "@site/", "@site/a b"] {
+            assert!(!is_image_wish(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn image_names_are_names_and_nothing_else() {

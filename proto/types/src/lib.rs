@@ -52,7 +52,7 @@ pub use gpu_mode::GpuMode;
 pub use hold::Holds;
 pub use hours::Hours;
 pub use ids::{AgentId, AttemptId, CardId, JobId, JobPart, JobReference};
-pub use image::{image_name, is_image_name};
+pub use image::{image_name, is_image_name, is_image_wish};
 pub use image_aliases::{BadAlias, ImageAliases};
 pub use index_set::IndexSet;
 pub use job_name::{JOB_NAME_CHARS_MAX, STDIN_JOB_NAME, check_job_name, default_job_name};

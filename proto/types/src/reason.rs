@@ -209,7 +209,7 @@ impl Reason {
             }
             Self::NoDestination(_) => "Not Running: No destination of the routing queue takes it",
             Self::Preempting { .. } => "Not Running: Other jobs are being stopped for it",
-            Self::ImageComes { .. } => "Not Running: The image of its container is being pulled",
+            Self::ImageComes { .. } => "Not Running: Job waits for the image of its container",
             Self::ImageRefused { .. } => "Not Running: The image of its container cannot be had",
         }
     }
@@ -343,13 +343,16 @@ impl Reason {
                 write!(f, "queue {queue} closes at {closes}")?;
                 shorter(f, *fits_secs)
             }
-            Self::ImageComes { image, on } => write!(f, "{image} on {on}"),
+            Self::ImageComes { image, on } => write!(f, "image {image} is being pulled on {on}"),
             Self::ImageRefused {
                 image,
                 on,
                 problem,
                 again,
-            } => write!(f, "{image} on {on}: {problem}; tried again at {again}"),
+            } => write!(
+                f,
+                "image {image} could not be pulled on {on}: {problem}; tried again at {again}"
+            ),
             Self::Preempting {
                 job,
                 others,

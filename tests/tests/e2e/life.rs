@@ -493,7 +493,7 @@ fn a_job_is_put_back_by_the_look_before_it_and_the_look_behind_it_takes_the_node
     });
     shows(&cluster, "state = down");
     // What was found stays in the node's note until somebody takes it away.
-    shows(&cluster, "note = ERROR fan 3 stands still");
+    shows(&cluster, " - ERROR fan 3 stands still\n");
     assert!(
         !folder
             .join(format!("j.o{}", job.split('.').next().unwrap()))
@@ -546,6 +546,67 @@ fn scratch_files_go_with_the_job_and_stay_a_while_after_a_failure() {
     // Nobody else can put a folder there.
     let root = fs::metadata(cluster.path().join("scratch")).unwrap();
     assert_eq!((root.uid(), root.mode() & 0o022), (0, 0));
+}
+
+#[test]
+fn a_job_that_holds_more_in_its_scratch_folder_than_it_asked_for_is_ended_and_told() {
+    if !is_root() {
+        return;
+    }
+    let settings = "scratch_dir = 'DIR/scratch'\nscratch_limit = '1mb'";
+    let cluster = cluster_with(&["--cores", "2"], settings);
+    let alice = User::alice();
+    let folder = alice.folder("life-limit");
+    let script = "echo $PBS_SCRATCH; head -c 4m /dev/zero >$PBS_SCRATCH/file; sleep $1";
+    let small = cluster.submit(&alice, &folder, "-N j -F 300", script);
+    let asks = "-N j -F 1 -l scratch=64mb";
+    let asking = cluster.submit(&alice, &folder, asks, script);
+    cluster.wait_state(&small, "C");
+    let (stdout, stderr) = outputs(&folder, &small);
+    let cause = cluster.attribute(&small, "exit_cause").unwrap_or_default();
+    assert!(
+        cause.starts_with("scratch 4") && cause.ends_with("kb exceeded limit 1024kb"),
+        "{cause} {stderr}"
+    );
+    let status = cluster.attribute(&small, "exit_status");
+    assert_eq!(status.as_deref(), Some("153"));
+    let told = format!("=>> PBS: job killed: {cause}");
+    assert!(stderr.contains(&told), "{stderr}");
+    // What it made is kept for a while, as after any failure.
+    assert!(Path::new(stdout.trim()).join("file").exists(), "{stdout}");
+    cluster.wait_state(&asking, "C");
+    let status = cluster.attribute(&asking, "exit_status");
+    assert_eq!(status.as_deref(), Some("0"));
+}
+
+/// Torque's statuses, and its words in the job's stderr.
+#[test]
+fn limits_of_time_and_memory_end_a_job_as_in_torque() {
+    if !is_root() {
+        return;
+    }
+    let cluster = Cluster::up(&["--nodes", "1", "--cores", "2", "--debug"]);
+    let alice = User::alice();
+    let folder = alice.folder("life-limits");
+    let check = |limit: &str, script: &str, status: &str, words: &str| {
+        let job = cluster.submit(&alice, &folder, &format!("-N j -l {limit}"), script);
+        cluster.wait_state(&job, "C");
+        let (stdout, stderr) = outputs(&folder, &job);
+        let ended = cluster.attribute(&job, "exit_status");
+        assert_eq!(ended.as_deref(), Some(status), "{limit}: {stdout} {stderr}");
+        assert!(stderr.contains(words), "{limit}: {stdout} {stderr}");
+    };
+    let spin = "while :; do :; done";
+    check("cput=1", spin, "-12", "=>> PBS: job killed: cput ");
+    let words = "=>> PBS: job killed: walltime 1 exceeded limit 1";
+    check("walltime=1", "sleep 60", "-11", words);
+    // Several processes, each well within it.
+    let many = "for i in 1 2 3 4; do perl -e '$x = \"x\" x 150_000_000; sleep 60' & done; wait";
+    check("vmem=400mb", many, "-10", "=>> PBS: job killed: vmem ");
+    // A process that may not have it is told by the kernel, and says so in its own words.
+    let one =
+        "perl -e '$x = \"x\" x 300_000_000; print length $x' || { echo refused $? >&2; exit 3; }";
+    check("pvmem=100mb", one, "3", "refused ");
 }
 
 #[test]

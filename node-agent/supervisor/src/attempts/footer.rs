@@ -37,14 +37,12 @@ pub(super) fn text(spec: &LaunchSpec, ended: &AttemptEnded, facts: &Facts) -> Op
     };
     let usage = ended.usage.unwrap_or_default();
     let span = clock(usage.walltime_secs);
-    line(
-        "time",
-        &format!(
-            "{} to {}, {span}",
-            local(facts.started_ms),
-            local(ended.at_ms)
-        ),
-    );
+    let over = local(ended.at_ms);
+    let time = match facts.started_ms {
+        0 => format!("ended {over}; the script did not run"),
+        started => format!("{} to {over}, {span}", local(started)),
+    };
+    line("time", &time);
     line("node", &format!("{}, {} slots", facts.node, spec.cores));
     let cards = spec.cards.iter().take(CARDS_MAX);
     for card in cards {
@@ -254,6 +252,18 @@ mod tests {
         check(265, "", "265: ended by signal 9");
         check(-11, "", "-11: ran longer than its walltime");
         check(-10, "python was\nkilled", "-10: python waskilled");
+    }
+
+    #[test]
+    fn a_job_that_its_prologue_ended_has_no_time_of_start() {
+        let ended = AttemptEnded {
+            at_ms: 1_800_000_000_000,
+            cause: "the prologue ended with 2".to_owned(),
+            ..ended(Outcome::ExitStatus(-1), None)
+        };
+        let text = text(&spec(0), &ended, &Facts::default()).unwrap();
+        assert!(!text.contains("1970"), "{text}");
+        assert!(text.contains("the script did not run"), "{text}");
     }
 
     #[test]

@@ -29,6 +29,7 @@ use super::registry::Registry;
 use super::session::Talk;
 use super::settings::ContainerSettings;
 use super::stage::Stage;
+use super::used::Used;
 use crate::images::Stock;
 use crate::ports::{AttemptContext, Containers, ContainersError};
 
@@ -55,6 +56,7 @@ pub struct Keeper<E> {
     pub(super) stock: Stock,
     pub(super) waits: Waits,
     pub(super) pulling: Pulling,
+    used: Used,
     stage: Stage,
     files: Files,
     marks: Marks,
@@ -84,6 +86,7 @@ impl<E: ContainerEngine> Keeper<E> {
             )?,
             waits: Waits::default(),
             pulling: Pulling::default(),
+            used: Used::open(settings.state_dir.join("containers").join("used"))?,
             stage: Stage::open(&settings.stage_dir)?,
             files,
             marks: Marks::open(settings.state_dir.join("containers").join("attempts"))?,
@@ -153,6 +156,7 @@ impl<E: ContainerEngine> Keeper<E> {
         talk: &Talk,
     ) -> Result<ImageUsers, Refused> {
         let id = self.ensure_image(name, context, talk).await?;
+        self.used.note(context.attempt, name, &id.0);
         if let Some(users) = self.files.image_users(&id) {
             return Ok(users);
         }
@@ -398,6 +402,10 @@ impl<E: ContainerEngine> Containers for Keeper<E> {
     async fn attempts_with_containers(&self) -> Result<Vec<AttemptId>, ContainersError> {
         // A mark stands before its first container, so the engine need not be asked.
         Ok(self.marks.all())
+    }
+
+    fn images_of(&self, attempt: AttemptId) -> Vec<String> {
+        self.used.of(attempt)
     }
 }
 

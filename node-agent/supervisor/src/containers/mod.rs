@@ -26,6 +26,7 @@ mod script;
 mod session;
 mod settings;
 mod stage;
+mod used;
 mod values;
 mod words;
 

@@ -10,7 +10,7 @@ use capstan_types::{JobPart, OutputStream, default_output_name, resource};
 use super::delete::members;
 use super::draft::Draft;
 use super::submit::fill_in;
-use super::{Reply, array, asked, dependencies, hold, limits};
+use super::{Reply, array, asked, dependencies, hold, limits, prepare};
 use crate::{
     AlterOrder, Altered, Effect, Holds, Job, JobEvent, JobSpec, JobState, OrderProblem, Rejection,
 };
@@ -175,6 +175,10 @@ fn altered(draft: &Draft, order: &AlterOrder, job: &Arc<Job>) -> Result<Job, Rej
         alter_spec(order, job, &mut spec, item);
     }
     alter_resources(draft, order, job, &mut spec)?;
+    let is_image = |item: &Altered| matches!(item, Altered::Shown(name) if **name == *"image");
+    if order.altered.iter().any(is_image) {
+        prepare::rename(&draft.state, &job.queue, &mut spec)?;
+    }
     new.spec = Arc::new(spec);
     if matches!(new.state, JobState::Pending) {
         new.eligible = match (job.is_eligible(draft.now), new.is_eligible(draft.now)) {

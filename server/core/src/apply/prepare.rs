@@ -3,16 +3,50 @@
 
 use std::sync::Arc;
 
-use capstan_types::{JobId, NodeName};
+use capstan_types::{JobId, NodeName, QueueName};
 
 use super::draft::Draft;
+use super::limits;
 use crate::{
-    Effect, Holds, ImageProblem, ImageReport, Job, JobState, Node, Preparation, PrepareOrder,
-    Preparing, Rejection,
+    Effect, Holds, ImageProblem, ImageReport, Job, JobSpec, JobState, Node, OrderProblem,
+    Preparation, PrepareOrder, Preparing, QueueRefusal, Rejection, State,
 };
 
 /// How the comment begins of a job that was held because of its image.
 const HELD_FOR: &str = "Image cannot be had: ";
+
+/// A name that only a site can have given must be known to some node; before any has come nobody knows.
+pub(super) fn check_name(state: &State, spec: &JobSpec) -> Result<(), Rejection> {
+    let Some(name) = spec.own_image().filter(|name| name.starts_with('@')) else {
+        return Ok(());
+    };
+    let mut joined = state.nodes().filter(|node| node.has_joined()).peekable();
+    let is_known = |node: &Arc<Node>| !node.image_meant(name).starts_with('@');
+    match joined.peek().is_none() || joined.any(is_known) {
+        true => Ok(()),
+        false => Err(Rejection::Order(OrderProblem::UnknownImage(name.into()))),
+    }
+}
+
+/// What follows from another image of a waiting job.
+pub(super) fn rename(
+    state: &State,
+    queue: &QueueName,
+    spec: &mut JobSpec,
+) -> Result<(), Rejection> {
+    let asked = spec.resources.get("image");
+    let asked = asked.filter(|image| !image.is_empty());
+    spec.image = spec.own_image().or(asked).map(Into::into);
+    let settings = state.settings();
+    let known = settings.and_then(|settings| Some((settings, settings.queues.get(queue)?)));
+    if let Some((settings, known)) = known
+        && settings.requires_containers(queue)
+        && settings.image_of(queue, spec).is_none()
+    {
+        return Err(limits::refusal(known, spec, QueueRefusal::NoImage));
+    }
+    check_name(state, spec)
+}
 
 /// Tells nodes to get images, as a plan has it.
 pub(super) fn prepare(draft: &mut Draft, orders: &[PrepareOrder]) {

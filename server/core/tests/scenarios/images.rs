@@ -55,7 +55,7 @@ fn an_image_comes_before_its_job_holds_anything_and_others_use_the_cards() {
          queue  j1: 2 gpu inside lab:5000/torch:2 walltime=3600 prio 1000 in high   j2: 1 gpu walltime=30   j3: 1 gpu walltime=7200
          =>     j2 on a/0 gpu 0
                 a gets lab:5000/torch:2 for j1
-                j1 waits: lab:5000/torch:2 on a
+                j1 waits: image lab:5000/torch:2 is being pulled on a
                 j3 waits: its nodes are kept for job 1",
     );
 }
@@ -85,9 +85,9 @@ fn one_node_gets_an_image_once_for_all_and_so_many_nodes_as_the_jobs_will_fill()
          queue  j1: 1 gpu inside lab:5000/torch:2   j2: 1 gpu inside lab:5000/torch:2   j3: 2 gpu inside lab:5000/torch:2
          =>     a gets lab:5000/torch:2 for j3
                 b gets lab:5000/torch:2 for j1
-                j1 waits: lab:5000/torch:2 on b
-                j2 waits: lab:5000/torch:2 on b
-                j3 waits: lab:5000/torch:2 on a",
+                j1 waits: image lab:5000/torch:2 is being pulled on b
+                j2 waits: image lab:5000/torch:2 is being pulled on b
+                j3 waits: image lab:5000/torch:2 is being pulled on a",
     );
 }
 
@@ -98,7 +98,7 @@ fn members_of_an_array_have_their_image_come_wherever_they_will_run() {
          queue  j1: 1 gpu inside lab:5000/torch:2 array 0-5
          =>     a gets lab:5000/torch:2 for j1[0]
                 b gets lab:5000/torch:2 for j1[1]
-                j1[] waits: lab:5000/torch:2 on a",
+                j1[] waits: image lab:5000/torch:2 is being pulled on a",
     );
 }
 
@@ -279,4 +279,32 @@ fn short_names_of_a_node_are_looked_up() {
         inventory: Box::new(inventory),
     });
     assert_eq!(world.plan().placements.len(), 1);
+}
+
+#[test]
+fn a_waiting_job_may_have_another_image_and_a_site_name_must_be_known() {
+    let (mut world, job) = one("nodes  a: 1 gpu engine image right:1
+         queue  j1: 1 gpu inside lab:5000/torch:2");
+    world.place();
+    let alter = |image: &str| {
+        let mut wish = crate::harness::submission("");
+        wish.spec.shown.push(("image".into(), image.into()));
+        Event::Alter(Box::new(capstan_core::AlterOrder {
+            job,
+            by: crate::harness::caller("alice"),
+            altered: vec![capstan_core::Altered::Shown("image".into())],
+            wish: Box::new(wish),
+            comment: Box::default(),
+            slot_limit: None,
+            members: None,
+        }))
+    };
+    let unknown = world.apply(&alter("@site/right:1")).unwrap_err();
+    assert!(unknown.to_string().contains("@site/right:1"), "{unknown}");
+    world.must(&alter("right:1"));
+    assert_eq!(told(&world), (1, 1), "nobody wants the other any more");
+    world.place();
+    assert_eq!(world.node_of(job).as_str(), "a");
+    let running = world.apply(&alter("lab:5000/torch:2"));
+    assert!(running.is_err(), "what runs has its image");
 }

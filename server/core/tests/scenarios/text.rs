@@ -223,12 +223,12 @@ fn parse_job(text: &str, target: &str) -> Submission {
             "array" => job.spec.array = Some(capstan_types::ArrayRequest::parse(next()).unwrap()),
             "fixed" => job.spec.is_rerunnable = false,
             "held" => job.holds = Holds::USER,
-            "exclusive" => job
             "inside" => {
                 let image = next();
                 job.spec.image = Some(image.into());
                 job.spec.shown.push(("image".into(), image.into()));
             }
+            "exclusive" => job
                 .spec
                 .shown
                 .push(("node_exclusive".into(), "True".into())),

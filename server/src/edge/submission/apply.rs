@@ -5,7 +5,7 @@ use capstan_core::{Holds, MembersWait, Tie};
 use capstan_proto::{Refusal, wire};
 use capstan_types::{
     ArrayRequest, Dependency, ErrorClass, JobPart, JobReference, JoinPath, MailPoints, ParseError,
-    Pbse, StagedFile, Timestamp, WarningSignal, check_job_name, is_image_name,
+    Pbse, StagedFile, Timestamp, WarningSignal, check_job_name, is_image_wish,
 };
 
 use super::{Draft, VALUE_BYTES_MAX, check_group};
@@ -179,7 +179,7 @@ impl Draft<'_> {
                 let detail = format!("gang: '{value}' is neither end nor keep");
                 Err(Refusal::new(Pbse::Badatval, detail))
             }
-            "image" if is_image_name(value) => self.show(name, value),
+            "image" if is_image_wish(value) => self.show(name, value),
             "image" => {
                 let detail = format!("image: '{value}' is no image name; write NAME:TAG");
                 Err(Refusal::new(Pbse::Badatval, detail))
