@@ -123,22 +123,31 @@ fn a_script_inside_hears_signals_and_ends_with_its_walltime() {
 }
 
 #[test]
-fn a_job_inside_an_image_that_is_not_there_says_so_and_fails() {
+fn a_job_inside_an_image_that_is_not_there_says_so_and_never_starts() {
     let Some(cluster) = cluster(&[]) else { return };
     let alice = User::alice();
     let folder = alice.folder("contained-missing");
+    let out = folder.join("out");
+    fs::remove_file(&out).ok();
     let options = format!(
-        "-d . -j oe -o {}/out --image localhost:1/no/such:1",
-        folder.display()
+        "-d . -j oe -o {} --image localhost:1/no/such:1",
+        out.display()
     );
     let job = cluster.submit(&alice, &folder, &options, "echo GOT THROUGH");
-    cluster.wait_state(&job, "C");
-    let out = read(&folder.join("out"));
-    assert!(
-        !out.contains("GOT THROUGH") && out.contains("localhost:1/no/such:1"),
-        "{out}"
+    let sentence = "registry localhost:1 of image localhost:1/no/such:1 does not answer";
+    wait_until("it says why it waits", || {
+        match cluster.attribute(&job, "comment") {
+            Some(comment) if comment.contains(sentence) => Ok(()),
+            other => Err(other),
+        }
+    });
+    assert_eq!(cluster.attribute(&job, "job_state").as_deref(), Some("Q"));
+    assert_eq!(
+        cluster.attribute(&job, "exec_host"),
+        None,
+        "it holds nothing"
     );
-    assert_ne!(cluster.attribute(&job, "exit_status").as_deref(), Some("0"));
+    assert!(!out.exists(), "nothing of it ran");
     let refused = cluster.sh(&alice, "echo true | qsub --image 'a;id'");
     assert_ne!(refused.status, 0);
     assert!(refused.stderr.contains("no image name"), "{refused:?}");
