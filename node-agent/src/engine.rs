@@ -6,10 +6,24 @@ use capstan_proto::wire::{ImageOffer, ImagePull, ImageWait};
 use capstan_supervisor::containers::{ContainerEngine, Customer, Keeper, Unprepared};
 
 use crate::inventory::Engine;
-use crate::link::AskEngine;
 
 /// An engine that hangs must not keep the node from attaching.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
+
+/// Tells what the container engine is now.
+pub(crate) trait AskEngine: Send + Sync + 'static {
+    fn ask(&self) -> impl Future<Output = Engine> + Send;
+    /// Attempts that wait for an image, and the short names of images.
+    fn images(&self) -> (Vec<ImageWait>, Vec<ImageOffer>);
+    /// Images that are on their way for jobs that wait.
+    fn pulls(&self) -> Vec<ImagePull>;
+    /// Sees to it that an image is here and open to the customer.
+    fn prepare_image(
+        &self,
+        image: &str,
+        customer: &Customer,
+    ) -> impl Future<Output = Result<(), Unprepared>> + Send;
+}
 
 impl<E: ContainerEngine> AskEngine for Keeper<E> {
     fn images(&self) -> (Vec<ImageWait>, Vec<ImageOffer>) {

@@ -8,12 +8,10 @@ use std::time::Duration;
 use capstan_proto::PROTOCOL;
 use capstan_proto::wire::agent_link_client::AgentLinkClient;
 use capstan_proto::wire::{
-    AdjustAttempt, AgentMessage, CardUse, Heartbeat, Hello, ImageOffer, ImagePull, ImageWait,
-    Inventory, LaunchSpec, ServerMessage, StartAttempt, StopAttempt, Welcome, agent_message,
-    server_message,
+    AdjustAttempt, AgentMessage, CardUse, Heartbeat, Hello, Inventory, LaunchSpec, ServerMessage,
+    StartAttempt, StopAttempt, Welcome, agent_message, server_message,
 };
 use capstan_supervisor::attempts::{Intruders, Order, Supervisor};
-use capstan_supervisor::containers::{Customer, Unprepared};
 use capstan_supervisor::ports::{CardControl, GpuUse, Gpus};
 use capstan_types::AttemptId;
 use futures_util::StreamExt;
@@ -24,10 +22,11 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use crate::asked::{Asked, Sources};
+use crate::engine::AskEngine;
 use crate::events::now_ms;
 use crate::health::Health;
 use crate::host;
-use crate::inventory::{Engine, Host, card_uses, inventory, load_average, memory_available_bytes};
+use crate::inventory::{Host, card_uses, inventory, load_average, memory_available_bytes};
 use crate::preparing::Preparer;
 use crate::sessions::Sessions;
 use crate::sisters::TaskRelay;
@@ -52,21 +51,6 @@ const IMAGES_PERIOD: Duration = Duration::from_secs(60);
 const WANTED_MAX: usize = 256;
 const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(3600);
-
-/// Tells what the container engine is now.
-pub(crate) trait AskEngine: Send + Sync + 'static {
-    fn ask(&self) -> impl Future<Output = Engine> + Send;
-    /// Attempts that wait for an image, and the short names of images.
-    fn images(&self) -> (Vec<ImageWait>, Vec<ImageOffer>);
-    /// Images that are on their way for jobs that wait.
-    fn pulls(&self) -> Vec<ImagePull>;
-    /// Sees to it that an image is here and open to the customer.
-    fn prepare_image(
-        &self,
-        image: &str,
-        customer: &Customer,
-    ) -> impl Future<Output = Result<(), Unprepared>> + Send;
-}
 
 /// Everything the link talks about.
 pub(crate) struct Link<G, E> {

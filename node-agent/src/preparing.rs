@@ -9,7 +9,7 @@ use capstan_supervisor::attempts::Supervisor;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::link::AskEngine;
+use crate::engine::AskEngine;
 
 /// Orders that are worked on at once.
 const ORDERS_MAX: usize = 64;

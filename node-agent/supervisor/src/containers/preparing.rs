@@ -52,10 +52,7 @@ pub struct Unprepared {
 
 impl From<Refused> for Unprepared {
     fn from(refused: Refused) -> Self {
-        let is_lasting = match &refused {
-            Refused::Pull(problem) => problem.is_lasting(),
-            _ => false,
-        };
+        let is_lasting = matches!(&refused, Refused::Pull(problem) if problem.is_lasting());
         let text = refused.to_string();
         Self { text, is_lasting }
     }

@@ -8,7 +8,7 @@ use capstan_types::{JobId, NodeSpec, QueueName, ServerName};
 use proptest::prelude::*;
 
 use crate::NODES;
-use crate::harness::{World, caller, inventory, submission};
+use crate::harness::{World, caller, submission};
 
 /// What is ordered; numbers choose among what is there.
 #[derive(Clone, Copy, Debug)]
