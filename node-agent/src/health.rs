@@ -286,7 +286,9 @@ mod tests {
         check.on_job_start = true;
         check.on_job_end = true;
         let told = std::sync::atomic::AtomicU32::new(0);
-        let count = || drop(told.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let count = || {
+            told.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        };
         let around = AroundJobs::wanted(Some(&check), &health, count).unwrap();
         write("true");
         assert_eq!(around.at_start(), None);

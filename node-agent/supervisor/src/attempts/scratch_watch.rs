@@ -118,7 +118,7 @@ fn held(folder: &Path) -> nix::Result<u64> {
 fn size(found: &FileStat) -> u64 {
     let bytes = u64::try_from(found.st_blocks).unwrap_or_default() * BLOCK_BYTES;
     match SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFREG {
-        true => bytes / (found.st_nlink as u64).max(1),
+        true => bytes / found.st_nlink.max(1),
         false => bytes,
     }
 }

@@ -138,7 +138,7 @@ fn run_hooks(
     let problems = if wanted.is_after {
         hooks.after_on_sister(&Outcome {
             session: wanted.session,
-            usage: &wanted.usage.clone().unwrap_or_default(),
+            usage: &wanted.usage.unwrap_or_default(),
             exit_status: wanted.exit_status,
         })
     } else {
