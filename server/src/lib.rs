@@ -16,6 +16,7 @@ mod sockets;
 mod telemetry;
 #[cfg(test)]
 mod testing;
+mod usage;
 mod view;
 mod zone;
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use capstan_core::{AttemptReport, Event, Rejection};
+use capstan_core::{AttemptReport, Event, Rejection, ReportedPhase};
 use capstan_proto::wire::{self, agent_link_server, agent_message::Message};
 use capstan_store::PayloadReader;
 use capstan_types::NodeName;
@@ -210,7 +210,8 @@ impl Reader {
                 Some(Message::Started(said)) => self.report(node, Ok(reading::started(said))).await,
                 Some(Message::Ended(said)) => {
                     may_be_old |= !said.unclean_cards.is_empty();
-                    self.report(node, reading::ended(said)).await
+                    let ended = reading::ended(said).map(|ended| self.with_sisters(ended));
+                    self.report(node, ended).await
                 }
                 Some(Message::ImageReport(said)) => {
                     let event = images::report(node, said);
@@ -289,6 +290,18 @@ impl Reader {
             self.post(node, event).await;
         }
         Ok(())
+    }
+
+    /// The end of an attempt, with what was used on the nodes where its script did not run.
+    fn with_sisters(&self, mut report: AttemptReport) -> AttemptReport {
+        if let ReportedPhase::Exited { usage, .. } = &mut report.phase {
+            let snapshot = self.links.latest.get();
+            let job = snapshot.state.job_of(report.attempt);
+            if let Some(run) = job.and_then(|job| job.state.run()) {
+                *usage = crate::usage::on_all_nodes(&self.links.telemetry, run, *usage);
+            }
+        }
+        report
     }
 
     async fn report(

@@ -50,8 +50,8 @@ impl<'a> Scene<'a> {
                 if self.now.secs_since(start_time(run)) < USAGE_AFTER_SECS {
                     return None;
                 }
-                let node = &run.shares.first()?.node;
-                self.telemetry.usage(node, run.attempt)
+                let own = self.telemetry.usage(&run.shares.first()?.node, run.attempt);
+                own.map(|own| crate::usage::on_all_nodes(self.telemetry, run, own))
             }
             JobState::Pending | JobState::Ended(_) => return Some(run.usage),
         };

@@ -13,7 +13,15 @@ pub(crate) struct Driver(PathBuf);
 
 impl Driver {
     pub(crate) fn of(cluster: &Cluster) -> Self {
-        Self(cluster.path().join("nodes/node01/nvml/fake-nvml.toml"))
+        Self::of_node(cluster, "node01")
+    }
+
+    fn of_node(cluster: &Cluster, node: &str) -> Self {
+        Self(
+            cluster
+                .path()
+                .join(format!("nodes/{node}/nvml/fake-nvml.toml")),
+        )
     }
 
     /// Puts these lines into the table of each card, by index; what was put there before is gone.
@@ -118,6 +126,40 @@ fn a_jobs_cards_are_told_of_while_it_runs_and_afterwards() {
             false => Err(ran),
         }
     });
+}
+
+/// Goal: what tasks use on a node where the script does not run counts with the job, while it runs and afterwards: processor
+/// time is added up, the load of cards is the mean over all of them.
+#[test]
+fn what_a_job_uses_on_its_other_nodes_is_the_jobs() {
+    if !is_root() {
+        return;
+    }
+    let cluster = Cluster::up(&["--nodes", "2", "--cores", "4", "--cards", "1", "--debug"]);
+    Driver::of_node(&cluster, "node02").set(&["utilization_percent = 80"]);
+    let alice = User::alice();
+    let folder = alice.folder("sisters-sampled");
+    let script = "pbsdsh -n 1 /bin/sh -c 'while [ ! -e go ]; do :; done'";
+    let options = format!(
+        "-l nodes=node01:gpus=1+node02:gpus=1 -d {}",
+        folder.display()
+    );
+    let job = cluster.submit(&alice, &folder, &options, script);
+    let used = |name: &str| {
+        let value = cluster.attribute(&job, &format!("resources_used.{name}"));
+        value.and_then(|value| value.parse::<u32>().ok())
+    };
+    wait_until("the other node's load is shown", || {
+        match (used("gpu_util_last"), used("cpupercent_last")) {
+            (Some(40), Some(30..)) => Ok(()),
+            other => Err(other),
+        }
+    });
+    fs::write(folder.join("go"), "").unwrap();
+    cluster.wait_state(&job, "C");
+    assert_eq!(used("gpu_util_peak"), Some(80));
+    let cput = cluster.attribute(&job, "resources_used.cput").unwrap();
+    assert_ne!(cput, "00:00:00");
 }
 
 /// Goal: nothing of it where the site wants none.

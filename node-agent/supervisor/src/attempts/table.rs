@@ -173,7 +173,9 @@ impl Supervisor {
     /// What each attempt uses now. Blocks.
     #[must_use]
     pub fn usage(&self) -> Vec<AttemptUse> {
-        self.live.usage()
+        let mut usage = self.live.usage();
+        usage.extend(self.tasks.visits().usage());
+        usage
     }
 
     /// Who watches over this node's cards.

@@ -4,6 +4,7 @@
 
 mod kernel;
 mod meter;
+mod visits;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -13,9 +14,11 @@ use capstan_types::CardId;
 
 pub(super) use meter::Meter;
 use meter::{CardSample, Sample};
+pub(super) use visits::Visits;
 
 use super::cgroup::CgroupTree;
 use super::live::{LiveAttempt, LiveTable, now_ms};
+use super::record::Entry;
 use super::table::Supervisor;
 use crate::cards::Tenants;
 use crate::ports::{GpuUse, Gpus};
@@ -34,14 +37,16 @@ impl Supervisor {
     /// Samples attempts for as long as the agent lives.
     pub async fn keep_sampling<G: Gpus>(self, gpus: Arc<G>) {
         loop {
-            let Some(period) = self.live.sampling_period() else {
+            let visited = (!self.tasks.visits().is_empty()).then_some(PERIOD);
+            let Some(period) = self.live.sampling_period().or(visited) else {
                 tokio::time::sleep(IDLE).await;
                 continue;
             };
             let (gpus, supervisor) = (gpus.clone(), self.clone());
             let looking = tokio::task::spawn_blocking(move || {
                 let began = Instant::now();
-                let cards = match supervisor.live.have_cards() {
+                let visits = supervisor.tasks.visits();
+                let cards = match supervisor.live.have_cards() || visits.have_cards() {
                     true => gpus.loads(),
                     false => Vec::new(),
                 };
@@ -56,14 +61,17 @@ impl Supervisor {
 
     /// One look at all attempts that run, with what their cards do now. Blocks for a moment.
     pub fn sample(&self, cards: &[GpuUse]) {
-        let all = self.live.all();
-        if all.is_empty() {
+        let (all, visits) = (self.live.all(), self.tasks.visits());
+        if all.is_empty() && visits.is_empty() {
             return;
         }
-        let cards = Shared::of(&all, cards);
+        let visitors = visits.entries();
+        let entries = all.iter().map(|attempt| &attempt.entry);
+        let cards = Shared::of(entries.chain(visitors.iter().map(AsRef::as_ref)), cards);
         for attempt in &all {
             attempt.sample(&cards, &self.site.cgroups);
         }
+        visits.sample(&cards, &self.site.cgroups);
     }
 }
 
@@ -93,16 +101,17 @@ impl LiveTable {
 }
 
 /// What cards do, and how many attempts have each.
+#[derive(Default)]
 struct Shared<'a> {
     uses: BTreeMap<&'a str, &'a GpuUse>,
     tenants: BTreeMap<&'a str, usize>,
 }
 
 impl<'a> Shared<'a> {
-    fn of(attempts: &'a [Arc<LiveAttempt>], uses: &'a [GpuUse]) -> Self {
+    fn of(attempts: impl Iterator<Item = &'a Entry>, uses: &'a [GpuUse]) -> Self {
         let mut tenants = BTreeMap::new();
         for attempt in attempts {
-            for card in &attempt.entry.spec.cards {
+            for card in &attempt.spec.cards {
                 *tenants.entry(card.uuid.as_str()).or_default() += 1;
             }
         }
@@ -113,8 +122,8 @@ impl<'a> Shared<'a> {
     }
 
     /// Of a card that several attempts have, its load is everybody's, and memory is that of the attempt's own processes.
-    fn of_attempt(&self, attempt: &LiveAttempt, cgroups: &CgroupTree) -> Option<CardSample> {
-        let cards = &attempt.entry.spec.cards;
+    fn of_attempt(&self, attempt: &Entry, cgroups: &CgroupTree) -> Option<CardSample> {
+        let cards = &attempt.spec.cards;
         let mut sum = CardSample::default();
         let mut count = 0;
         for card in cards {
@@ -128,7 +137,7 @@ impl<'a> Shared<'a> {
                 .tenants
                 .get(card.uuid.as_str())
                 .is_some_and(|count| *count > 1);
-            let own = |pid: u32| cgroups.attempt_of(pid) == Some(attempt.entry.attempt());
+            let own = |pid: u32| cgroups.attempt_of(pid) == Some(attempt.attempt());
             sum.memory_kb += match is_shared {
                 true => {
                     let own = seen.processes.iter().filter(|process| own(process.pid));
@@ -153,7 +162,7 @@ impl LiveAttempt {
             read_kb,
             written_kb,
         } = kernel::counts(&self.entry.cgroups, shim);
-        let cards = cards.of_attempt(self, cgroups);
+        let cards = cards.of_attempt(&self.entry, cgroups);
         if self.must_be_used() && cards.as_ref().is_some_and(|cards| cards.percent > 0) {
             self.cards_used.notify_one();
         }

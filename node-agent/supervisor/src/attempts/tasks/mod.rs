@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::environment::{Place, is_settable, of_task};
 use super::gang::Member;
 use super::live::{self, LiveAttempt};
+use super::sampling::Visits;
 use super::record::Entry;
 use super::site::Site;
 use super::table::Supervisor;
@@ -101,6 +102,8 @@ pub(super) struct TaskTable(Arc<Inner>);
 struct Inner {
     neighbours: RwLock<Option<mpsc::Sender<TaskWanted>>>,
     rows: Mutex<HashMap<AttemptId, Row>>,
+    /// What attempts use here whose script runs elsewhere.
+    visits: Visits,
 }
 
 /// The tasks of one attempt.
@@ -122,6 +125,11 @@ pub(super) struct TaskPlace {
 impl TaskTable {
     fn rows(&self) -> MutexGuard<'_, HashMap<AttemptId, Row>> {
         self.0.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What attempts use here whose script runs elsewhere.
+    pub(super) fn visits(&self) -> &Visits {
+        &self.0.visits
     }
 
     /// A place for a task of `attempt`.
@@ -258,6 +266,7 @@ impl Supervisor {
             });
             match begun {
                 Ok((order, place)) => {
+                    table.visits().begin(&order.entry);
                     if let Some(context) = guest_context(&order) {
                         table.receive(order.entry.attempt(), context);
                     }
