@@ -1,8 +1,10 @@
 //! What the inventory says of the container engine.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use capstan_proto::wire::{ImageOffer, ImagePull, ImageWait};
+use capstan_proto::wire::{ImageOffer, OpenSession, ImagePull, ImageWait};
+use capstan_supervisor::attempts::OpenedSession;
 use capstan_supervisor::containers::{ContainerEngine, Customer, Keeper, Unprepared};
 
 use crate::inventory::Engine;
@@ -15,6 +17,8 @@ pub(crate) trait AskEngine: Send + Sync + 'static {
     fn ask(&self) -> impl Future<Output = Engine> + Send;
     /// Attempts that wait for an image, and the short names of images.
     fn images(&self) -> (Vec<ImageWait>, Vec<ImageOffer>);
+    /// Begins a session in a container of its attempt; gives the order back when it is not for one.
+    fn enter(self: Arc<Self>, order: OpenSession) -> Result<OpenedSession, Box<OpenSession>>;
     /// Images that are on their way for jobs that wait.
     fn pulls(&self) -> Vec<ImagePull>;
     /// Sees to it that an image is here and open to the customer.
@@ -47,6 +51,10 @@ impl<E: ContainerEngine> AskEngine for Keeper<E> {
 
     async fn prepare_image(&self, image: &str, customer: &Customer) -> Result<(), Unprepared> {
         Keeper::prepare_image(self, image, customer).await
+    }
+
+    fn enter(self: Arc<Self>, order: OpenSession) -> Result<OpenedSession, Box<OpenSession>> {
+        Keeper::enter(self, order)
     }
 
     async fn ask(&self) -> Engine {

@@ -28,7 +28,7 @@ use crate::health::Health;
 use crate::host;
 use crate::inventory::{Host, card_uses, inventory, load_average, memory_available_bytes};
 use crate::preparing::Preparer;
-use crate::sessions::Sessions;
+use crate::sessions::{Hosts, Sessions};
 use crate::sisters::TaskRelay;
 
 /// Reports that may wait for the network; a connection with more waiting is given up and begun anew.
@@ -198,7 +198,7 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
         out: mpsc::Sender<AgentMessage>,
     ) -> Result<(), End> {
         let mut asked = Asked::new(self.sources.clone(), out.clone());
-        let sessions = Sessions::new(self.supervisor.clone(), out.clone());
+        let sessions = Sessions::new(Hosts::of(&self.supervisor, &self.engine), out.clone());
         let mut relay = (TaskRelay::new(self.supervisor.clone(), out), sessions);
         // Dropped with the connection: then programs here are told that there is none.
         let (wants, mut wanted) = mpsc::channel(WANTED_MAX);
@@ -228,7 +228,7 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
         &self,
         message: server_message::Message,
         asked: &mut Asked<G>,
-        (relay, sessions): &mut (TaskRelay<Supervisor>, Sessions<Supervisor>),
+        (relay, sessions): &mut (TaskRelay<Supervisor>, Sessions<Hosts<E>>),
     ) {
         use server_message::Message as M;
         match message {

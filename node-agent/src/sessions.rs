@@ -2,6 +2,7 @@
 //! the connection ends. What is on its way is bounded by the two ends of each session.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use capstan_proto::wire::agent_message::Message;
 use capstan_proto::wire::terminal_input::Input;
@@ -14,6 +15,8 @@ use capstan_types::Pbse;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::engine::AskEngine;
+
 /// Sessions on one connection; the server asks for no more.
 const SESSIONS_MAX: usize = 256;
 
@@ -23,9 +26,25 @@ pub(crate) trait Host {
     fn host(&self, order: OpenSession) -> OpenedSession;
 }
 
-impl Host for Supervisor {
+/// Sessions in attempts, and in the containers of those that have any.
+pub(crate) struct Hosts<E> {
+    supervisor: Supervisor,
+    engine: Arc<E>,
+}
+
+impl<E> Hosts<E> {
+    pub(crate) fn of(supervisor: &Supervisor, engine: &Arc<E>) -> Self {
+        Self {
+            supervisor: supervisor.clone(),
+            engine: engine.clone(),
+        }
+    }
+}
+
+impl<E: AskEngine> Host for Hosts<E> {
     fn host(&self, order: OpenSession) -> OpenedSession {
-        self.open_session(order)
+        let entered = self.engine.clone().enter(order);
+        entered.unwrap_or_else(|order| self.supervisor.open_session(*order))
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) async fn sit<W: Write>(
     server: Server,
     id: &str,
 ) -> Result<u8, Failure> {
-    write!(screen.out(), "qsub: waiting for job {id} to start\n")?;
+    writeln!(screen.out(), "qsub: waiting for job {id} to start")?;
     screen.flush()?;
     loop {
         let mut talk = Talk::new(call, opening(call, id))?;
@@ -79,11 +79,11 @@ async fn delete(mut server: Server, id: &str) -> Result<(), Failure> {
 }
 
 fn tell<W: Write>(screen: &mut Screen<W>, id: &str, end: End) -> Result<u8, Failure> {
-    match end {
-        End::Refused(refusal) if matches!(refusal.error, Pbse::Unkjobid | Pbse::Badstate) => {
-            let text = format!("qsub: job {id} apparently deleted");
-            Err(Failure::new(1, text))
-        }
-        end => crate::qattach::tell(screen, "qsub", id, end),
+    if let End::Refused(refusal) = &end
+        && matches!(refusal.error, Pbse::Unkjobid | Pbse::Badstate)
+    {
+        let text = format!("qsub: job {id} apparently deleted");
+        return Err(Failure::new(1, text));
     }
+    crate::qattach::tell(screen, "qsub", id, end)
 }

@@ -90,6 +90,7 @@ impl Scheduler for Fake {
     type StatJobsStream = Pin<Box<dyn Stream<Item = Result<StatJobsReply, Status>> + Send>>;
     type SelectJobsStream = Pin<Box<dyn Stream<Item = Result<SelectJobsReply, Status>> + Send>>;
     type PeekJobStream = Pin<Box<dyn Stream<Item = Result<PeekJobReply, Status>> + Send>>;
+    type TerminalStream = Pin<Box<dyn Stream<Item = Result<TerminalOutput, Status>> + Send>>;
 
     async fn submit(&self, request: Request<SubmitRequest>) -> Answer<SubmitReply> {
         self.judge("submit", "submit".to_owned())?;
@@ -363,6 +364,28 @@ impl Scheduler for Fake {
         let job_ids = self.world().rows.iter().map(|row| row.id.clone()).collect();
         let reply = SelectJobsReply { job_ids };
         Ok(Response::new(Box::pin(tokio_stream::iter([Ok(reply)]))))
+    }
+
+    async fn terminal(
+        &self,
+        request: Request<tonic::Streaming<TerminalInput>>,
+    ) -> Answer<Self::TerminalStream> {
+        let first = request.into_inner().message().await?;
+        let Some(Input::Open(open)) = first.and_then(|first| first.input) else {
+            return Err(Status::invalid_argument("the first word opens a terminal"));
+        };
+        self.judge(&open.job_id, format!("terminal {}", open.job_id))?;
+        let words = [
+            Output::Ready(TerminalReady::default()),
+            Output::Stdout(b"what it shows\n".to_vec()),
+            Output::ExitStatus(3),
+        ];
+        let words = words.map(|output| {
+            Ok(TerminalOutput {
+                output: Some(output),
+            })
+        });
+        Ok(Response::new(Box::pin(tokio_stream::iter(words))))
     }
 
     async fn peek_job(&self, request: Request<PeekJobRequest>) -> Answer<Self::PeekJobStream> {

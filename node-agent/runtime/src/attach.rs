@@ -56,7 +56,6 @@ pub(crate) async fn open(
     path: &str,
     answer: Answer,
 ) -> Result<Raw, NoStream> {
-    let mut socket = UnixStream::connect(socket).await?;
     let request = match answer {
         Answer::Upgrade => format!(
             "{method} {path} HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"
@@ -64,6 +63,21 @@ pub(crate) async fn open(
         // 1.0, so that the body comes without chunk headers in it.
         Answer::Body => format!("{method} {path} HTTP/1.0\r\nHost: docker\r\n\r\n"),
     };
+    ask(socket, &request, answer).await
+}
+
+/// Starts a program in a container, and asks for its streams. `path` and `body` are made of our own words.
+pub(crate) async fn start(socket: &Path, path: &str, body: &str) -> Result<Raw, NoStream> {
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    ask(socket, &request, Answer::Upgrade).await
+}
+
+async fn ask(socket: &Path, request: &str, answer: Answer) -> Result<Raw, NoStream> {
+    let mut socket = UnixStream::connect(socket).await?;
     socket.write_all(request.as_bytes()).await?;
     let mut first = BytesMut::new();
     let end = loop {

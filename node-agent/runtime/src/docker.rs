@@ -11,14 +11,14 @@ use bollard::query_parameters as query;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use capstan_supervisor::containers::{
     Attached, CgroupDriver, ContainerEngine, ContainerId, ContainerSpec, EngineError, EngineFacts,
-    ImageId, OwnedContainer, Seen, Signal, TerminalSize,
+    EnterSpec, Entered, EnteredState, ImageId, OwnedContainer, Seen, Signal, TerminalSize,
 };
 use capstan_types::AgentId;
 use futures_util::StreamExt;
 use tokio::sync::RwLock;
 
 use crate::attach::{self, Answer};
-use crate::{said, spec};
+use crate::{entering, said, spec};
 
 /// An engine that does not answer a request for so long is taken for dead. Waiting for a container is no request.
 const REQUEST_TIME: Duration = Duration::from_secs(120);
@@ -73,7 +73,7 @@ impl DockerEngine {
         error
     }
 
-    fn about(&self, id: &ContainerId, error: Error) -> EngineError {
+    pub(crate) fn about(&self, id: &ContainerId, error: Error) -> EngineError {
         match said::status(&error) {
             Some(404) => EngineError::NoContainer { id: id.clone() },
             _ => self.said(error),
@@ -320,6 +320,18 @@ impl ContainerEngine for DockerEngine {
             Err(error) if matches!(said::status(&error), Some(404 | 409)) => Ok(()),
             Err(error) => Err(self.said(error)),
         }
+    }
+
+    async fn enter(&self, id: &ContainerId, spec: &EnterSpec) -> Result<Entered, EngineError> {
+        entering::enter(self, &self.socket, id, spec).await
+    }
+
+    async fn resize_entered(&self, id: &str, size: TerminalSize) -> Result<(), EngineError> {
+        entering::resize(self, id, size).await
+    }
+
+    async fn entered(&self, id: &str) -> Result<EnteredState, EngineError> {
+        entering::state(self, id).await
     }
 
     async fn ensure_removed(&self, id: &ContainerId) -> Result<(), EngineError> {

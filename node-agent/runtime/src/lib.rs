@@ -3,6 +3,7 @@
 
 mod attach;
 mod docker;
+mod entering;
 mod images;
 mod said;
 mod spec;

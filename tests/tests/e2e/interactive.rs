@@ -68,22 +68,16 @@ fn a_session_is_a_login_at_a_terminal_of_the_node_within_the_job() {
     assert_eq!(attribute("Rerunable").as_deref(), Some("False"));
 
     // Keys that mean signals are for the program in front, and not for the session.
-    terminal.line("sleep 600; echo interr''upted=$?");
+    terminal.line("sh -c 'echo begu''n; exec sleep 600'");
+    terminal.wait_for("begun");
     terminal.keys("\u{3}");
-    terminal.line("");
     terminal.line("echo ali''ve");
     terminal.wait_for("alive");
-    terminal.line("sleep 601");
-    wait_until("the program is in front", || {
-        terminal.keys("\u{1a}");
-        let shown = terminal.shown();
-        if shown.contains("Stopped") {
-            Ok(())
-        } else {
-            Err(shown.to_owned())
-        }
-    });
-    terminal.line("kill %1; exit 3");
+    terminal.line("sh -c 'echo agai''n; exec sleep 601'");
+    terminal.wait_for("again");
+    terminal.keys("\u{1a}");
+    terminal.wait_for("Stopped");
+    terminal.line("kill -9 %1; wait; exit 3");
     terminal.wait_for(&format!("qsub: job {job} completed"));
     assert_eq!(terminal.end(), 0);
     assert_eq!(attribute("job_state").as_deref(), Some("C"));
@@ -397,11 +391,79 @@ fn a_session_of_a_job_with_an_image_is_inside_its_container() {
             Err(shown)
         }
     });
-    terminal.line("sleep 600; echo interr''upted");
+    terminal.line("sh -c 'echo begu''n; exec sleep 600'");
+    terminal.wait_for("begun");
     terminal.keys("\u{3}");
-    terminal.line("");
     terminal.line("echo ali''ve; exit");
     terminal.wait_for("alive");
     terminal.wait_for(" completed");
     assert_eq!(terminal.end(), 0);
+}
+
+#[test]
+fn a_program_is_run_inside_the_container_of_a_job_that_is_one() {
+    let Some(cluster) = cluster(&[]) else { return };
+    if !engine::is_there() {
+        return;
+    }
+    let alice = User::alice();
+    let folder = alice.folder("qexec-image");
+    let options = format!("-l nodes=1:gpus=1 -o /dev/null -e /dev/null -W image={IMAGE}");
+    let job = cluster.submit(&alice, &folder, &options, "exec sleep 600");
+    cluster.wait_state(&job, "R");
+    let script = "cat; ls -d /usr/bin/perl; echo $PBS_JOBID $CUDA_VISIBLE_DEVICES $(id -u); exit 7";
+    let line = format!("echo fed | qexec {job} sh -c '{script}'");
+    let ran = wait_until("the container runs", || {
+        let ran = cluster.sh(&alice, &line);
+        if ran.stderr.contains("try again") || ran.stderr.contains("not started") {
+            Err(ran)
+        } else {
+            Ok(ran)
+        }
+    });
+    assert_eq!(ran.status, 7, "{ran:?}");
+    assert_eq!(ran.stdout.trim(), format!("fed\n{job} 0 {}", alice.uid));
+    assert!(ran.stderr.contains("/usr/bin/perl"), "{ran:?}");
+    // It gains nothing that the container does not have.
+    let held = cluster.sh(
+        &alice,
+        &format!("qexec {job} grep -E '^(CapEff|NoNewPrivs)' /proc/self/status"),
+    );
+    assert!(held.stdout.contains("0000000000000000"), "{held:?}");
+    let outside = cluster.sh(&alice, &format!("qexec --outside {job} id"));
+    assert!(
+        outside.stderr.contains("nothing of it runs outside"),
+        "{outside:?}"
+    );
+
+    let mut terminal = Terminal::run(&cluster, &alice, &folder, &format!("exec qexec {job}"));
+    terminal.line("echo $TERM-$PBS_JOBID-e''nd");
+    terminal.wait_for(&format!("vt100-{job}-end"));
+    terminal.resize(44, 98);
+    wait_until("the size arrives", || {
+        terminal.line("stty size; echo siz''ed");
+        let shown = terminal.wait_for("sized");
+        if shown.contains("44 98") {
+            Ok(())
+        } else {
+            Err(shown)
+        }
+    });
+    terminal.line("exit 9");
+    assert_eq!(terminal.end(), 9);
+
+    // It ends with its client.
+    let line = format!("exec qexec {job} sleep 613");
+    let mut terminal = Terminal::run(&cluster, &alice, &folder, &line);
+    wait_until(
+        "it runs",
+        || if is_running("613") { Ok(()) } else { Err(()) },
+    );
+    terminal.keys("~.");
+    terminal.end();
+    wait_until("it is gone", || {
+        if is_running("613") { Err(()) } else { Ok(()) }
+    });
+    cluster.sh(&alice, &format!("qdel {job}")).ok();
+    cluster.wait_state(&job, "C");
 }

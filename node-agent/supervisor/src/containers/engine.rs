@@ -285,6 +285,36 @@ pub struct Attached {
     pub input: Option<Pin<Box<dyn AsyncWrite + Send>>>,
 }
 
+/// A program to be run in a container that runs, by its user and within what the container may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnterSpec {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// `NAME=value`, beside the container's own.
+    pub environment: Vec<String>,
+    /// Its streams are a terminal of this size.
+    pub terminal: Option<TerminalSize>,
+}
+
+/// One that runs. Dropping it detaches.
+pub struct Entered {
+    /// The engine's name of it.
+    pub id: String,
+    /// Ends when the program does.
+    pub output: Pin<Box<dyn Stream<Item = std::io::Result<Output>> + Send>>,
+    /// Stdin; shutting it down is the end of file.
+    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+}
+
+/// How it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EnteredState {
+    /// The exit code, once it has ended.
+    pub exit: Option<i32>,
+    /// Its process, as the host numbers it.
+    pub pid: Option<i32>,
+}
+
 /// A signal for the container's first process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signal(pub i32);
@@ -336,6 +366,23 @@ pub trait ContainerEngine: ImageStore {
         id: &ContainerId,
         size: TerminalSize,
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Runs a program in a container. Not to be repeated: each call runs one.
+    fn enter(
+        &self,
+        id: &ContainerId,
+        spec: &EnterSpec,
+    ) -> impl Future<Output = Result<Entered, EngineError>> + Send;
+
+    /// Sets the size of the terminal of such a program; one that has ended has none.
+    fn resize_entered(
+        &self,
+        id: &str,
+        size: TerminalSize,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// How such a program is.
+    fn entered(&self, id: &str) -> impl Future<Output = Result<EnteredState, EngineError>> + Send;
 
     /// Kills the container if it runs and removes it with all it wrote outside of its mounts.
     fn ensure_removed(

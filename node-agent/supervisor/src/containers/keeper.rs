@@ -347,6 +347,11 @@ impl<E: ContainerEngine> Keeper<E> {
         found.ok_or_else(|| EngineError::NoContainer { id: id.clone() })
     }
 
+    /// Whether the attempt may have a container.
+    pub(super) fn has_had(&self, attempt: AttemptId) -> bool {
+        self.marks.get(attempt).is_some()
+    }
+
     async fn patiently<T, F: Future<Output = Result<T, EngineError>>>(
         &self,
         doing: &'static str,

@@ -4,6 +4,7 @@
 mod bounds;
 mod door;
 mod engine;
+mod entering;
 mod environment;
 #[cfg(test)]
 mod escape_tests;
@@ -36,7 +37,7 @@ pub mod testing;
 pub use door::Door;
 pub use engine::{
     Attached, Bind, CHUNK_BYTES_MAX, Cards, CgroupDriver, ContainerEngine, ContainerId,
-    ContainerSpec, EngineError, EngineFacts, Grants, ImageId, Output, OwnedContainer, Owner, Seen,
+    ContainerSpec, EngineError, EngineFacts, EnterSpec, Entered, EnteredState, Grants, ImageId, Output, OwnedContainer, Owner, Seen,
     Signal, TerminalSize, Tmpfs, Ulimit, Wishes,
 };
 pub use exceptions::{BadException, Exception, ExceptionFile, resolve_exceptions};

@@ -193,7 +193,7 @@ fn start(
     }
     let nul = |_| problem("a word holds a NUL byte".to_owned());
     let shell = environment::shell(&entry.spec, identity, &entry.node);
-    let login = vec![login_name(&shell)];
+    let login = [login_name(&shell)];
     let (name, arguments) = match &order.arguments[..] {
         [] => (shell.as_str(), &login[..]),
         arguments @ [name, ..] => (name.as_str(), arguments),

@@ -73,6 +73,13 @@ async fn prepare(
             (entry, live.next_task())
         }
     };
+    if !entry.spec.image.is_empty() {
+        let problem = match wish.outside {
+            true => "the job is a container: nothing of it runs outside",
+            false => "the job is a container, which has not started yet or has ended: try again",
+        };
+        return Err(failed(Pbse::Badstate, problem));
+    }
     // Taken after the attempt was seen alive: one that ends meanwhile ends this, too.
     let place = supervisor.tasks.admit(attempt);
     let place = place.map_err(|refused| failed(Pbse::Badstate, refused.to_string()))?;

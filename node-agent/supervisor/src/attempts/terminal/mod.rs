@@ -30,24 +30,30 @@ pub struct OpenedSession {
 }
 
 /// The inner ends of it.
-pub(super) struct Ends {
-    pub(super) input: mpsc::Receiver<Input>,
-    pub(super) output: mpsc::Sender<Output>,
+pub(crate) struct Ends {
+    pub(crate) input: mpsc::Receiver<Input>,
+    pub(crate) output: mpsc::Sender<Output>,
+}
+
+/// A session and its inner ends.
+pub(crate) fn session() -> (OpenedSession, Ends) {
+    let (input, said) = mpsc::channel(WORDS_MAX);
+    let (told, output) = mpsc::channel(WORDS_MAX);
+    let ends = Ends {
+        input: said,
+        output: told,
+    };
+    (OpenedSession { input, output }, ends)
 }
 
 impl Supervisor {
     /// Begins a session. What is wrong with it, it says itself.
     #[must_use]
     pub fn open_session(&self, order: OpenSession) -> OpenedSession {
-        let (input, said) = mpsc::channel(WORDS_MAX);
-        let (told, output) = mpsc::channel(WORDS_MAX);
-        let ends = Ends {
-            input: said,
-            output: told,
-        };
+        let (opened, ends) = session();
         let supervisor = self.clone();
         tokio::spawn(async move { supervisor.serve_session(order, ends).await });
-        OpenedSession { input, output }
+        opened
     }
 
     async fn serve_session(&self, order: OpenSession, ends: Ends) {
@@ -68,7 +74,7 @@ impl Supervisor {
     }
 }
 
-pub(super) fn failed(error: Pbse, detail: impl Into<String>) -> Output {
+pub(crate) fn failed(error: Pbse, detail: impl Into<String>) -> Output {
     Output::Failed(Failure {
         pbs_error: error.number().into(),
         detail: detail.into(),

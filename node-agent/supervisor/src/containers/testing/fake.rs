@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::super::engine::{
     Attached, Cards, CgroupDriver, ContainerEngine, ContainerId, ContainerSpec, EngineError,
-    EngineFacts, ImageId, Output, OwnedContainer, Seen, Signal, TerminalSize,
+    EngineFacts, EnterSpec, Entered, EnteredState, ImageId, Output, OwnedContainer, Seen, Signal, TerminalSize,
 };
 use crate::images::{Credentials, ImageStore, Progress, PullProblem, StoredImage, problem_of};
 
@@ -439,6 +439,21 @@ impl ContainerEngine for FakeEngine {
             Err(EngineError::NoContainer { .. }) => Ok(()),
             other => other,
         }
+    }
+
+    async fn enter(&self, id: &ContainerId, _spec: &EnterSpec) -> Result<Entered, EngineError> {
+        // A container of words has no inside.
+        Err(EngineError::NoContainer { id: id.clone() })
+    }
+
+    async fn resize_entered(&self, id: &str, _size: TerminalSize) -> Result<(), EngineError> {
+        let id = ContainerId(id.to_owned());
+        Err(EngineError::NoContainer { id })
+    }
+
+    async fn entered(&self, id: &str) -> Result<EnteredState, EngineError> {
+        let id = ContainerId(id.to_owned());
+        Err(EngineError::NoContainer { id })
     }
 
     async fn ensure_removed(&self, id: &ContainerId) -> Result<(), EngineError> {
