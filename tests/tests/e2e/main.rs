@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod cards;
+mod chaos;
 mod contained;
 mod containers;
 mod escapes;
