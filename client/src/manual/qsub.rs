@@ -32,6 +32,25 @@ pub(super) const ENVIRONMENT: &[Term] = &[
 
 pub(super) const PARTS: &[Part] = &[
     Part {
+        title: "INTERACTIVE JOBS",
+        text: &[
+            "With -I this terminal becomes the job's when it starts: a login shell on the job's node, inside its container with \
+             -W image=. Of a script the directives count, and it is not run; -x runs a program in place of the shell. Ctrl-C \
+             before the job starts asks whether it is to be deleted. X11 is not forwarded (-X).",
+            "The session goes on when the terminal is lost, for half an hour or as long as the site says; qattach returns to \
+             it. Such a job is never run again. The exit status of qsub is 0 when the session has ended or was left.",
+        ],
+        terms: &[
+            (
+                "~d",
+                "At the beginning of a line: leave the session, which goes on.",
+            ),
+            ("~.", "End the job."),
+            ("~^Z", "Stop qsub for now."),
+            ("~~, ~?", "A ~; which keys there are."),
+        ],
+    },
+    Part {
         title: "DIRECTIVES",
         text: &[
             "Lines of the script that begin with #PBS (-C names another beginning) hold options as well, up to the first line \

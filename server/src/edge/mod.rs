@@ -2,6 +2,7 @@
 //! the core's words; what is answered is read from the latest snapshot. Decides nothing.
 
 mod asking;
+mod deleting;
 mod entering;
 mod examining;
 mod explaining;
@@ -12,6 +13,7 @@ mod orders;
 mod refusal;
 mod reporting;
 mod reserving;
+mod rights;
 mod selecting;
 mod signals;
 mod submission;
@@ -21,7 +23,7 @@ mod traffic;
 
 use std::sync::Arc;
 
-use capstan_core::{Caller, DeleteOrder, Event, HoldOrder, Holds, NodeOrder, Reply};
+use capstan_core::{Caller, Event, HoldOrder, Holds, NodeOrder, Reply};
 use capstan_proto::wire::{self, scheduler_server};
 use capstan_proto::{Refusal, wire::alter_node_request::Admin};
 use capstan_store::PayloadReader;
@@ -33,12 +35,13 @@ use tracing::Instrument;
 use crate::clock;
 use crate::engine::EngineHandle;
 use crate::link::line::Lines;
-use crate::snapshot::{Latest, Snapshot};
+use crate::snapshot::Latest;
 use crate::telemetry::Telemetry;
 use crate::view::{self, Scene};
 
 use identity::{People, Person};
 use refusal::{edge_status, status};
+use rights::{is_manager, is_operator};
 use traffic::Traffic;
 
 pub(crate) use submission::VARIABLES_BYTES_MAX;
@@ -129,16 +132,6 @@ impl Door {
 /// The service; a newtype, because the trait cannot be implemented for an `Arc`.
 #[derive(Clone)]
 pub(crate) struct SchedulerService(pub(crate) Arc<Door>);
-
-fn is_manager(snapshot: &Snapshot, person: &Person) -> bool {
-    let settings = snapshot.settings();
-    settings.is_manager(person.uid, &person.user, &person.host)
-}
-
-fn is_operator(snapshot: &Snapshot, person: &Person) -> bool {
-    let settings = snapshot.settings();
-    settings.is_operator(person.uid, &person.user, &person.host)
-}
 
 impl SchedulerService {
     async fn hold_order(
@@ -252,31 +245,7 @@ impl scheduler_server::Scheduler for SchedulerService {
         request: Request<wire::DeleteJobRequest>,
     ) -> Result<Response<wire::Done>, Status> {
         let person = self.0.caller(&request).await?;
-        let wire::DeleteJobRequest {
-            job_id,
-            grace_secs,
-            message,
-            purge,
-        } = request.into_inner();
-        let snapshot = self.0.latest.get();
-        if !message.is_empty() && !is_operator(&snapshot, &person) {
-            let detail = "must have operator or manager privilege to use -m parameter";
-            return Err(edge_status(Refusal::new(Pbse::Perm, detail)));
-        }
-        let job = view::selection::job_id(&snapshot, &job_id).map_err(edge_status)?;
-        let by = person.as_caller();
-        let order = DeleteOrder {
-            job,
-            by: by.clone(),
-            grace_secs,
-            purge,
-            message: orders::tidy(&message),
-        };
-        let span = tracing::info_span!("rpc", call = "delete_job", %job, user = &*by.user);
-        self.0
-            .order(Event::Delete(order), &by)
-            .instrument(span)
-            .await
+        deleting::delete_job(&self.0, &person, request.into_inner()).await
     }
 
     async fn hold_job(

@@ -73,6 +73,10 @@ impl<E: ContainerEngine> Keeper<E> {
         };
         let (container, entered) = match entered {
             Ok(entered) => entered,
+            Err(EngineError::NoContainer { .. }) => {
+                let why = "no container of the job runs: try again when it has started, or enter the job beside it (--outside)";
+                return drop(ends.output.send(session_failed(Pbse::Badstate, why)).await);
+            }
             Err(problem) => {
                 let word = session_failed(Pbse::System, problem.to_string());
                 return drop(ends.output.send(word).await);
@@ -102,9 +106,10 @@ impl<E: ContainerEngine> Keeper<E> {
             .filter(|container| container.owner.attempt == attempt && !container.never_started);
         let first = own.min_by_key(|container| container.created);
         let container = first.map(|container| container.id);
-        let container = container.ok_or_else(|| EngineError::NoContainer {
-            id: ContainerId(format!("of attempt {attempt}: it has ended")),
-        })?;
+        let none = || EngineError::NoContainer {
+            id: ContainerId(attempt.to_string()),
+        };
+        let container = container.ok_or_else(none)?;
         let command = match wish.arguments.is_empty() {
             true => ["/bin/sh", "-c", BEST_SHELL].map(str::to_owned).into(),
             false => wish.arguments,
