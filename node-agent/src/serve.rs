@@ -41,22 +41,13 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     make_scratch(&settings)?;
     let mut cgroups = find_cgroups(&agent_id, &host, settings.surroundings.cores.may_pin());
     fence_cards(&mut cgroups, &settings);
-    let gpus = match settings.has_no_cards() {
+    let gpus = Arc::new(match settings.has_no_cards() {
         true => NvmlGpus::none(),
         false => NvmlGpus::open(settings.nvml_library.as_deref()),
-    };
-    let gpus = Arc::new(gpus);
+    });
     let containers = Arc::new(containers(&settings, &agent_id)?);
     let door = settings.run_folder.join("agent.sock");
-    let site = SiteSettings {
-        node: settings.node.to_string(),
-        state_folder: settings.state_folder.clone(),
-        agent_socket: door.clone(),
-        commands_folder: settings.commands_folder.clone(),
-        only_uid: host.only_uid,
-        program: OWN_BINARY.into(),
-        surroundings: settings.surroundings.clone(),
-    };
+    let site = site(&settings, &door, host.only_uid);
     let site = Site::open(site, cgroups.clone()).context("opening the ledger")?;
     let (supervisor, table) =
         Supervisor::start(site, containers.clone(), gpus.clone()).context("reading the ledger")?;
@@ -64,14 +55,61 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     let door_service = Door::new(containers.clone(), Arc::new(supervisor.clone()));
     let adopting = containers.clone();
     tokio::spawn(async move { adopting.adopt().await });
-    let diagnosis = Diagnosis::new(
+    let diagnosis = Arc::new(Diagnosis::new(
         settings.node.to_string(),
         settings.server.clone(),
         settings.state_folder.clone(),
         host.uname.clone(),
-    );
-    let diagnosis = Arc::new(diagnosis);
-    // Both end with the agent; without them jobs run as well.
+    ));
+    let sources = watch(&settings, supervisor.clone(), gpus.clone(), diagnosis);
+    let health = watch_over(&settings, &supervisor, &sources.diagnosis).await;
+    let notes = sources.notes.clone();
+    tokio::spawn(crate::doctor::tell(settings.clone(), gpus.clone(), notes));
+    let link = Link {
+        server: settings.server.clone(),
+        node: settings.node.to_string(),
+        agent_id,
+        host,
+        gpus,
+        engine: containers.clone(),
+        supervisor: supervisor.clone(),
+        health,
+        run_folder: settings.run_folder.clone(),
+        preparer: Preparer::default(),
+        intruders: settings.ends_intruders.then(Arc::default),
+        sources: Arc::new(sources),
+    };
+    tracing::info!(node = %settings.node, server = settings.server, "agent started");
+    let serving = crate::door::serve(listener, door_service);
+    let stopped = until_stopped(link.run(), serving, table).await;
+    containers.let_go();
+    supervisor.end_spawner();
+    // Attempts that run keep their groups.
+    cgroups.remove();
+    // A door that stays would refuse callers more slowly than none.
+    let _absent = fs::remove_file(&door);
+    stopped
+}
+
+fn site(settings: &Settings, door: &Path, only_uid: Option<u32>) -> SiteSettings {
+    SiteSettings {
+        node: settings.node.to_string(),
+        state_folder: settings.state_folder.clone(),
+        agent_socket: door.to_owned(),
+        commands_folder: settings.commands_folder.clone(),
+        only_uid,
+        program: OWN_BINARY.into(),
+        surroundings: settings.surroundings.clone(),
+    }
+}
+
+/// Looks at jobs, cards and the kernel's log for as long as the agent lives; without that jobs run as well.
+fn watch(
+    settings: &Settings,
+    supervisor: Supervisor,
+    gpus: Arc<NvmlGpus>,
+    diagnosis: Arc<Diagnosis>,
+) -> Sources<NvmlGpus> {
     tokio::spawn(supervisor.clone().keep_sampling(gpus.clone()));
     tokio::spawn(crate::events::watch(
         gpus.clone(),
@@ -86,43 +124,13 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
         notes.clone(),
         move || news.beat.notify_one(),
     );
-    let health = watch_over(&settings, &supervisor, &diagnosis).await;
-    tokio::spawn(crate::doctor::tell(
-        settings.clone(),
-        gpus.clone(),
-        notes.clone(),
-    ));
-    let link = Link {
-        server: settings.server.clone(),
-        node: settings.node.to_string(),
-        agent_id,
-        host,
-        gpus: gpus.clone(),
-        engine: containers.clone(),
-        supervisor: supervisor.clone(),
-        health,
-        run_folder: settings.run_folder.clone(),
-        preparer: Preparer::default(),
-        intruders: settings.ends_intruders.then(Arc::default),
-        sources: Arc::new(Sources {
-            supervisor,
-            gpus,
-            diagnosis,
-            kernel_log,
-            notes,
-        }),
-    };
-    tracing::info!(node = %settings.node, server = settings.server, "agent started");
-    let serving = crate::door::serve(listener, door_service);
-    let spawning = link.supervisor.clone();
-    let stopped = until_stopped(link.run(), serving, table).await;
-    containers.let_go();
-    spawning.end_spawner();
-    // Attempts that run keep their groups.
-    cgroups.remove();
-    // A door that stays would refuse callers more slowly than none.
-    let _absent = fs::remove_file(&door);
-    stopped
+    Sources {
+        supervisor,
+        gpus,
+        diagnosis,
+        kernel_log,
+        notes,
+    }
 }
 
 async fn until_stopped(
@@ -225,6 +233,7 @@ async fn watch_over(
 ) -> Arc<Health> {
     if settings.surroundings.scratch_folder.is_some() {
         sweep_scratch(supervisor);
+        tokio::spawn(supervisor.clone().keep_watching_scratch());
     }
     let told = diagnosis.clone();
     let news = move || told.beat.notify_one();
@@ -240,7 +249,6 @@ fn sweep_scratch(supervisor: &Supervisor) {
     let supervisor = supervisor.clone();
     tokio::spawn(async move {
         loop {
-        tokio::spawn(supervisor.clone().keep_watching_scratch());
             let sweeping = supervisor.clone();
             let swept = tokio::task::spawn_blocking(move || sweeping.sweep_scratch()).await;
             if let Ok(count @ 1..) = swept {

@@ -124,8 +124,19 @@ impl Settings {
     }
 }
 
+fn server_address(server: Option<String>) -> anyhow::Result<String> {
+    let server =
+        server.context("server is missing: the host and port where agents are expected")?;
+    ensure!(
+        server
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()),
+        "server must be HOST:PORT, not `{server}`"
+    );
+    Ok(server)
+}
+
 fn resolve(text: &str, host: Host) -> anyhow::Result<Settings> {
-    let file: SettingsFile = toml::from_str(text)?;
     let SettingsFile {
         node_name,
         server,
@@ -144,15 +155,8 @@ fn resolve(text: &str, host: Host) -> anyhow::Result<Settings> {
         volumes,
         images,
         around,
-    } = file;
-    let server =
-        server.context("server is missing: the host and port where agents are expected")?;
-    ensure!(
-        server
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()),
-        "server must be HOST:PORT, not `{server}`"
-    );
+    } = toml::from_str(text)?;
+    let server = server_address(server)?;
     let node = node_name.unwrap_or(host.name);
     ensure!(
         !node.is_empty()
@@ -192,9 +196,9 @@ fn resolve(text: &str, host: Host) -> anyhow::Result<Settings> {
         networks: container_networks.unwrap_or_else(|| DEFAULT_NETWORKS.map(str::to_owned).into()),
         exceptions: resolve_exceptions(container_exceptions)?,
         kernel_log: KernelLogSettings {
-            path: match kernel_log {
-                Some(path) if path == Path::new(NO_LIBRARY) => None,
-                path => Some(absolute("kernel_log", path.unwrap_or(KERNEL_LOG.into()))?),
+            path: match kernel_log == Some(NO_LIBRARY.into()) {
+                true => None,
+                false => optional("kernel_log", kernel_log.or(Some(KERNEL_LOG.into())))?,
             },
             on_errors: kernel_errors.unwrap_or_default(),
         },

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use capstan_proto::Refusal;
 use capstan_proto::wire::scheduler_server::{Scheduler, SchedulerServer};
+use capstan_proto::wire::terminal_input::Input;
+use capstan_proto::wire::terminal_output::Output;
 use capstan_proto::wire::*;
 use capstan_types::Pbse;
 use tokio_stream::Stream;
@@ -118,6 +120,12 @@ impl Scheduler for Fake {
         let StatImagesRequest { part } = request.into_inner();
         self.judge("images", format!("images {part}"))?;
         Ok(Response::new(StatImagesReply::default()))
+    }
+
+    async fn stat_use(&self, request: Request<StatUseRequest>) -> Answer<StatUseReply> {
+        let StatUseRequest { month, user } = request.into_inner();
+        self.judge("use", format!("use {month} {user}"))?;
+        Ok(Response::new(StatUseReply::default()))
     }
 
     async fn stat_jobs(&self, request: Request<StatJobsRequest>) -> Answer<Self::StatJobsStream> {

@@ -211,8 +211,9 @@ pub(crate) fn watch(
         let took_in = read(&path, |line| {
             let at_ms = wall_ms(line.at_us);
             // Who is not told of one of many has heard of enough.
-            let told = kept.take_in(line, at_ms, &supervisor);
-            let _full = told.map(|record| tell.try_send(record));
+            if let Some(record) = kept.take_in(line, at_ms, &supervisor) {
+                let _full = tell.try_send(record).is_err();
+            }
         });
         if let Err(error) = took_in {
             tracing::warn!(path = %path.display(), %error, "the kernel's log cannot be read; k_log has nothing to show");

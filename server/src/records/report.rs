@@ -24,10 +24,13 @@ pub(crate) struct Used {
     pub(crate) card_secs: u64,
 }
 
+/// Group and user.
+pub(crate) type Who = (Box<str>, Box<str>);
+
 /// A month, by group and user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Month {
-    pub(crate) used: BTreeMap<(Box<str>, Box<str>), Used>,
+    pub(crate) used: BTreeMap<Who, Used>,
     /// There was more than is read at once.
     pub(crate) is_cut: bool,
 }
@@ -85,7 +88,7 @@ fn files(folder: &Path, month: &str) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// Whose job ended by this line, and what it used: `TIME;E;ID;user=… group=… … resources_used.walltime=…`.
-fn ended(line: &str) -> Option<((Box<str>, Box<str>), Used)> {
+fn ended(line: &str) -> Option<(Who, Used)> {
     let (_, rest) = line.split_once(";E;")?;
     let (_, words) = rest.split_once(';')?;
     // What a user may choose (the job's name, an account) may hold any word but no blank; ours stand before it, or have a
