@@ -103,9 +103,15 @@ impl FairShare {
             let owner = &job.spec.owner;
             found.entry(&owner.group, &owner.user).used += u128::from(used);
         }
-        for job in state.pending().filter(|job| is_competing(job, now)) {
-            let owner = &job.spec.owner;
-            found.entry(&owner.group, &owner.user).is_waiting = true;
+        // All jobs of a row are one user's, and nothing of their own keeps them from starting.
+        let firsts = state.rows().rows().map(|(_, row)| row.first.1);
+        let others = state.rows().singles();
+        let waiting = firsts.chain(others).filter_map(|id| state.waiting_job(id));
+        for job in waiting.map(|waiting| &waiting.job) {
+            if is_competing(job, now) {
+                let owner = &job.spec.owner;
+                found.entry(&owner.group, &owner.user).is_waiting = true;
+            }
         }
         Self::made(policy, found)
     }

@@ -102,7 +102,7 @@ impl PolicyName {
             Self::Default => default,
             Self::Fair => Policy {
                 weights: Weights {
-                    fairshare: 10_000,
+                    fairshare: 400,
                     ..shortest
                 },
                 ..default
@@ -116,10 +116,19 @@ impl Policy {
     pub const AGE_FROM_SECS: u64 = 1800;
     /// Run time is counted in halvings down to so short: shorter ones make little difference. Seconds.
     pub const SHORT_FROM_SECS: u64 = 60;
+    /// From so large a `weight_fairshare` on shares are strict: users take turns within a plan, and who has had more than his
+    /// share does not get around that by waiting.
+    pub const STRICT_SHARES_FROM: i64 = 400;
     /// The largest weight, up or down.
     pub const WEIGHT_MAX: i64 = 1_000_000;
     /// The largest `backfill_depth`.
     pub const DEPTH_MAX: u32 = 1000;
+
+    /// Whether shares decide before all else, and not only among other things.
+    #[must_use]
+    pub const fn has_strict_shares(&self) -> bool {
+        self.weights.fairshare.saturating_abs() >= Self::STRICT_SHARES_FROM
+    }
 
     /// The policy that these settings say.
     #[must_use]

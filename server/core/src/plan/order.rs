@@ -216,7 +216,7 @@ impl<'a> Candidates<'a> {
     /// Whether places do not depend on one another, and of jobs that differ in nothing else who came first is first: users
     /// do not take turns, no queue is in strict order, and waiting counts for nobody's harm.
     pub(super) fn is_simple(&self) -> bool {
-        let has_turns = self.scores.is_fair() || self.strict_queues().next().is_some();
+        let has_turns = self.scores.has_turns() || self.strict_queues().next().is_some();
         !has_turns && self.policy.weights.age >= 0
     }
 
@@ -298,7 +298,7 @@ impl<'a> Candidates<'a> {
             }
         }
         entries.sort_unstable();
-        if self.scores.is_fair() {
+        if self.scores.has_turns() {
             entries = self.by_turns(entries);
         }
         let mut jobs: Vec<&'a Pending> = entries.into_iter().map(|entry| entry.job).collect();

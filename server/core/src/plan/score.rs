@@ -19,6 +19,7 @@ pub(super) struct Scores<'a> {
     now: Timestamp,
     /// What users are owed, if that counts.
     shares: Option<FairShare>,
+    has_turns: bool,
     last: Option<(Owner<'a>, Option<usize>)>,
 }
 
@@ -45,13 +46,14 @@ impl<'a> Scores<'a> {
             weights,
             now,
             shares: (weights.fairshare != 0).then(|| FairShare::of(state, now)),
+            has_turns: policy.has_strict_shares(),
             last: None,
         }
     }
 
-    /// Whether it counts what users are owed.
-    pub(super) const fn is_fair(&self) -> bool {
-        self.shares.is_some()
+    /// Whether users take turns: what one gets in a plan counts against him in the same plan.
+    pub(super) const fn has_turns(&self) -> bool {
+        self.has_turns
     }
 
     /// Whose share a job counts to: an account of [`FairShare`].
@@ -68,9 +70,9 @@ impl<'a> Scores<'a> {
         }
     }
 
-    /// Whether an account has used more than its share, if that counts.
+    /// Whether an account has used more than its share, where shares are strict.
     pub(super) fn is_ahead(&self, account: Option<usize>) -> bool {
-        let shares = self.shares.as_ref();
+        let shares = self.shares.as_ref().filter(|_| self.has_turns);
         let factor = shares.zip(account).map(|(shares, at)| shares.factor_of(at));
         factor.is_some_and(|factor| factor < FACTOR_MAX / 2)
     }

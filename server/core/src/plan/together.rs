@@ -128,10 +128,12 @@ impl<'a> Desk<'a> {
             | WaitedFor::Limit => false,
         };
         let may_wait = members.iter().all(|member| self.may_wait(&member.job));
-        if is_of_nodes && may_wait && self.may_reserve_more() {
-            if let Some(bookings) = self.bookings_together(members) {
-                self.book_together(members, bookings);
-            }
+        if is_of_nodes
+            && may_wait
+            && self.may_reserve_more()
+            && let Some(bookings) = self.bookings_together(members)
+        {
+            self.book_together(members, bookings);
         }
     }
 

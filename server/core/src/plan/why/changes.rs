@@ -131,7 +131,7 @@ fn is_sure<'a>(
         return true;
     };
     // Where users take turns, what a job costs decides who is next, and every change may change the whole line.
-    if places.is_fair() {
+    if places.has_turns() {
         let is_short = asked.plan.line.len() <= LINE_MAX;
         return is_short && starts_in(&candidate.state, asked);
     }

@@ -96,7 +96,7 @@ impl<'a, 't, 'r> Trial<'a, 't, 'r> {
     ) -> Option<Self> {
         let places = Places::of(asked.state, policy, asked.now);
         let is_short = asked.plan.line.len() <= LINE_MAX;
-        let reckoner = match (start.confidence, places.is_fair()) {
+        let reckoner = match (start.confidence, places.has_turns()) {
             (Confidence::Firm | Confidence::Likely, false) => Some(reckoner),
             (Confidence::Firm, true) if is_short => None,
             (Confidence::Firm | Confidence::Likely | Confidence::Guess, _) => return None,

@@ -69,8 +69,8 @@ impl<'a> Places<'a> {
     }
 
     /// Whether users take turns, so that places depend on each other.
-    pub(super) const fn is_fair(&self) -> bool {
-        self.scores.is_fair()
+    pub(super) const fn has_turns(&self) -> bool {
+        self.scores.has_turns()
     }
 
     fn factors(&mut self, pending: &'a Pending) -> Factors {
