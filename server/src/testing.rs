@@ -86,6 +86,7 @@ pub(crate) fn run(shares: &[(&str, &[u16], &[u32])], started: u64, session: u32)
         usage: Usage::default(),
         is_suspended: false,
         is_altered: false,
+        images: Vec::new(),
     }
 }
 

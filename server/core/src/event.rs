@@ -475,6 +475,9 @@ pub enum ReportedPhase {
         /// Why it ended, when it was not by itself; for the user, one line.
         #[serde(default)]
         cause: Box<str>,
+        /// Images that its containers were made of, each with its digest.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        images: Vec<Box<str>>,
     },
     /// It never ran and would not on a second try: the job is to be held with this reason.
     Unstartable {

@@ -322,6 +322,7 @@ impl<'a> World<'a> {
             usage,
             unclean: Vec::new(),
             cause: Box::default(),
+            images: Vec::new(),
         };
         self.report(node, attempt, phase, now);
         self.settle(job, held.id, now);

@@ -216,6 +216,8 @@ pub(crate) fn started(said: wire::AttemptStarted) -> AttemptReport {
     }
 }
 
+/// Most images of one attempt that are kept.
+const IMAGES_MAX: usize = 8;
 /// Most sentences about one end that are written into the log.
 const MESSAGES_MAX: usize = 16;
 
@@ -233,6 +235,7 @@ pub(crate) fn ended(said: wire::AttemptEnded) -> Result<AttemptReport, Unheard> 
         unclean_cards,
         messages,
         cause,
+        images,
     } = said;
     for message in messages.iter().take(MESSAGES_MAX) {
         tracing::warn!(
@@ -252,6 +255,7 @@ pub(crate) fn ended(said: wire::AttemptEnded) -> Result<AttemptReport, Unheard> 
             usage: usage.map(self::usage).unwrap_or_default(),
             unclean: card_ids(unclean_cards)?,
             cause: text(cause),
+            images: images.into_iter().take(IMAGES_MAX).map(text).collect(),
         },
         Outcome::Unstartable(reason) => ReportedPhase::Unstartable {
             at,

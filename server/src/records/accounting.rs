@@ -112,6 +112,12 @@ fn ended(text: &mut String, job: &Job) {
     }
     let usage = run.as_ref().map(|run| run.usage).unwrap_or_default();
     put(text, format_args!(" {}", used(&usage)));
+    let images = run
+        .as_ref()
+        .map(|run| run.images.join(",").replace(' ', "@"));
+    if let Some(images) = images.filter(|images| !images.is_empty()) {
+        put(text, format_args!(" image_digests={images}"));
+    }
     let has_cards = |run: &Run| run.shares.iter().any(|share| !share.cards.is_empty());
     if let Some(measured) = &usage.measured {
         for (name, value) in measured_words(measured, run.as_ref().is_some_and(has_cards)) {

@@ -261,6 +261,9 @@ fn rest(list: &mut Attributes, job: &Job) {
         &["idle_slot_limit", "L_Request", "x", "signal", "image", "gang"],
     );
     let cause = ended(job).map(|ended| &ended.cause);
+    let images = ended(job).and_then(|ended| ended.run.as_ref());
+    let images = images.map(|run| run.images.join(","));
+    list.put_some("image_digests", images.filter(|images| !images.is_empty()));
     list.put_some("exit_cause", cause.filter(|cause| !cause.is_empty()));
 }
 

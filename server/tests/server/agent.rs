@@ -125,6 +125,7 @@ pub(crate) fn over(attempt: u64, exit_status: i32) -> AttemptEnded {
         unclean_cards: Vec::new(),
         messages: Vec::new(),
         cause: String::new(),
+        images: Vec::new(),
     }
 }
 

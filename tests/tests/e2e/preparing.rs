@@ -74,6 +74,7 @@ fn an_image_comes_once_for_many_jobs_that_hold_no_card_while_others_use_it() {
     };
     let before = asked_for(&registry, "early/manifests/1");
     let cluster = cluster("1");
+    cluster.root("qmgr -c 'set server job_footer = True'").ok();
     let alice = User::alice();
     let jobs: Vec<_> = (0..4)
         .map(|nth| submit(&cluster, &alice, &format!("early{nth}"), &image))
@@ -101,6 +102,19 @@ fn an_image_comes_once_for_many_jobs_that_hold_no_card_while_others_use_it() {
     for job in &jobs {
         ran(&cluster, job, &image);
     }
+    let (job, out) = &jobs[0];
+    let digest = format!("{image} sha256:");
+    let out = wait_until("the footer is written", || {
+        let text = fs::read_to_string(out).unwrap_or_default();
+        if text.contains("---- job") {
+            Ok(text)
+        } else {
+            Err(text)
+        }
+    });
+    assert!(out.contains(&format!("image    {digest}")), "{out}");
+    let told = cluster.attribute(job, "image_digests").unwrap_or_default();
+    assert!(told.starts_with(&digest), "{told}");
     let pulls = asked_for(&registry, "early/manifests/1") - before;
     assert_eq!(pulls, 1, "{}", registry.log());
     registry.forget(&image);

@@ -344,5 +344,6 @@ fn exited(since: Timestamp, at: Timestamp, exit_status: i32) -> ReportedPhase {
         usage,
         unclean: Vec::new(),
         cause: Box::default(),
+        images: Vec::new(),
     }
 }

@@ -339,9 +339,9 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
         }
         ended.unclean_cards = self.settle(attempt, are_gone).await;
         self.shared.warden.settled(&cards);
+        ended.images = self.shared.containers.images_of(attempt.entry.attempt());
         if attempt.entry.spec.footer {
-            let images = self.shared.containers.images_of(attempt.entry.attempt());
-            outputs::add_footer(attempt, &ended, images).await;
+            outputs::add_footer(attempt, &ended).await;
         }
         self.shared.site.checks.at_end().await;
         ended

@@ -314,5 +314,6 @@ pub(super) fn ended(attempt: u64, outcome: Outcome) -> AttemptEnded {
         unclean_cards: Vec::new(),
         messages: Vec::new(),
         cause: String::new(),
+        images: Vec::new(),
     }
 }

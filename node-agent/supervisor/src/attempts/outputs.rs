@@ -105,11 +105,11 @@ impl Supervisor {
 
 /// Adds what became of an attempt to what it wrote, once: an agent that was started anew meanwhile does so again. An
 /// output that cannot be written any more is its user's own doing.
-pub(super) async fn add_footer(live: &LiveAttempt, ended: &AttemptEnded, images: Vec<String>) {
+pub(super) async fn add_footer(live: &LiveAttempt, ended: &AttemptEnded) {
     let facts = Facts {
         node: live.entry.node.clone(),
         started_ms: live.started_ms(),
-        images,
+        images: ended.images.clone(),
     };
     let spec = &live.entry.spec;
     let (head, Some(text)) = (footer::head(spec), footer::text(spec, ended, &facts)) else {

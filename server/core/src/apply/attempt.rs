@@ -35,6 +35,8 @@ pub(super) struct Remains {
     pub(super) usage: Option<Usage>,
     /// Why, in words; empty when it ended by itself.
     pub(super) cause: Box<str>,
+    /// Of its containers.
+    pub(super) images: Vec<Box<str>>,
 }
 
 impl Remains {
@@ -44,6 +46,7 @@ impl Remains {
             exit_status,
             usage: None,
             cause: Box::default(),
+            images: Vec::new(),
         }
     }
 }
@@ -53,7 +56,7 @@ pub(super) fn exited(
     draft: &mut Draft,
     job: &Arc<Job>,
     exit_status: i32,
-    (mut usage, cause): (Usage, &str),
+    (mut usage, cause, images): (Usage, &str, &[Box<str>]),
 ) -> Result<(), Rejection> {
     let settings = draft.state.settings();
     if settings.is_some_and(|settings| !settings.tells("job_samples")) {
@@ -86,6 +89,7 @@ pub(super) fn exited(
                 exit_status: canceled_exit(draft).or(Some(exit_status)),
                 usage: Some(usage),
                 cause: cause.into(),
+                images: images.to_vec(),
             };
             end(draft, Job::clone(job), remains)
         }
@@ -94,6 +98,7 @@ pub(super) fn exited(
                 exit_status: Some(exit_status),
                 usage: Some(usage),
                 cause: cause.into(),
+                images: images.to_vec(),
             };
             end(draft, Job::clone(job), remains)
         }
@@ -235,9 +240,11 @@ pub(super) fn end(draft: &mut Draft, job: Job, remains: Remains) -> Result<(), R
         exit_status,
         usage,
         cause,
+        images,
     } = remains;
     let run = job.state.run().map(|run| Run {
         usage: usage.unwrap_or(run.usage),
+        images,
         ..run.clone()
     });
     let ended = Ended {

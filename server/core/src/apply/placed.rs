@@ -50,6 +50,7 @@ pub(super) fn start(
         usage: Usage::default(),
         is_suspended: false,
         is_altered: false,
+        images: Vec::new(),
     };
     forecast::learn(draft, job);
     let mut job = Job::clone(job);

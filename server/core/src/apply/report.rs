@@ -71,8 +71,9 @@ fn on_current(
             usage,
             unclean,
             cause,
+            images,
         } => {
-            attempt::exited(draft, job, *exit_status, (*usage, cause))?;
+            attempt::exited(draft, job, *exit_status, (*usage, cause, images))?;
             add_unclean(draft, node, unclean);
         }
         ReportedPhase::Unstartable { at: _, reason } => attempt::unstartable(draft, job, reason)?,

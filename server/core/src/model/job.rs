@@ -168,6 +168,9 @@ pub struct Run {
     /// Its limits were altered since it was ordered: an agent that connects anew is told them again.
     #[serde(default)]
     pub is_altered: bool,
+    /// Once it is over: images that its containers were made of, each with its digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Box<str>>,
 }
 
 /// Why and how a running job was told to stop; decides what becomes of it when the attempt has ended.

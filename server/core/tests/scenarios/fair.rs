@@ -65,6 +65,7 @@ fn ends(world: &mut World, job: JobId) {
         usage: Usage::default(),
         unclean: Vec::new(),
         cause: Box::default(),
+        images: Vec::new(),
     };
     let report = capstan_core::AttemptReport { attempt, phase };
     world.must(&Event::Reported { node, report });

@@ -267,6 +267,7 @@ fn unclean_cards_wait_until_they_are_seen_clean() {
             usage,
             unclean,
             cause: Box::default(),
+            images: Vec::new(),
         },
     );
     let node = NodeName::from("node01");

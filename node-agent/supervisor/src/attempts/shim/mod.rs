@@ -178,5 +178,6 @@ fn ended(entry: &Entry, outcome: Outcome, usage: wire::Usage) -> wire::AttemptEn
         unclean_cards: Vec::new(),
         messages: Vec::new(),
         cause: String::new(),
+        images: Vec::new(),
     }
 }
