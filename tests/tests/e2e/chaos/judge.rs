@@ -83,6 +83,11 @@ pub(super) fn told(listing: &str) -> Vec<Told> {
     jobs.filter(|told| !told.job.contains("[]")).collect()
 }
 
+/// Whether a run came to its own end with this status.
+pub(super) fn some_ended(runs: &[Run], status: i32) -> bool {
+    runs.iter().any(|run| run.end == Some(status))
+}
+
 /// No card was in two runs at once, and no job ran twice at once.
 pub(super) fn overlaps(runs: &[Run]) -> Vec<String> {
     let mut held: BTreeMap<&str, Vec<&Run>> = BTreeMap::new();

@@ -155,7 +155,7 @@ fn storm(torment: &mut Torment, dice: &mut Dice, home: &Path, jobs: u64) {
             let kind = Kind::any(dice);
             let hold = if dice.below(12) == 0 { "-h" } else { "" };
             let arguments = format!(
-                "-N {} -d . -j oe -o out-{0} {hold} {}",
+                "-N {} -d . -j oe {hold} {}",
                 kind.name(),
                 kind.options()
             );
@@ -180,7 +180,7 @@ fn settle(torment: &mut Torment) -> Vec<judge::Told> {
     let start = Instant::now();
     loop {
         torment.revive();
-        for (state, line) in [("H", "qrls"), ("S", "qsig -s resume")] {
+        for (state, line) in [("H", "qrls -h uos"), ("S", "qsig -s resume")] {
             torment
                 .cluster
                 .root(&format!(
@@ -246,6 +246,14 @@ fn judged(torment: &Torment, told: &[judge::Told], home: &Path, seed: u64) {
         runs.len(),
         breaches.join("\n"),
         torment.log.join("\n")
+    );
+    let missing: Vec<i32> = [0, 3, 4, 5]
+        .into_iter()
+        .filter(|end| !judge::some_ended(&runs, *end))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "of some kind no job came to its own end: {missing:?}"
     );
     assert!(
         runs.len() * 2 > told.len(),

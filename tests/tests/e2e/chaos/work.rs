@@ -82,7 +82,7 @@ impl Kind {
             Self::Gang => "pbsdsh -u true; beat; finish 0".to_owned(),
             Self::Container => {
                 let inner = "i=0; while test $i -lt 5; do sleep 0.2; read -r now _ </proc/uptime; echo $now beat >>$ME; i=$((i+1)); done; exit 4";
-                format!("export ME=$PWD/$me; startdocker -e ME=$ME -c '{inner}' {IMAGE}; finish $?")
+                format!("startdocker -u \"-e ME=$PWD/$me\" -c '{inner}' {IMAGE}; finish $?")
             }
             Self::Warned => "trap 'finish 5' USR1; N=1000; beat; finish 0".to_owned(),
         };
