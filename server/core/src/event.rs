@@ -9,8 +9,8 @@ use capstan_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Holds, Inventory, JobSpec, Payload, Placement, Preemption, PrepareOrder, Settings, Tie, Usage,
-    Wait,
+    Holds, ImageReport, Inventory, JobSpec, Payload, Placement, Preemption, PrepareOrder, Settings,
+    Tie, Usage, Wait,
 };
 
 /// Something that happened or is asked for.
@@ -99,26 +99,6 @@ pub enum Event {
         /// What came of it.
         report: ImageReport,
     },
-}
-
-/// What came of an image that a node was told to get.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageReport {
-    /// As the order named it.
-    pub image: Box<str>,
-    /// On whose terms.
-    pub uid: u32,
-    /// Why it is not there; `None` when it is.
-    pub problem: Option<ImageProblem>,
-}
-
-/// Why an image could not be had.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageProblem {
-    /// One sentence.
-    pub text: Box<str>,
-    /// Waiting is no use: the name is wrong, or the registry does not let the user have it.
-    pub is_lasting: bool,
 }
 
 /// A plan that is to be carried out. It is made of the state before this event, so that with its time it can be made

@@ -16,12 +16,13 @@ pub use change::{Change, Payload};
 pub use effect::{Account, Deletion, Effect};
 pub use event::{
     AlterOrder, Altered, AttemptReport, Caller, CancelOrder, DeleteOrder, Directive, Event, Hello,
-    HoldOrder, ImageProblem, ImageReport, ManageCommand, ManageOrder, MoveOrder, NodeOrder, PlanOrder, ReportedPhase,
+    HoldOrder, ManageCommand, ManageOrder, MoveOrder, NodeOrder, PlanOrder, ReportedPhase,
     RerunOrder, ReserveOrder, ReserveWish, RunOrder, Submission, SuspendOrder, SwapOrder,
 };
 pub use model::*;
 pub use plan::{
     Amount, Awaited, Blocker, Confidence, ExpectedStart, Explanation, Factor, Holder, Lack,
-    LinePlace, NearNode, Placement, Plan, Preemption, PrepareOrder, Sooner, Suggestion, decide, explain, plan, waited,
+    LinePlace, NearNode, Placement, Plan, Preemption, PrepareOrder, Sooner, Suggestion, decide,
+    explain, plan, waited,
 };
 pub use rejection::{OrderProblem, Rejection, ReserveProblem};

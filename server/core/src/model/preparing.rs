@@ -43,6 +43,26 @@ pub enum Preparing {
     },
 }
 
+/// What came of an image that a node was told to get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageReport {
+    /// As the order named it.
+    pub image: Box<str>,
+    /// On whose terms.
+    pub uid: u32,
+    /// Why it is not there; `None` when it is.
+    pub problem: Option<ImageProblem>,
+}
+
+/// Why an image could not be had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageProblem {
+    /// One sentence.
+    pub text: Box<str>,
+    /// Waiting is no use: the name is wrong, or the registry does not let the user have it.
+    pub is_lasting: bool,
+}
+
 impl Preparation {
     /// Most images that are remembered for one node; those that are over go first.
     pub const COUNT_MAX: usize = 64;

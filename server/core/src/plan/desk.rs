@@ -1,6 +1,7 @@
 //! The desk that serves the line: one job after the other, each gets its nodes, or a reason and perhaps a reservation.
 
 mod asking;
+mod turned;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,7 @@ use super::order::Head;
 use super::preempt::{Preemptor, Way};
 use super::realm::Realms;
 use super::request::ShapeKey;
-use super::reserve::{Booking, places, reserve};
+use super::reserve::{Booking, reserve};
 use super::timeline::Span;
 use super::together::is_of_set;
 use super::windows::Windows;
@@ -26,6 +27,7 @@ use crate::model::{ENDLESS_SECS, Pending};
 use crate::{Job, NodeShare, Policy, State};
 
 pub(super) use asking::Near;
+use turned::{Turned, claimant};
 
 #[derive(Clone)]
 pub(super) struct Desk<'a> {
@@ -491,42 +493,5 @@ impl<'a> Desk<'a> {
             *known = Some(number);
         }
         number
-    }
-}
-
-/// The first job for which nodes are reserved that the shape could use in this span.
-fn claimant(
-    bookings: &[Booking],
-    cluster: &Cluster<'_>,
-    shape: &Shape<'_>,
-    span: Span,
-) -> Option<JobId> {
-    if bookings.is_empty() {
-        return None;
-    }
-    let mut could_use = vec![false; cluster.seats.len()];
-    for place in places(cluster, shape) {
-        could_use[place] = true;
-    }
-    let meets = |booking: &&Booking| {
-        let is_then = booking.span.from < span.until;
-        is_then && booking.nodes.iter().any(|(place, _)| could_use[*place])
-    };
-    bookings.iter().find(meets).map(|booking| booking.job)
-}
-
-/// Not placed.
-struct Turned {
-    reason: Reason,
-    /// Members behind in the same array have the same answer.
-    is_final: bool,
-}
-
-impl Turned {
-    fn finally(reason: Reason) -> Self {
-        Self {
-            reason,
-            is_final: true,
-        }
     }
 }
