@@ -154,11 +154,7 @@ fn storm(torment: &mut Torment, dice: &mut Dice, home: &Path, jobs: u64) {
         for _ in 0..dice.below(6) {
             let kind = Kind::any(dice);
             let hold = if dice.below(12) == 0 { "-h" } else { "" };
-            let arguments = format!(
-                "-N {} -d . -j oe {hold} {}",
-                kind.name(),
-                kind.options()
-            );
+            let arguments = format!("-N {} -d . -j oe {hold} {}", kind.name(), kind.options());
             let line = format!(
                 "qsub {arguments} <<'END_OF_JOB'\n{}\nEND_OF_JOB\n",
                 kind.script(2 + dice.below(8))
