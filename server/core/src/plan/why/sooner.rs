@@ -12,7 +12,7 @@ use crate::plan::desk::Desk;
 use crate::{Policy, State};
 
 /// Most changes that are tried: each costs about as much as the expected start itself.
-const TRIES_MAX: usize = 12;
+const TRIES_MAX: usize = 8;
 /// Most that are told.
 const SOONER_MAX: usize = 3;
 /// Less than that is nothing to change a request for: seconds, …
