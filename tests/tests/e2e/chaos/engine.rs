@@ -95,5 +95,8 @@ impl Drop for OwnEngine {
         let pid = nix::unistd::Pid::from_raw(self.process.id().cast_signed());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok();
         self.process.wait().ok();
+        // It mounts its data on itself and leaves that so.
+        let data = self.folder.join("data");
+        Command::new("umount").arg("-l").arg(data).output().ok();
     }
 }
