@@ -4,6 +4,7 @@ use capstan_core::{Account, Effect, Event, Holds, Inventory, JobState, Rejection
 use capstan_types::NodeName;
 
 use crate::harness::{World, caller, deletion, exited, submission};
+use crate::managing::order;
 
 fn letters_of(world: &World) -> String {
     let records = world.effects.iter().filter_map(|effect| match effect {
@@ -280,6 +281,29 @@ fn a_node_whose_health_script_complains_gets_no_work_unless_the_site_says_otherw
     world.must(&changed(&inventory));
     world.place();
     assert_eq!(world.letter(job), 'R');
+}
+
+#[test]
+fn what_a_health_script_found_stays_in_the_nodes_note_once() {
+    let mut world = one_node();
+    let node = NodeName::from("node01");
+    let mut inventory = world.state.node(&node).unwrap().inventory.clone();
+    let mut find = |world: &mut World, problem: &str| {
+        inventory.health_problem = problem.into();
+        world.must(&Event::NodeChanged {
+            node: node.clone(),
+            inventory: Box::new(inventory.clone()),
+        });
+        world.state.node(&node).unwrap().note.to_string()
+    };
+    assert_eq!(find(&mut world, "ERROR fan"), "ERROR fan");
+    assert_eq!(find(&mut world, ""), "ERROR fan");
+    assert_eq!(find(&mut world, "ERROR disk"), "ERROR fan - ERROR disk");
+    assert_eq!(find(&mut world, "ERROR fan"), "ERROR fan - ERROR disk");
+    let long = format!("ERROR {}", "x".repeat(4096));
+    assert_eq!(find(&mut world, &long), "ERROR fan - ERROR disk");
+    world.must(&order("root", "set server note_append_on_error = False"));
+    assert_eq!(find(&mut world, "ERROR power"), "ERROR fan - ERROR disk");
 }
 
 #[test]
