@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use capstan_proto::wire::{ImageOffer, OpenSession, ImagePull, ImageWait};
+use capstan_proto::wire::{ImageOffer, ImagePull, ImageWait, OpenSession};
 use capstan_supervisor::attempts::OpenedSession;
 use capstan_supervisor::containers::{ContainerEngine, Customer, Keeper, Unprepared};
 

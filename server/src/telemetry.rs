@@ -134,7 +134,10 @@ impl Telemetry {
     /// How far `image` is on its way to `node` on the terms of `uid`.
     #[must_use]
     pub(crate) fn image_pull(&self, node: &NodeName, image: &str, uid: u32) -> Option<Box<str>> {
-        self.of(node)?.image_pulls.get(&(image.into(), uid)).cloned()
+        self.of(node)?
+            .image_pulls
+            .get(&(image.into(), uid))
+            .cloned()
     }
 
     pub(crate) fn put(&self, node: &NodeName, heartbeat: NodeTelemetry) {

@@ -134,7 +134,8 @@ fn attribute(
         },
         "gang" if matches!(value, "end" | "keep") => draft.set(name, value),
         "gang" => {
-            let text = format!("qsub: illegal -W value for gang: '{value}' is neither end nor keep");
+            let text =
+                format!("qsub: illegal -W value for gang: '{value}' is neither end nor keep");
             return Err(misuse(&text));
         }
         "image" if is_image_wish(value) => draft.set(name, value),

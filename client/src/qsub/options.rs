@@ -42,7 +42,10 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "NUMBER",
         "Let so many members of an array wait in the queue",
     ),
-    Opt::flag('I', "Run the job interactively: this terminal becomes the job's"),
+    Opt::flag(
+        'I',
+        "Run the job interactively: this terminal becomes the job's",
+    ),
     Opt::value('j', "oe|eo|n", "Join stdout and stderr in one file"),
     Opt::value(
         'J',

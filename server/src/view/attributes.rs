@@ -258,7 +258,14 @@ fn rest(list: &mut Attributes, job: &Job) {
     shown(
         list,
         job,
-        &["idle_slot_limit", "L_Request", "x", "signal", "image", "gang"],
+        &[
+            "idle_slot_limit",
+            "L_Request",
+            "x",
+            "signal",
+            "image",
+            "gang",
+        ],
     );
     let cause = ended(job).map(|ended| &ended.cause);
     let images = ended(job).and_then(|ended| ended.run.as_ref());

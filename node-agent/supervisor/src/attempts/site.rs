@@ -1,5 +1,6 @@
 //! What all attempts of this node share, and the step from an order to an entry in the ledger.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,8 @@ use super::cgroup::{Cgroup, CgroupTree, HostCores};
 use super::checks::Checks;
 use super::fence::{CardNodes, DeviceCgroup};
 use super::identity::{Identities, IdentityProblem};
-use super::ledger::{AttemptFile, Ledger, LedgerError};
 use super::interface::Interfaces;
+use super::ledger::{AttemptFile, Ledger, LedgerError};
 use super::record::Entry;
 use super::shim::sweep_scratch;
 use super::spawner::Spawner;
@@ -60,11 +61,11 @@ pub struct Surroundings {
     pub scratch_keep_secs: u64,
     /// What attempts may use of the cores.
     pub cores: HostCores,
-    /// How cards are kept from processes that they are not lent to.
     /// The network interface that programs of several nodes are to use; found by the routes to those nodes when not set.
     pub network_interface: Option<String>,
     /// Bytes that a scratch folder may hold, of attempts that ask for no amount.
     pub scratch_bytes: Option<u64>,
+    /// How cards are kept from processes that they are not lent to.
     pub device_cgroup: DeviceCgroup,
 }
 
@@ -77,8 +78,8 @@ pub struct Site {
     pub(super) ledger: Ledger,
     pub(super) spawner: Spawner,
     pub(super) checks: Checks,
-    identities: Identities,
     interfaces: Interfaces,
+    identities: Identities,
     nodes: CardNodes,
 }
 
@@ -143,8 +144,8 @@ impl Site {
             spawner: Spawner::new(settings.program.clone(), cgroups.clone()),
             identities: Identities::default(),
             checks: Checks::default(),
-            nodes: CardNodes::default(),
             interfaces: Interfaces::default(),
+            nodes: CardNodes::default(),
             cgroups,
             settings,
         })
@@ -206,8 +207,8 @@ impl Site {
         let maybe = |path: &Option<PathBuf>| path.as_ref().map(text).unwrap_or_default();
         let cores = around.cores.bound(&spec);
         let fence = self.cgroups.fence(&spec, &self.nodes);
-        Entry {
         let interface = self.interface(&spec);
+        Entry {
             spec,
             identity: None,
             boot_id: self.boot_id.clone(),
@@ -229,12 +230,11 @@ impl Site {
             scratch_root: maybe(&around.scratch_folder),
             scratch_keep_secs: around.scratch_keep_secs,
             fence,
-        }
             interface,
             scratch_bytes: around.scratch_bytes.unwrap_or_default(),
+        }
     }
 
-    /// What became of an attempt whose shim no longer answers. Blocks.
     /// The interface to the attempt's other nodes, for attempts with cards. Blocks, for a bounded time.
     fn interface(&self, spec: &LaunchSpec) -> String {
         if spec.gpu_file.is_empty() {
@@ -250,6 +250,7 @@ impl Site {
         set.or_else(others).unwrap_or_default()
     }
 
+    /// What became of an attempt whose shim no longer answers. Blocks.
     pub(super) fn aftermath(&self, entry: &Entry) -> Result<Aftermath, LedgerError> {
         let file = self.file(entry);
         if let Some(ended) = file.read()?.ended {

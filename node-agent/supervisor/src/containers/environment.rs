@@ -48,7 +48,11 @@ pub(super) fn of(sources: &Sources<'_>) -> (Vec<String>, Vec<String>) {
     {
         set(name, value);
     }
-    for (name, value) in sources.caller.iter().filter(|(name, _)| is_gang_variable(name)) {
+    for (name, value) in sources
+        .caller
+        .iter()
+        .filter(|(name, _)| is_gang_variable(name))
+    {
         set(name, value);
     }
     for (variable, value) in [

@@ -37,8 +37,8 @@ pub mod testing;
 pub use door::Door;
 pub use engine::{
     Attached, Bind, CHUNK_BYTES_MAX, Cards, CgroupDriver, ContainerEngine, ContainerId,
-    ContainerSpec, EngineError, EngineFacts, EnterSpec, Entered, EnteredState, Grants, ImageId, Output, OwnedContainer, Owner, Seen,
-    Signal, TerminalSize, Tmpfs, Ulimit, Wishes,
+    ContainerSpec, EngineError, EngineFacts, EnterSpec, Entered, EnteredState, Grants, ImageId,
+    Output, OwnedContainer, Owner, Seen, Signal, TerminalSize, Tmpfs, Ulimit, Wishes,
 };
 pub use exceptions::{BadException, Exception, ExceptionFile, resolve_exceptions};
 pub use guests::{CONNECTIONS_PER_USER_MAX, Guest, guests};

@@ -127,7 +127,11 @@ fn session_failed(
     comment: &str,
     exit_status: i32,
 ) -> Result<(), Rejection> {
-    end(draft, commented(job, comment), Remains::of_nothing(Some(exit_status)))
+    end(
+        draft,
+        commented(job, comment),
+        Remains::of_nothing(Some(exit_status)),
+    )
 }
 
 /// It never ran and would not on a second try: the job is held until somebody has dealt with the reason.

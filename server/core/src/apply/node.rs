@@ -105,9 +105,7 @@ pub(super) fn attached(draft: &mut Draft, hello: &Hello) -> Result<(), Rejection
 
 fn put_attached(draft: &mut Draft, hello: &Hello, old: Option<Arc<Node>>) {
     let has = |card: &CardId| hello.inventory.cards.iter().any(|own| own.uuid == *card);
-    let preparing = old
-        .as_ref()
-        .map_or(Vec::new(), |old| old.preparing.clone());
+    let preparing = old.as_ref().map_or(Vec::new(), |old| old.preparing.clone());
     let (is_offline, note, unclean) = match old {
         Some(old) => {
             let unclean = old
@@ -280,7 +278,6 @@ pub(super) fn configure(node: &mut Node, settings: Option<&Settings>) {
     node.properties = own.map_or_else(Vec::new, |own| own.list("properties").to_vec());
     let counts = settings.and_then(|settings| settings.attributes.boolean("down_on_error"));
     node.is_unwell = !node.inventory.health_problem.is_empty() && counts != Some(false);
-}
     let appends = settings.and_then(|settings| settings.attributes.boolean("note_append_on_error"));
     if appends == Some(true) {
         note_problem(node);
@@ -303,3 +300,4 @@ fn note_problem(node: &mut Node) {
     if note.len() <= NOTE_BYTES_MAX {
         node.note = note.into();
     }
+}

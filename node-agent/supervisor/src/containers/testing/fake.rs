@@ -18,7 +18,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::super::engine::{
     Attached, Cards, CgroupDriver, ContainerEngine, ContainerId, ContainerSpec, EngineError,
-    EngineFacts, EnterSpec, Entered, EnteredState, ImageId, Output, OwnedContainer, Seen, Signal, TerminalSize,
+    EngineFacts, EnterSpec, Entered, EnteredState, ImageId, Output, OwnedContainer, Seen, Signal,
+    TerminalSize,
 };
 use crate::images::{Credentials, ImageStore, Progress, PullProblem, StoredImage, problem_of};
 
