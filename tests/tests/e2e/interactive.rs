@@ -166,12 +166,9 @@ fn a_session_whose_client_is_killed_is_returned_to_by_its_owner_only() {
     assert_ne!(terminal.end(), 0);
 
     let attach = format!("exec qattach {job}");
-    for stranger in [&bob] {
-        let home = stranger.home.clone();
-        let mut refused = Terminal::run(&cluster, stranger, &home, &attach);
-        refused.wait_for("only the owner");
-        assert_ne!(refused.end(), 0);
-    }
+    let mut refused = Terminal::run(&cluster, &bob, &bob.home, &attach);
+    refused.wait_for("only the owner");
+    assert_ne!(refused.end(), 0);
     let mut back = Terminal::run(&cluster, &alice, &folder, &attach);
     back.wait_for("before");
     back.line("echo $kept-the''re");
@@ -280,7 +277,7 @@ fn a_program_is_run_in_a_job_with_its_streams_and_exit_code() {
     let Some(cluster) = cluster(&["--nodes", "2"]) else {
         return;
     };
-    let (alice, bob) = (User::alice(), User::bob());
+    let alice = User::alice();
     let folder = alice.folder("qexec");
     let options = "-l nodes=2:ppn=2:gpus=1 -v GIVEN=yes -o /dev/null -e /dev/null";
     let job = cluster.submit(&alice, &folder, options, "sleep 600");
@@ -317,7 +314,23 @@ fn a_program_is_run_in_a_job_with_its_streams_and_exit_code() {
     .ok();
     let sums: Vec<&str> = many.lines().collect();
     assert_eq!(sums[0], sums[1]);
-    // It is in the job's share.
+    cluster.sh(&alice, &format!("qdel {job}")).ok();
+}
+
+#[test]
+fn a_program_in_a_job_is_in_its_share_and_its_owners_and_ends_with_both() {
+    let Some(cluster) = cluster(&["--nodes", "2"]) else {
+        return;
+    };
+    let (alice, bob) = (User::alice(), User::bob());
+    let folder = alice.folder("qexec-share");
+    let options = "-d . -l nodes=2:ppn=2:gpus=1 -o /dev/null -e /dev/null";
+    let script = "touch started; sleep 600";
+    let job = cluster.submit(&alice, &folder, options, script);
+    wait_until("the script runs", || {
+        folder.join("started").exists().then_some(()).ok_or(())
+    });
+    let run = |user: &User, line: &str| cluster.sh(user, line);
     let group = run(&alice, &format!("qexec {job} cat /proc/self/cgroup")).ok();
     assert!(group.contains("capstan/"), "{group}");
     let hosts = ["node01", "node02"].map(|node| {
@@ -334,10 +347,8 @@ fn a_program_is_run_in_a_job_with_its_streams_and_exit_code() {
     );
     let none = run(&alice, &format!("qexec --node node09 {job} true"));
     assert!(none.stderr.contains("no part of node node09"), "{none:?}");
-    for stranger in [&bob] {
-        let refused = run(stranger, &format!("qexec {job} id"));
-        assert!(refused.stderr.contains("only the owner"), "{refused:?}");
-    }
+    let refused = run(&bob, &format!("qexec {job} id"));
+    assert!(refused.stderr.contains("only the owner"), "{refused:?}");
     // Root may delete it, but what is typed would be done in its owner's name.
     let refused = cluster.root(&format!("qexec {job} id"));
     assert!(refused.stderr.contains("only the owner"), "{refused:?}");
