@@ -459,7 +459,11 @@ impl Node {
         let Some(short) = id.get(..8) else { return };
         let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten();
         for hierarchy in hierarchies.filter_map(Result::ok) {
-            let _other = fs::remove_dir(hierarchy.path().join("capstan").join(short));
+            let own = hierarchy.path().join("capstan").join(short);
+            // Those that keep processes off cards belong to no attempt.
+            for group in ["no-cards", "site", ""] {
+                let _other = fs::remove_dir(own.join(group));
+            }
         }
     }
 }
