@@ -460,8 +460,16 @@ impl Node {
         let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten();
         for hierarchy in hierarchies.filter_map(Result::ok) {
             let own = hierarchy.path().join("capstan").join(short);
-            // Those that keep processes off cards belong to no attempt.
-            for group in ["no-cards", "site", ""] {
+            // Those that keep processes off cards belong to no attempt; a killed agent's spawner is in one, and on its way
+            // out.
+            let deadline = Instant::now() + Duration::from_secs(2);
+            let is_busy = |gone: std::io::Result<()>| {
+                gone.is_err_and(|error| error.kind() == std::io::ErrorKind::ResourceBusy)
+            };
+            while is_busy(fs::remove_dir(own.join("no-cards"))) && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+            for group in ["site", ""] {
                 let _other = fs::remove_dir(own.join(group));
             }
         }
