@@ -105,8 +105,8 @@ fn a_job_uses_no_more_cores_than_its_slots_are() {
     let cluster = Cluster::up(&["--nodes", "1", "--cores", "2", "--debug"]);
     let alice = User::alice();
     let folder = alice.folder("life-cores");
-    // A job enters its group when it has lived a moment.
-    let script = "until grep -q capstan /proc/self/cgroup; do sleep 0.05; done; cat /proc/self/cgroup; sleep 600";
+    // A job is in the group of its devices at once, and enters that of its cores when it has lived a moment.
+    let script = "until grep -q -e ':cpu:/capstan' -e '^0::/capstan' /proc/self/cgroup; do sleep 0.05; done; cat /proc/self/cgroup; sleep 600";
     let job = cluster.submit(&alice, &folder, "-N j -l nodes=1:ppn=1", script);
     let group = wait_until("the job is in its group", || {
         let (stdout, _) = outputs(&folder, &job);
