@@ -114,12 +114,8 @@ fn attribute(
         }
         "stagein" | "stageout" => {
             let refuse = || misuse(&format!("qsub: illegal -W value for {name}"));
-            append(
-                draft,
-                name,
-                ',',
-                checks::stage_list(value).ok_or_else(refuse)?,
-            );
+            let files = checks::stage_list(value).ok_or_else(refuse)?;
+            append(draft, name, ',', files);
         }
         "group_list" => {
             let refuse = || misuse("qsub: illegal -W value grouplist");

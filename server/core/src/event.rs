@@ -480,7 +480,7 @@ pub enum ReportedPhase {
         /// Why, for the user.
         reason: Box<str>,
     },
-    /// The script never ran because a prologue of the node failed.
+    /// The script never ran because its node failed: a prologue did, or its disk is full. Another try may do.
     PrologueFailed {
         /// When.
         at: Timestamp,

@@ -103,7 +103,8 @@ impl Refused {
         match self {
             // Another node may do; this one may be mended.
             Self::NoFence { .. } | Self::Unwell { .. } => Outcome::PrologueFailed(self.to_string()),
-            Self::Identity(_) | Self::Ledger(_) => Outcome::Unstartable(self.to_string()),
+            Self::Ledger(_) => Outcome::PrologueFailed(self.to_string()),
+            Self::Identity(_) => Outcome::Unstartable(self.to_string()),
         }
     }
 }

@@ -183,8 +183,9 @@ pub(super) fn stage_in_failed(
     Ok(())
 }
 
-/// The script never ran because a prologue of its node failed: it is tried again, after a while that doubles each time,
-/// and held when nothing helps. (Torque tries again at once and without end: a broken prologue keeps a cluster busy.)
+/// The script never ran because its node failed: a prologue did, a disk was full. It is tried again, after a while that
+/// doubles each time, and held when nothing helps. (Torque tries again at once and without end: a broken prologue keeps a
+/// cluster busy.)
 pub(super) fn prologue_failed(
     draft: &mut Draft,
     job: &Arc<Job>,
@@ -193,19 +194,18 @@ pub(super) fn prologue_failed(
     let Some(attempt) = job.state.run().map(|run| run.attempt) else {
         return Ok(());
     };
-    let comment = format!("prologue failed: {reason}");
     if let JobState::Exiting(_, StopOrder { requeue: false, .. }) = &job.state {
         let remains = Remains::of_nothing(Some(EXIT_DELETED));
-        return end(draft, commented(job, &comment), remains);
+        return end(draft, commented(job, reason), remains);
     }
     if job.spec.is_interactive() {
-        return session_failed(draft, job, &comment, EXIT_PROLOGUE);
+        return session_failed(draft, job, reason, EXIT_PROLOGUE);
     }
     let count = job.run_count;
-    let mut job = commented(job, &comment);
+    let mut job = commented(job, reason);
     if count >= PROLOGUE_ATTEMPTS_MAX {
         job.holds = job.holds.with(Holds::SYSTEM);
-        job.comment = Some(format!("held after {count} attempts; {comment}").into());
+        job.comment = Some(format!("held after {count} attempts; {reason}").into());
     }
     let pause_secs = 1_u64 << count.min(PROLOGUE_ATTEMPTS_MAX);
     job.not_before = Some(draft.now.plus_secs(pause_secs));

@@ -71,8 +71,7 @@ impl Course<'_> {
                 if let Some(identity) = &entry.identity {
                     self.staging(identity).remove(copied);
                 }
-                let outcome = Outcome::Unstartable(problem.to_string());
-                return ended(entry, outcome, wire::Usage::default());
+                return ended(entry, problem.outcome(), wire::Usage::default());
             }
         };
         let written = prepared.files;
@@ -101,6 +100,7 @@ impl Course<'_> {
             Err(NotBegun::Stopped(stop)) => return Over::unbegun(stopped(stop), String::new()),
             Err(NotBegun::Failed(problem)) => {
                 prepared.dismiss(verdict::PROLOGUE_FAILED, &problem);
+                let problem = format!("prologue failed: {problem}");
                 return Over::failed(Outcome::PrologueFailed(problem));
             }
         };
@@ -116,7 +116,7 @@ impl Course<'_> {
         };
         let launched = match prepared.start() {
             Ok(launched) => launched,
-            Err(problem) => return Over::failed(Outcome::Unstartable(problem.to_string())),
+            Err(problem) => return Over::failed(problem.outcome()),
         };
         let session = launched.child.as_raw() as u32;
         started(self.control, session);

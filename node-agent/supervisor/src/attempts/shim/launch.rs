@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use capstan_proto::wire::attempt_ended::Outcome;
 use capstan_types::Env;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -26,7 +27,7 @@ use crate::attempts::record::{Entry, Identity};
 /// The umask of jobs, and of the output of jobs that ask for none.
 const UMASK: u32 = 0o077;
 
-/// Why a script never ran, in a sentence for its user. A second try would fail as well.
+/// Why a script never ran, in a sentence for its user.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unstartable {
     #[error("the job id `{0}` cannot name a file on the node")]
@@ -59,6 +60,28 @@ pub(super) enum Unstartable {
     Fork(Errno),
     #[error("{step}: {source}")]
     Step { step: String, source: Errno },
+}
+
+impl Unstartable {
+    /// What of this kind is the node's fault may go well at another time or on another node; what is the job's would fail
+    /// again.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::File { .. } | Self::Cgroup(_) | Self::Terminal(_) | Self::Streams(_) => {
+                Outcome::PrologueFailed(self.to_string())
+            }
+            Self::JobId(_)
+            | Self::NoIdentity
+            | Self::Output { .. }
+            | Self::Rights { .. }
+            | Self::Shell(_)
+            | Self::Arguments(_)
+            | Self::Nul(_)
+            // It may be the user who has too many processes.
+            | Self::Fork(_)
+            | Self::Step { .. } => Outcome::Unstartable(self.to_string()),
+        }
+    }
 }
 
 /// Everything that a script needs, made before it starts.
@@ -379,4 +402,41 @@ pub(in crate::attempts) fn detach_streams() -> io::Result<()> {
     dup2_stdout(&null)?;
     dup2_stderr(&null)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_the_nodes_fault_is_tried_again_and_what_is_the_jobs_is_not() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let of_node = [
+            Unstartable::File {
+                path: "spool/script".to_owned(),
+                source: full(),
+            },
+            Unstartable::Cgroup(full()),
+        ];
+        for problem in of_node {
+            assert!(
+                matches!(problem.outcome(), Outcome::PrologueFailed(_)),
+                "{problem}"
+            );
+        }
+        let of_job = [
+            Unstartable::Output {
+                stream: "stdout",
+                path: "/home/alice/none/job.o1".into(),
+                source: full(),
+            },
+            Unstartable::Shell("sh".to_owned()),
+        ];
+        for problem in of_job {
+            assert!(
+                matches!(problem.outcome(), Outcome::Unstartable(_)),
+                "{problem}"
+            );
+        }
+    }
 }
