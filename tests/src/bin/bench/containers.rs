@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use capstan_tests::engine::{self, IMAGE};
@@ -69,6 +70,52 @@ done"
         &format!("{ratio:.2}"),
         "<= 1.05",
         &conditions,
+    );
+    Ok(())
+}
+
+const SHORT_JOBS: u32 = 200;
+const BARE_RUNS: u32 = 40;
+
+/// Short jobs inside an image, through one node, against a bare loop of `docker run`.
+pub(crate) fn short_jobs(user: &User, report: &mut Report) -> Result<()> {
+    if !engine::is_there() {
+        let conditions = "skipped: no container engine";
+        report.figure("short container jobs through one node", "-", "", conditions);
+        return Ok(());
+    }
+    let start = Instant::now();
+    for _ in 0..BARE_RUNS {
+        let mut bare = Command::new("docker");
+        let ran = bare.args(["run", "--rm", IMAGE, "true"]).output()?;
+        ensure!(ran.status.success(), "{ran:?}");
+    }
+    let bare = f64::from(BARE_RUNS) * 60.0 / start.elapsed().as_secs_f64();
+    let cluster = Cluster::up(&["--nodes", "1", "--cores", "2", "--release"]);
+    let folder = user.folder("bench-short");
+    let last = SHORT_JOBS - 1;
+    let options = format!("-o /dev/null -e /dev/null -W image={IMAGE} -t 0-{last}");
+    let start = Instant::now();
+    let array = cluster.submit(user, &folder, &options, "true");
+    let end = Instant::now() + Duration::from_secs(600);
+    while !cluster
+        .sh(user, &format!("qstat -t -f {array}"))
+        .stdout
+        .matches("exit_status = 0")
+        .count()
+        .eq(&(SHORT_JOBS as usize))
+    {
+        ensure!(Instant::now() < end, "the jobs of {array} take too long");
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
+    let ours = f64::from(SHORT_JOBS) * 60.0 / start.elapsed().as_secs_f64();
+    report.figure(
+        "short container jobs through one node",
+        &format!("{ours:.0}/min"),
+        "",
+        &format!(
+            "{SHORT_JOBS} of them on two slots; a loop of docker run --rm makes {bare:.0}/min"
+        ),
     );
     Ok(())
 }

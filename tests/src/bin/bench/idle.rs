@@ -48,7 +48,8 @@ pub(crate) fn memory_with_jobs(cluster: &Cluster, report: &mut Report) -> Result
     Ok(())
 }
 
-fn cpu_ms(pid: Pid) -> Result<f64> {
+/// Processor time of all threads of a process.
+pub(crate) fn cpu_ms(pid: Pid) -> Result<f64> {
     // All threads: nanoseconds on the processor, the first field of schedstat.
     let mut total = 0.0;
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {

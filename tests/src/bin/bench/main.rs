@@ -1,6 +1,7 @@
 //! Measures a real cluster, release build, and prints each figure with its conditions. `scripts/bench` runs it as
 //! root; what users do runs as an ordinary user. Nothing here asserts a time: figures are for reading.
 
+mod attempts;
 mod commands;
 mod containers;
 mod idle;
@@ -25,9 +26,17 @@ fn main() -> Result<()> {
         }
         ["sim", slices @ ..] => simulation::measure(&mut Report::start(), slices),
         ["sequences", slices @ ..] => simulation::sequences(&mut Report::start(), slices),
+        ["kill"] => attempts::kill(&User::alice(), &mut Report::start()),
+        ["free"] => attempts::free(&User::alice(), &mut Report::start()),
+        ["sampling"] => attempts::sampling(&User::alice(), &mut Report::start()),
+        ["containers"] => {
+            let mut report = Report::start();
+            containers::measure(&User::alice(), &mut report)?;
+            containers::short_jobs(&User::alice(), &mut report)
+        }
         [] => measure_all(),
         other => bail!(
-            "unknown arguments {other:?}: call scripts/bench without any, or with plan, with sim [FILE[:FIRST:COUNT]...], \
+            "unknown arguments {other:?}: call scripts/bench without any, or with kill, free, sampling, containers or plan, with sim [FILE[:FIRST:COUNT]...], \
              or with sequences FILE..."
         ),
     }
@@ -55,7 +64,11 @@ fn measure_all() -> Result<()> {
         idle::memory_with_jobs(&cluster, &mut report)?;
         commands::restart(&mut cluster, &mut report);
     }
+    attempts::kill(&bencher, &mut report)?;
+    attempts::free(&bencher, &mut report)?;
+    attempts::sampling(&bencher, &mut report)?;
     containers::measure(&bencher, &mut report)?;
+    containers::short_jobs(&bencher, &mut report)?;
     // Last: a process that has grown forks slowly, and the figures above begin with a fork of this one.
     planning::measure(&mut report);
     simulation::measure(&mut report, &[])
