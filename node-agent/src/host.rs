@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::SystemTime;
 
 use capstan_proto::wire::HostStatus;
+use capstan_supervisor::kernel_file;
 
 /// Sessions that are listed one by one; all of them are counted.
 const SESSIONS_LISTED_MAX: usize = 256;
@@ -18,9 +19,9 @@ const NOBODY: u32 = 65_534;
 
 /// Looks at the host, whose server is at `server` (`host:port`). Reads `/proc`: blocks for a moment.
 pub(crate) fn status(server: &str) -> HostStatus {
-    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let memory = kernel_file::text("/proc/meminfo").unwrap_or_default();
     let kb = |name| field_kb(&memory, name);
-    let interfaces = fs::read_to_string("/proc/net/dev").unwrap_or_default();
+    let interfaces = kernel_file::text("/proc/net/dev").unwrap_or_default();
     let (sessions, users) = sessions();
     HostStatus {
         session_count: sessions.len() as u32,
@@ -71,7 +72,7 @@ fn sessions() -> (BTreeSet<u32>, BTreeSet<u32>) {
         if !(FIRST_USER..NOBODY).contains(&uid) {
             continue;
         }
-        let stat = fs::read_to_string(folder.path().join("stat")).unwrap_or_default();
+        let stat = kernel_file::text(folder.path().join("stat")).unwrap_or_default();
         if let Some(session) = session_of(&stat) {
             sessions.insert(session);
             users.insert(uid);
@@ -141,7 +142,7 @@ fn idle_secs() -> u64 {
 }
 
 pub(crate) fn uptime_secs() -> u64 {
-    let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let text = kernel_file::text("/proc/uptime").unwrap_or_default();
     let seconds = text.split('.').next();
     seconds
         .and_then(|seconds| seconds.parse().ok())

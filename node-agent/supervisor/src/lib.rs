@@ -5,4 +5,5 @@ pub mod attempts;
 pub mod cards;
 pub mod containers;
 pub mod images;
+pub mod kernel_file;
 pub mod ports;

@@ -17,6 +17,7 @@ pub use self::bounds::{CoreLimit, HostCores};
 pub(super) use self::measured::CgroupUsage;
 use super::fence::{DEVICES, Ground, PROGRAMS};
 use super::record::{CgroupFolder, Entry};
+use crate::kernel_file;
 
 mod bounds;
 mod measured;
@@ -120,7 +121,7 @@ impl CgroupTree {
         if self.mounts.is_empty() {
             return None;
         }
-        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let groups = kernel_file::text(format!("/proc/{pid}/cgroup")).ok()?;
         let decisive = self.mounts.first().map(|(controller, _)| controller)?;
         attempt_in(&groups, decisive, &self.base)
     }
@@ -404,7 +405,7 @@ fn process_folder(folder: &CgroupFolder) -> PathBuf {
 }
 
 fn processes(folder: &Path) -> Vec<Pid> {
-    let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    let text = kernel_file::text(folder.join("cgroup.procs")).unwrap_or_default();
     let pids = text.lines().filter_map(|line| line.parse().ok());
     // A process of another pid namespace shows as 0, and 0 would mean our own group.
     pids.filter(|&pid| pid > 0).map(Pid::from_raw).collect()

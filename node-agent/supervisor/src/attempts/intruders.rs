@@ -2,7 +2,6 @@
 //! where the site wants it, such processes are ended as well: they take from a job what was lent to it alone.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::sync::{Mutex, PoisonError};
 
 use nix::sys::signal::{Signal, kill};
@@ -10,6 +9,7 @@ use nix::unistd::Pid;
 
 use super::proc;
 use crate::cards::Tenants;
+use crate::kernel_file;
 use crate::ports::GpuUse;
 
 /// Intruders of the last look, by process id; the time of their start tells a later process of that id from them.
@@ -76,7 +76,7 @@ impl Intruders {
 
 fn suspect(pid: u32) -> Option<Suspect> {
     const ENGINES: [&str; 4] = ["docker", "containerd", "libpod", "kubepods"];
-    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let groups = kernel_file::text(format!("/proc/{pid}/cgroup")).ok()?;
     Some(Suspect {
         start_ticks: proc::stat(pid)?.start_ticks,
         uid: proc::real_uid(pid)?,

@@ -47,7 +47,11 @@ pub(super) struct LiveAttempt {
 
 /// All of them, shared with the door.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LiveTable(Arc<RwLock<BTreeMap<AttemptId, Arc<LiveAttempt>>>>);
+pub(super) struct LiveTable {
+    attempts: Arc<RwLock<BTreeMap<AttemptId, Arc<LiveAttempt>>>>,
+    /// When all of them were last looked at, on the sampler's clock.
+    looked_ms: Arc<AtomicU64>,
+}
 
 impl LiveAttempt {
     pub(super) fn new(entry: Entry, file: AttemptFile) -> Self {
@@ -203,23 +207,33 @@ impl LiveAttempt {
 }
 
 impl LiveTable {
+    /// Notes when all were looked at.
+    pub(super) fn looked_at(&self, now_ms: u64) {
+        self.looked_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// When all were last looked at, whoever did.
+    pub(super) fn looked_ms(&self) -> u64 {
+        self.looked_ms.load(Ordering::Relaxed)
+    }
+
     pub(super) fn insert(&self, attempt: Arc<LiveAttempt>) {
-        let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.attempts.write().unwrap_or_else(PoisonError::into_inner);
         table.insert(attempt.entry.attempt(), attempt);
     }
 
     pub(super) fn remove(&self, attempt: AttemptId) {
-        let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.attempts.write().unwrap_or_else(PoisonError::into_inner);
         table.remove(&attempt);
     }
 
     pub(super) fn all(&self) -> Vec<Arc<LiveAttempt>> {
-        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let table = self.attempts.read().unwrap_or_else(PoisonError::into_inner);
         table.values().cloned().collect()
     }
 
     pub(super) fn get(&self, attempt: AttemptId) -> Option<Arc<LiveAttempt>> {
-        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let table = self.attempts.read().unwrap_or_else(PoisonError::into_inner);
         table.get(&attempt).cloned()
     }
 

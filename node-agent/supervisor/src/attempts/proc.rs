@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 
+use crate::kernel_file;
+
 /// Fields of `/proc/PID/stat` that we use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ProcessStat {
@@ -26,7 +28,7 @@ pub(super) struct ProcessStat {
 /// The process `pid`, if it exists.
 #[must_use]
 pub(super) fn stat(pid: u32) -> Option<ProcessStat> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    parse_stat(&kernel_file::text(format!("/proc/{pid}/stat")).ok()?)
 }
 
 fn parse_stat(text: &str) -> Option<ProcessStat> {
@@ -97,7 +99,7 @@ fn children(pid: u32) -> Vec<u32> {
         return Vec::new();
     };
     let lists =
-        threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok());
+        threads.filter_map(|thread| kernel_file::text(thread.ok()?.path().join("children")).ok());
     lists
         .flat_map(|list| {
             let pids = list.split_ascii_whitespace().map(str::to_owned);
@@ -129,7 +131,7 @@ pub(super) fn with_variable(uid: u32, variable: &str) -> BTreeSet<u32> {
 /// Real user id of `pid`.
 #[must_use]
 pub(super) fn real_uid(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = kernel_file::text(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
@@ -152,7 +154,25 @@ pub(super) fn cookie() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
+
+    #[test]
+    fn nobody_hides_behind_a_name_that_is_no_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join(OsStr::from_bytes(b"\xff) x\xfe"));
+        fs::copy("/bin/sleep", &program).unwrap();
+        let mut child = std::process::Command::new(&program)
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let seen = stat(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(seen.unwrap().parent, std::process::id());
+    }
 
     #[test]
     fn a_command_with_brackets_does_not_shift_the_fields() {

@@ -13,7 +13,7 @@ use crate::source;
 const XID_CRITICAL_ERROR: c_ulonglong = 8;
 
 /// How often a waiting caller looks at the scenario.
-const POLL: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(200);
 
 /// Sets that exist at once; more is a leak in the caller.
 const SETS_MAX: usize = 1024;

@@ -1,10 +1,10 @@
 //! What the kernel measured in the groups of an attempt: processor time, memory, and whom it killed for want of it.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use super::{Cgroup, subfolders};
+use crate::kernel_file;
 
 /// What the kernel measured in a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,11 +58,11 @@ fn kills_below(path: &Path) -> u64 {
 }
 
 fn number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+    kernel_file::text(path).ok()?.trim().parse().ok()
 }
 
 fn field(path: &Path, name: &str) -> Option<u64> {
-    let text = fs::read_to_string(path).ok()?;
+    let text = kernel_file::text(path).ok()?;
     let mut lines = text.lines().filter_map(|line| line.split_once(' '));
     lines.find(|(key, _)| *key == name)?.1.trim().parse().ok()
 }

@@ -1,11 +1,11 @@
 //! What the kernel says of an attempt now, from the files of its cgroup, in version 1 and 2; what a hierarchy does not count
 //! is summed up over processes. A few small reads per attempt: this is done every few seconds for all of them.
 
-use std::fs;
 use std::path::Path;
 
 use super::super::proc;
 use super::super::record::CgroupFolder;
+use crate::kernel_file;
 
 /// Processes of one attempt whose own counts are read where its group has none.
 const PROCESSES_MAX: usize = 256;
@@ -40,7 +40,7 @@ pub(super) fn counts(folders: &[CgroupFolder], shim: u32) -> Counts {
                 cpu_us = field(&path.join("cpu.stat"), "usage_usec");
                 let used = number(&path.join("memory.current"));
                 memory_kb = used.map(|used| working_set_kb(path, used, "inactive_file"));
-                io = fs::read_to_string(path.join("io.stat"))
+                io = kernel_file::text(path.join("io.stat"))
                     .ok()
                     .map(|text| io_stat(&text));
             }
@@ -83,7 +83,7 @@ fn of_processes(folders: &[CgroupFolder], shim: u32) -> Counts {
     let group = folders
         .first()
         .map(|folder| Path::new(&folder.path).join("cgroup.procs"));
-    let listed = group.and_then(|file| fs::read_to_string(file).ok());
+    let listed = group.and_then(|file| kernel_file::text(file).ok());
     let listed: Vec<u32> = listed
         .iter()
         .flat_map(|text| text.lines().filter_map(|line| line.parse().ok()))
@@ -98,7 +98,7 @@ fn of_processes(folders: &[CgroupFolder], shim: u32) -> Counts {
             counts.cpu_us += stat.cpu_ticks * TICK_US;
             counts.memory_kb += stat.resident_pages * PAGE_KB;
         }
-        let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+        let io = kernel_file::text(format!("/proc/{pid}/io")).unwrap_or_default();
         let bytes = |name: &str| {
             let value = io.lines().find_map(|line| line.strip_prefix(name));
             value
@@ -112,17 +112,19 @@ fn of_processes(folders: &[CgroupFolder], shim: u32) -> Counts {
 }
 
 fn number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+    kernel_file::text(path).ok()?.trim().parse().ok()
 }
 
 fn field(path: &Path, name: &str) -> Option<u64> {
-    let text = fs::read_to_string(path).ok()?;
+    let text = kernel_file::text(path).ok()?;
     let mut lines = text.lines().filter_map(|line| line.split_once(' '));
     lines.find(|(key, _)| *key == name)?.1.trim().parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn group(controller: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, CgroupFolder) {

@@ -55,7 +55,19 @@ impl Supervisor {
             });
             // A driver that panics costs this look.
             let cost = looking.await.unwrap_or(PERIOD);
-            tokio::time::sleep(pause(period, cost)).await;
+            self.rest(pause(period, cost)).await;
+        }
+    }
+
+    /// Waits until nobody has looked for so long: who reports to the server looks as well.
+    async fn rest(&self, pause: Duration) {
+        loop {
+            let since = uptime_ms().saturating_sub(self.live.looked_ms());
+            let left = pause.saturating_sub(Duration::from_millis(since));
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left).await;
         }
     }
 
@@ -72,6 +84,7 @@ impl Supervisor {
             attempt.sample(&cards, &self.site.cgroups);
         }
         visits.sample(&cards, &self.site.cgroups);
+        self.live.looked_at(uptime_ms());
     }
 }
 

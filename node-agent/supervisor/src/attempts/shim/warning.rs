@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 
 use crate::attempts::cgroup::Cgroup;
 use crate::attempts::proc;
+use crate::kernel_file;
 
 /// What carries a container's streams and signals is called so, whatever name it was started by.
 const CARRIER: &str = "capstan";
@@ -47,7 +48,7 @@ fn is_carrier(pid: u32) -> bool {
 }
 
 fn catches(pid: u32, signal: Signal) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = kernel_file::text(format!("/proc/{pid}/status")).unwrap_or_default();
     is_caught(&status, signal)
 }
 
@@ -60,7 +61,7 @@ fn is_caught(status: &str, signal: Signal) -> bool {
 
 /// Whether it is the first process of a namespace below ours.
 fn is_first(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = kernel_file::text(format!("/proc/{pid}/status")).unwrap_or_default();
     is_first_below(&status)
 }
 

@@ -1,11 +1,10 @@
 //! A process that becomes one of a job: `pbs_track`. It is then under the job's limits, counted with it, and ends with it.
 //! Whose the process is, and whose the job, is the kernel's word.
 
-use std::fs;
-
 use crate::attempts::cgroup::{Bounds, Cgroup};
 use crate::attempts::proc;
 use crate::attempts::table::Supervisor;
+use crate::kernel_file;
 use crate::ports::AdoptRefused;
 
 /// Moves process `pid` of `uid` into the share of that user's job.
@@ -68,7 +67,7 @@ fn is_same_job(asked: &str, job_id: &str) -> bool {
 
 /// Real, effective, saved and file system user: a program with rights of another's is not the user's alone.
 fn is_wholly_of(uid: u32, pid: u32) -> bool {
-    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+    let Ok(status) = kernel_file::text(format!("/proc/{pid}/status")) else {
         return false;
     };
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
