@@ -340,8 +340,7 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
         let image_pulls = self.engine.pulls();
         let measured = tokio::task::spawn_blocking(move || {
             let cards = gpus.usage();
-            // A look is a look: attempts are sampled by the way.
-            supervisor.sample(&cards);
+            supervisor.sample_by_the_way(&cards);
             if let Some(intruders) = intruders {
                 intruders.end(&cards, &supervisor);
             }

@@ -13,8 +13,6 @@ pub(in crate::attempts) struct CgroupUsage {
     pub(in crate::attempts) cpu: Option<Duration>,
     /// Highest memory use, if measured.
     pub(in crate::attempts) memory_peak_bytes: Option<u64>,
-    /// Processes killed because the group was out of memory.
-    pub(in crate::attempts) memory_kills: u64,
 }
 
 impl Cgroup {
@@ -30,20 +28,31 @@ impl Cgroup {
                 }
                 "memory" => {
                     usage.memory_peak_bytes = number(&path.join("memory.max_usage_in_bytes"));
-                    usage.memory_kills = kills_below(path);
                 }
                 "" => {
                     usage.cpu =
                         field(&path.join("cpu.stat"), "usage_usec").map(Duration::from_micros);
                     usage.memory_peak_bytes = number(&path.join("memory.peak"))
                         .or_else(|| number(&path.join("memory.current")));
-                    usage.memory_kills =
-                        field(&path.join("memory.events"), "oom_kill").unwrap_or(0);
                 }
                 _ => {}
             }
         }
         usage
+    }
+
+    /// Processes killed because the group was out of memory.
+    #[must_use]
+    pub(in crate::attempts) fn memory_kills(&self) -> u64 {
+        let kills = self.folders.iter().map(|folder| {
+            let path = Path::new(&folder.path);
+            match folder.controller.as_str() {
+                "memory" => kills_below(path),
+                "" => field(&path.join("memory.events"), "oom_kill").unwrap_or(0),
+                _ => 0,
+            }
+        });
+        kills.sum()
     }
 }
 

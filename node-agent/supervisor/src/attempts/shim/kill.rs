@@ -156,12 +156,15 @@ impl Processes {
 
     /// Processes that the kernel killed because the attempt was out of memory.
     pub(super) fn memory_kills(&self) -> u64 {
-        self.measured().memory_kills
+        self.group().map_or(0, Cgroup::memory_kills)
     }
 
     fn measured(&self) -> CgroupUsage {
-        let cgroup = self.cgroup.as_ref().filter(|_| self.is_inside);
-        cgroup.map(Cgroup::usage).unwrap_or_default()
+        self.group().map(Cgroup::usage).unwrap_or_default()
+    }
+
+    fn group(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref().filter(|_| self.is_inside)
     }
 }
 
