@@ -93,6 +93,7 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     AttributeDefinition::new("max_cards_of", List, Operator),
     AttributeDefinition::new("max_user_cards_of", List, Operator),
     AttributeDefinition::new("max_group_cards_of", List, Operator),
+    AttributeDefinition::new("limit_exceptions", List, Operator),
     // When its jobs start.
     AttributeDefinition::new("active_hours", Text, Operator),
     AttributeDefinition::new("finish_in_hours", Boolean, Operator),

@@ -234,6 +234,7 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     AttributeDefinition::new("max_cards_of", List, Operator),
     AttributeDefinition::new("max_user_cards_of", List, Operator),
     AttributeDefinition::new("max_group_cards_of", List, Operator),
+    AttributeDefinition::new("limit_exceptions", List, Operator),
     AttributeDefinition::new("card_hours_window", Text, Operator),
     // Whose running jobs may be stopped for waiting ones.
     AttributeDefinition::new("preempt_again_after", Integer, Operator),

@@ -7,7 +7,7 @@ use capstan_types::{
     AccessList, NodeSpec, ResourceKind, ResourceList, RunLimit, Seconds, Size, resource_kind,
 };
 
-use crate::model::limit::{cards, rules};
+use crate::model::limit::{cards, limit_for, rules};
 use crate::{JobSpec, Owner, Queue, Rejection, Settings, State};
 
 /// How a job comes to a queue.
@@ -307,28 +307,32 @@ fn check_counts(
     }) {
         return Err(QueueRefusal::Full);
     }
-    if is_over(queue.max_user_queuable(), &|| {
+    let own = |name, who| limit_for(&queue.attributes, name, who);
+    if is_over(own("max_user_queuable", user), &|| {
         state.live_in_queue(&queue.name, Some(user))
     }) {
         return Err(QueueRefusal::UserFull);
     }
-    let of_group = queue.attributes.limit("max_group_queuable");
-    if is_over(of_group, &|| state.live_of_group_in(&queue.name, group)) {
+    if is_over(own("max_group_queuable", group), &|| {
+        state.live_of_group_in(&queue.name, group)
+    }) {
         return Err(QueueRefusal::GroupFull);
     }
-    let of_server = |name| {
-        let limit = settings.and_then(|settings| settings.attributes.limit(name));
+    let of_server = |name, who| {
+        let limit = settings.and_then(|settings| limit_for(&settings.attributes, name, who));
         limit.filter(|_| entry == Entry::Submitted)
     };
-    if is_over(of_server("max_user_queuable"), &|| state.live_of_user(user)) {
+    if is_over(of_server("max_user_queuable", user), &|| {
+        state.live_of_user(user)
+    }) {
         return Err(QueueRefusal::UserFullOnServer);
     }
-    if is_over(of_server("max_group_queuable"), &|| {
+    if is_over(of_server("max_group_queuable", group), &|| {
         state.live_of_group(group)
     }) {
         return Err(QueueRefusal::GroupFullOnServer);
     }
-    match is_over(of_server("max_queuable"), &|| state.live_members()) {
+    match is_over(of_server("max_queuable", ""), &|| state.live_members()) {
         true => Err(QueueRefusal::ServerFull),
         false => Ok(()),
     }

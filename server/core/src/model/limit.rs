@@ -18,6 +18,8 @@ pub(crate) struct LimitRule {
     pub(crate) per: Per,
     /// In the unit of [`LimitRule::wanted`].
     pub(crate) most: u64,
+    /// Users or groups for whom another number holds, in the same unit; the last one holds.
+    pub(crate) exceptions: Vec<(Box<str>, u64)>,
 }
 
 /// Whose jobs a limit counts together.
@@ -43,6 +45,75 @@ impl Per {
         }
     }
 }
+
+/// An entry of `limit_exceptions`, `WHO:ATTRIBUTE=NUMBER` (`alice:max_user_cards=16`, `nlp:max_group_cards_of=a100=8`): for
+/// this user or group another number holds than the attribute says beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LimitException<'a> {
+    pub(crate) who: &'a str,
+    pub(crate) attribute: &'a str,
+    /// Of a list by type: of which.
+    pub(crate) kind: Option<&'a str>,
+    /// In the unit of the attribute; the largest number for `unlimited`.
+    pub(crate) most: u64,
+}
+
+impl<'a> LimitException<'a> {
+    /// Reads one; `None` when it is none.
+    pub(crate) fn read(text: &'a str) -> Option<Self> {
+        let (who, rest) = text.split_once(':')?;
+        let (attribute, value) = rest.split_once('=')?;
+        let limits = |prefix: &str| {
+            let limit = attribute.strip_prefix(prefix)?;
+            const LIMITS: [&str; 6] = [
+                "run",
+                "queuable",
+                "cards",
+                "cores",
+                "card_hours",
+                "cards_of",
+            ];
+            LIMITS.contains(&limit).then_some(limit == "cards_of")
+        };
+        let is_by_type = limits("max_user_").or_else(|| limits("max_group_"))?;
+        let (kind, number) = match is_by_type {
+            true => {
+                let (kind, number) = value.rsplit_once('=')?;
+                (Some(kind), number)
+            }
+            false => (None, value),
+        };
+        let is_name = |name: &str| !name.is_empty() && !name.contains([' ', '=', ':']);
+        if !is_name(who) || !kind.is_none_or(is_name) {
+            return None;
+        }
+        let most = match number {
+            "unlimited" => u64::MAX,
+            number => number.parse().ok()?,
+        };
+        Some(Self {
+            who,
+            attribute,
+            kind,
+            most,
+        })
+    }
+}
+
+/// What `attribute` of a queue or the server allows `who`, a user or a group by the attribute's name.
+pub(crate) fn limit_for(attributes: &Attributes, attribute: &str, who: &str) -> Option<u64> {
+    let is_own = |own: &LimitException<'_>| own.attribute == attribute && own.who == who;
+    let own = exceptions(attributes).filter(is_own).last();
+    own.map_or_else(|| attributes.limit(attribute), |own| Some(own.most))
+}
+
+fn exceptions(attributes: &Attributes) -> impl Iterator<Item = LimitException<'_>> {
+    let entries = attributes.list(EXCEPTIONS).iter();
+    entries.filter_map(|entry| LimitException::read(entry))
+}
+
+/// The attribute for those who have limits of their own.
+pub(crate) const EXCEPTIONS: &str = "limit_exceptions";
 
 /// The limits for jobs of `queue`, in the order in which they are looked at: kind by kind as Torque's scheduler does,
 /// those of the queue before those of the server.
@@ -78,12 +149,25 @@ fn rules_of(settings: &Settings, attributes: &Attributes, scope: &LimitScope) ->
     }
     let window = SharePolicy::of(Some(settings)).window();
     let mut rules = Vec::new();
-    let mut add = |of: Limited, per, most| {
+    // Who is an exception is limited also where nobody else is.
+    let mut add = |of: Limited, per, (attribute, unit): (&str, u64), most: Option<u64>| {
+        let kind = match &of {
+            Limited::CardsOf(kind) => Some(&**kind),
+            Limited::Jobs | Limited::Cards | Limited::Cores | Limited::CardHours { .. } => None,
+        };
+        let own =
+            exceptions(attributes).filter(|own| own.attribute == attribute && own.kind == kind);
+        let own = own.map(|own| (own.who.into(), own.most.saturating_mul(unit)));
+        let exceptions: Vec<(Box<str>, u64)> = own.collect();
+        if most.is_none() && exceptions.is_empty() {
+            return;
+        }
         rules.push(LimitRule {
             of,
             scope: scope.clone(),
             per,
-            most,
+            most: most.unwrap_or(u64::MAX),
+            exceptions,
         });
     };
     let numbers = [
@@ -94,22 +178,42 @@ fn rules_of(settings: &Settings, attributes: &Attributes, scope: &LimitScope) ->
     ];
     for (of, unit) in numbers {
         for (per, attribute) in Per::EACH.into_iter().zip(of.attributes()) {
-            if let Some(most) = attributes.limit(attribute) {
-                add(of.clone(), per, most.saturating_mul(unit));
-            }
+            let most = attributes.limit(attribute);
+            let most = most.map(|most| most.saturating_mul(unit));
+            add(of.clone(), per, (attribute, unit), most);
         }
     }
     let lists = Limited::CardsOf(Box::default()).attributes();
     for (per, attribute) in Per::EACH.into_iter().zip(lists) {
         let entries = attributes.list(attribute).iter();
-        for (kind, most) in entries.filter_map(|entry| read_entry(entry)) {
-            add(Limited::CardsOf(kind), per, most);
+        let entries = entries.filter_map(|entry| read_entry(entry));
+        let mut kinds: Vec<(Box<str>, Option<u64>)> =
+            entries.map(|(kind, most)| (kind, Some(most))).collect();
+        for own in exceptions(attributes).filter(|own| own.attribute == attribute) {
+            let kind = own.kind.unwrap_or_default();
+            if !kinds.iter().any(|(known, _)| **known == *kind) {
+                kinds.push((kind.into(), None));
+            }
+        }
+        for (kind, most) in kinds {
+            add(Limited::CardsOf(kind), per, (attribute, WHOLE), most);
         }
     }
     rules
 }
 
 impl LimitRule {
+    /// The number that holds for the owner of a job.
+    fn most_for(&self, spec: &JobSpec) -> u64 {
+        let who = match self.per {
+            Per::All => return self.most,
+            Per::User => &spec.owner.user,
+            Per::Group => &spec.owner.group,
+        };
+        let own = self.exceptions.iter().rfind(|(name, _)| name == who);
+        own.map_or(self.most, |(_, most)| *most)
+    }
+
     /// What a job with this specification wants of it. Cards are counted in thousandths, card-hours in milliseconds.
     /// Of cards of one type it is those that it asks for by this name: which others it gets is known when it has them.
     pub(crate) fn wanted(&self, spec: &JobSpec) -> u64 {
@@ -136,7 +240,7 @@ impl LimitRule {
             of: self.of.clone(),
             scope: self.scope.clone(),
             whose: self.per.owner_of(spec),
-            most: self.most / unit,
+            most: self.most_for(spec) / unit,
             used: used.div_ceil(unit),
             wanted: wanted.div_ceil(unit),
         }
@@ -146,7 +250,7 @@ impl LimitRule {
     /// all is another thing: such a limit stops a queue for a time, as in Torque.
     pub(crate) fn forbids(&self, spec: &JobSpec) -> Option<RunLimit> {
         let wanted = self.wanted(spec);
-        let is_over = self.of != Limited::Jobs && wanted > self.most;
+        let is_over = self.of != Limited::Jobs && wanted > self.most_for(spec);
         is_over.then(|| self.reached(spec, 0, wanted))
     }
 }

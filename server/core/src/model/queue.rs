@@ -131,12 +131,6 @@ impl Queue {
         self.attributes.limit("max_queuable")
     }
 
-    /// Most jobs of one user in it that have not ended.
-    #[must_use]
-    pub fn max_user_queuable(&self) -> Option<u64> {
-        self.attributes.limit("max_user_queuable")
-    }
-
     /// Most jobs of it that run at once.
     #[must_use]
     pub fn max_running(&self) -> Option<u64> {

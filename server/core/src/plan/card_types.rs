@@ -3,7 +3,7 @@
 
 use capstan_types::{Limited, is_model};
 
-use crate::model::limit::rules;
+use crate::model::limit::{EXCEPTIONS, rules};
 use crate::{Node, Settings};
 
 /// Most types of cards that limits tell apart; those behind them are not limited.
@@ -21,7 +21,7 @@ pub(super) fn limited_types(settings: Option<&Settings>) -> Vec<Box<str>> {
     let attributes = Limited::CardsOf(Box::default()).attributes();
     let mut owners = settings.queues.values().map(|queue| &queue.attributes);
     let is_set = |attributes_of: &capstan_types::Attributes| {
-        let mut names = attributes.iter();
+        let mut names = attributes.iter().chain([&EXCEPTIONS]);
         names.any(|name| attributes_of.get(name).is_some())
     };
     if !is_set(&settings.attributes) && !owners.any(is_set) {

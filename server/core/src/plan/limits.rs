@@ -38,6 +38,8 @@ pub(super) struct RunLimits<'a> {
 struct Counted {
     rule: LimitRule,
     used: Vec<u64>,
+    /// For whom another number holds.
+    exceptions: BTreeMap<usize, u64>,
 }
 
 /// Where a job counts.
@@ -122,8 +124,19 @@ impl<'a> RunLimits<'a> {
     }
 
     fn add(&mut self, rule: LimitRule) -> usize {
-        let used = Vec::new();
-        self.counted.push(Counted { rule, used });
+        let names = match rule.per {
+            Per::All | Per::User => &mut self.users,
+            Per::Group => &mut self.groups,
+        };
+        let own = rule.exceptions.iter();
+        let exceptions = own
+            .map(|(name, most)| (names.number(name), *most))
+            .collect();
+        self.counted.push(Counted {
+            rule,
+            used: Vec::new(),
+            exceptions,
+        });
         self.counted.len() - 1
     }
 
@@ -160,7 +173,7 @@ impl<'a> RunLimits<'a> {
             };
             let subject = seat.of(counted.rule.per);
             let used = counted.used.get(subject).copied().unwrap_or(0);
-            if used.saturating_add(wanted) > counted.rule.most {
+            if used.saturating_add(wanted) > counted.most(subject) {
                 banned = banned.with(&self.types, kind);
                 first.get_or_insert((*number, subject, used, wanted));
             }
@@ -177,7 +190,7 @@ impl<'a> RunLimits<'a> {
             let subject = seat.of(counted.rule.per);
             let used = counted.used.get(subject).copied().unwrap_or(0);
             let wanted = counted.rule.wanted(&job.spec);
-            if wanted > 0 && used.saturating_add(wanted) > counted.rule.most {
+            if wanted > 0 && used.saturating_add(wanted) > counted.most(subject) {
                 return Some(self.answer((*number, subject, used, wanted), &job.spec));
             }
         }
@@ -202,10 +215,10 @@ impl<'a> RunLimits<'a> {
         };
         let over = self.queues[seat.queue].iter().filter_map(|number| {
             let counted = &self.counted[*number];
-            let used = counted.used.get(seat.of(counted.rule.per)).copied();
-            let used = used.unwrap_or(0);
+            let subject = seat.of(counted.rule.per);
+            let used = counted.used.get(subject).copied().unwrap_or(0);
             let wanted = counted.rule.wanted(&job.spec);
-            let is_over = wanted > 0 && used.saturating_add(wanted) > counted.rule.most;
+            let is_over = wanted > 0 && used.saturating_add(wanted) > counted.most(subject);
             is_over.then(|| Arc::new(counted.rule.reached(&job.spec, used, wanted)))
         });
         over.collect()
@@ -304,6 +317,11 @@ impl Seat {
 }
 
 impl Counted {
+    fn most(&self, subject: usize) -> u64 {
+        let own = self.exceptions.get(&subject).copied();
+        own.unwrap_or(self.rule.most)
+    }
+
     fn add(&mut self, seat: Seat, amount: u64) {
         let subject = seat.of(self.rule.per);
         if self.used.len() <= subject {

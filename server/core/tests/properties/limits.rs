@@ -37,13 +37,15 @@ enum Per {
     Group,
 }
 
-/// A limit: which, of the server or the queue, and how much.
-type Limit = (usize, bool, u64);
+/// A limit: which, of the server or the queue, how much, and of whom another number holds.
+type Limit = (usize, bool, u64, Option<(usize, u64)>);
 /// A job: whose, cards, slots.
 type Wish = (usize, u32, u32);
 
 pub(crate) fn limits() -> impl Strategy<Value = Vec<Limit>> {
-    proptest::collection::vec((0..NUMBERS.len(), any::<bool>(), 0..7_u64), 1..5)
+    let exception = proptest::option::of((0..USERS.len(), 0..7_u64));
+    let limit = (0..NUMBERS.len(), any::<bool>(), 0..7_u64, exception);
+    proptest::collection::vec(limit, 1..5)
 }
 
 pub(crate) fn wishes() -> impl Strategy<Value = Vec<Wish>> {
@@ -58,7 +60,7 @@ pub(crate) fn hold(limits: &[Limit], wishes: &[Wish]) {
     }
     world.attach(OTHER_NODE, inventory, Vec::new());
     for limit in limits {
-        set(&mut world, *limit);
+        set(&mut world, limit);
     }
     for (user, cards, slots) in wishes {
         let mut job = submission(&format!("nodes=1:ppn={slots}:gpus={cards}"));
@@ -77,12 +79,38 @@ pub(crate) fn hold(limits: &[Limit], wishes: &[Wish]) {
     }
 }
 
-fn set(world: &mut World, (at, is_queues, most): Limit) {
-    let (attribute, of, _) = NUMBERS[at];
-    let value = match of {
+fn set(world: &mut World, (at, is_queues, most, exception): &Limit) {
+    let (attribute, of, per) = NUMBERS[*at];
+    let value = |most: &u64| match of {
         Of::CardsOfNode => format!("a100={most}"),
         Of::Jobs | Of::Cards | Of::Cores => most.to_string(),
     };
+    order(
+        world,
+        *is_queues,
+        (attribute, SetOperator::Assign, value(most)),
+    );
+    // The last entry for somebody is the one that holds.
+    if let Some((user, most)) = exception {
+        let who = match per {
+            Per::All => return,
+            Per::User => USERS[*user].0,
+            Per::Group => USERS[*user].1,
+        };
+        let entry = format!("{who}:{attribute}={}", value(most));
+        order(
+            world,
+            *is_queues,
+            ("limit_exceptions", SetOperator::Add, entry),
+        );
+    }
+}
+
+fn order(
+    world: &mut World,
+    is_queues: bool,
+    (attribute, operator, value): (&str, SetOperator, String),
+) {
     let (object, name) = match is_queues {
         true => (AttributeObject::Queue, "batch"),
         false => (AttributeObject::Server, ""),
@@ -95,7 +123,7 @@ fn set(world: &mut World, (at, is_queues, most): Limit) {
         directives: vec![capstan_core::Directive {
             name: attribute.into(),
             resource: "".into(),
-            operator: SetOperator::Assign,
+            operator,
             value: value.into(),
         }],
     })));
@@ -104,13 +132,29 @@ fn set(world: &mut World, (at, is_queues, most): Limit) {
 /// All jobs are in one queue, so that a limit of the queue and one of the server count the same. The last that was set
 /// of each holds.
 fn check(state: &State, limits: &[Limit]) {
-    for (at, (which, is_queues, most)) in limits.iter().enumerate() {
+    for (at, (which, is_queues, most, _)) in limits.iter().enumerate() {
         let is_later = |later: &Limit| later.0 == *which && later.1 == *is_queues;
         if limits[at + 1..].iter().any(is_later) {
             continue;
         }
         let (attribute, of, per) = NUMBERS[*which];
+        let exceptions: Vec<(&str, u64)> = limits
+            .iter()
+            .filter(|other| other.0 == *which && other.1 == *is_queues)
+            .filter_map(|(.., exception)| *exception)
+            .map(|(user, most)| match per {
+                Per::All => ("", most),
+                Per::User => (USERS[user].0, most),
+                Per::Group => (USERS[user].1, most),
+            })
+            .collect();
         for (user, group) in USERS {
+            let own = exceptions.iter().rfind(|(who, _)| match per {
+                Per::All => false,
+                Per::User => *who == user,
+                Per::Group => *who == group,
+            });
+            let most = own.map_or(*most, |(_, most)| *most);
             let used: u64 = state
                 .running()
                 .filter(|(_, job)| match per {
@@ -130,7 +174,7 @@ fn check(state: &State, limits: &[Limit]) {
                 })
                 .sum();
             assert!(
-                used <= *most,
+                used <= most,
                 "{attribute} = {most}, and {user} of {group} has {used}"
             );
         }

@@ -380,3 +380,78 @@ fn cards_of_a_type_that_no_job_may_have_so_many_of_are_refused() {
          for at most 2 h200 cards"
     );
 }
+
+#[test]
+fn who_is_an_exception_has_a_limit_of_his_own() {
+    check(
+        "nodes  a: 16 gpu
+         qmgr   set server max_user_cards = 2
+                set server limit_exceptions = alice:max_user_cards=4,carol:max_user_cards=unlimited
+         queue  j1: 4 gpu   j2: 1 gpu   j3: 2 gpu by bob   j4: 1 gpu by bob   j5: 8 gpu by carol
+         =>     j1 on a/0 gpu 0,1,2,3
+                j3 on a/1 gpu 4,5
+                j5 on a/2 gpu 6,7,8,9,10,11,12,13
+                j2 waits: max_user_cards = 4 of the server: alice has 4 cards, the job wants 1 card
+                j4 waits: max_user_cards = 2 of the server: bob has 2 cards, the job wants 1 card",
+    );
+    // Where nobody else is limited, and by type.
+    check(
+        "nodes  a: 4 gpu model RTX-4090
+         qmgr   set queue batch limit_exceptions = alice:max_user_run=1,bob:max_user_cards_of=4090=1
+         queue  j1: 1 gpu   j2: 1 gpu   j3: 1 gpu by bob   j4: 1 gpu by bob   j5: 1 gpu by carol
+         =>     j1 on a/0 gpu 0
+                j3 on a/1 gpu 1
+                j5 on a/2 gpu 2
+                j2 waits: max_user_run = 1 of queue batch: alice has 1 running
+                j4 waits: max_user_cards_of = 4090=1 of queue batch: bob has 1 4090 card, the job wants 1 4090 card",
+    );
+}
+
+#[test]
+fn what_could_never_run_is_judged_by_the_exception() {
+    let lines = [
+        "set server max_group_cards = 2",
+        "set server limit_exceptions = vision:max_group_cards=6",
+    ];
+    let mut world = world(8, &lines);
+    world
+        .submit(of("alice", "vision", "nodes=1:gpus=6"))
+        .unwrap();
+    let text = refused(&mut world, of("alice", "vision", "nodes=1:gpus=7"));
+    assert!(text.contains("at most 6 cards"), "{text}");
+    let text = refused(&mut world, of("bob", "nlp", "nodes=1:gpus=3"));
+    assert!(text.contains("at most 2 cards"), "{text}");
+}
+
+#[test]
+fn so_many_jobs_may_stand_in_line_of_who_is_an_exception() {
+    let lines = [
+        "set server max_user_queuable = 1",
+        "set server limit_exceptions = alice:max_user_queuable=2",
+    ];
+    let mut world = world(0, &lines);
+    let mut submit = |user| world.submit(of(user, "vision", "nodes=1")).is_ok();
+    let seen = ["alice", "alice", "alice", "bob", "bob"].map(&mut submit);
+    assert_eq!(seen, [true, true, false, true, false]);
+}
+
+#[test]
+fn exceptions_that_cannot_be_read_are_refused() {
+    let mut world = world(0, &[]);
+    for bad in [
+        "alice",
+        "alice:max_user_cards",
+        "alice:max_user_cards=x",
+        "alice:max_user_cards=-1",
+        "alice:max_cards=4",
+        "alice:max_user_walltime=4",
+        ":max_user_cards=4",
+        "alice:max_user_cards_of=4",
+    ] {
+        for object in ["server", "queue batch"] {
+            let line = format!("set {object} limit_exceptions = {bad}");
+            let refused = world.apply(&order("root", &line));
+            assert!(matches!(refused, Err(Rejection::Manage(_))), "{line}");
+        }
+    }
+}

@@ -4,6 +4,7 @@
 use capstan_types::{AttributeError, Attributes, Hours, WarningSignal, is_image_name};
 
 use super::ManageProblem;
+use crate::model::limit::{EXCEPTIONS, LimitException};
 use crate::model::share_policy::{read_entry, read_secs, read_thousandths};
 use crate::plan::OWNING_QUEUES_MAX;
 use crate::{Preemptable, Settings};
@@ -56,6 +57,10 @@ pub(super) fn check(attributes: &Attributes) -> Result<(), ManageProblem> {
         if let Some(entry) = entries.find(|entry| read_entry(entry).is_none()) {
             return Err(bad(name, entry));
         }
+    }
+    let mut exceptions = attributes.list(EXCEPTIONS).iter();
+    if let Some(entry) = exceptions.find(|entry| LimitException::read(entry).is_none()) {
+        return Err(bad(EXCEPTIONS, entry));
     }
     for name in SECONDS {
         if let Some(secs) = attributes.integer(name).filter(|secs| *secs < 0) {
