@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{anyhow, ensure};
-use capstan_supervisor::attempts::{CoreLimit, DeviceCgroup, HostCores, Surroundings};
+use capstan_supervisor::attempts::{
+    CoreLimit, DeviceCgroup, HostCores, MappedFolder, Surroundings,
+};
 use capstan_types::Size;
 use serde::Deserialize;
 
@@ -35,6 +37,9 @@ pub(crate) struct SurroundingsFile {
     device_cgroup: Option<DeviceCgroup>,
     network_interface: Option<String>,
     scratch_limit: Option<String>,
+    #[serde(default)]
+    usecp: Vec<String>,
+    rcpcmd: Option<String>,
     node_check_script: Option<PathBuf>,
     node_check_interval_secs: Option<u32>,
     node_check_timeout_secs: Option<u32>,
@@ -106,8 +111,51 @@ impl SurroundingsFile {
             device_cgroup: self.device_cgroup.unwrap_or_default(),
             network_interface: self.network_interface,
             scratch_bytes: limit.transpose()?.map(|size| size.bytes()),
+            mapped_folders: mapped_folders(&self.usecp)?,
+            copy_program: copy_program(self.rcpcmd.as_deref())?,
         })
     }
+}
+
+/// `HOST:FOLDER FOLDER`, as Torque's `$usecp` has it: the first is here under the second path.
+fn mapped_folders(lines: &[String]) -> anyhow::Result<Vec<MappedFolder>> {
+    let read = |line: &String| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [there, to] = words[..] else { return None };
+        let (host, from) = there.split_once(':')?;
+        let name = host.strip_prefix('*').unwrap_or(host);
+        let is_host = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        let is_good = !host.is_empty() && name.chars().all(is_host);
+        let are_whole = from.starts_with('/') && to.starts_with('/');
+        (is_good && are_whole).then(|| MappedFolder {
+            host: host.to_owned(),
+            from: from.to_owned(),
+            to: to.to_owned(),
+        })
+    };
+    let all = lines.iter().map(|line| {
+        let mapped = read(line);
+        mapped.ok_or_else(|| {
+            anyhow!("usecp has lines like \"*.example.org:/home /home\", not `{line}`")
+        })
+    });
+    all.collect()
+}
+
+/// The words of `rcpcmd`; none for the usual program.
+fn copy_program(line: Option<&str>) -> anyhow::Result<Vec<String>> {
+    let Some(line) = line else {
+        return Ok(Vec::new());
+    };
+    let words: Vec<String> = line.split_ascii_whitespace().map(str::to_owned).collect();
+    let is_whole = words
+        .first()
+        .is_some_and(|program| program.starts_with('/'));
+    ensure!(
+        is_whole,
+        "rcpcmd must be the whole path of a program and its options, like /usr/bin/scp -Brp, not `{line}`"
+    );
+    Ok(words)
 }
 
 /// As the kernel takes it, `IFNAMSIZ` with its end in mind; with `=`, `^` and commas NCCL's lists are allowed too.
@@ -154,6 +202,18 @@ mod tests {
     }
 
     #[test]
+    fn folders_of_other_hosts_and_what_copies_to_them_are_as_written() {
+        let text = "usecp = ['*.example.org:/home /ghome']\nrcpcmd = '/usr/bin/rsync -a'";
+        let around = read(text).resolve(true).unwrap();
+        let MappedFolder { host, from, to } = &around.mapped_folders[0];
+        assert_eq!(
+            (&**host, &**from, &**to),
+            ("*.example.org", "/home", "/ghome")
+        );
+        assert_eq!(around.copy_program, ["/usr/bin/rsync", "-a"]);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let refused = |text: &str, word: &str| {
             let file = read(text);
@@ -171,6 +231,17 @@ mod tests {
         refused("node_check_script = 'x'", "node_check_script");
         refused("network_interface = 'a b'", "network_interface");
         refused("scratch_limit = 'much'", "scratch_limit");
+        for bad in [
+            "/home /home",
+            "h:home /home",
+            "h:/home",
+            "a b:/x /x",
+            "-h;:/x /x",
+        ] {
+            refused(&format!("usecp = ['{bad}']"), "usecp");
+        }
+        refused("rcpcmd = 'scp -B'", "rcpcmd");
+        refused("rcpcmd = ''", "rcpcmd");
         refused(
             "node_check_script = '/x'\nnode_check_interval_secs = 0",
             "node_check_interval_secs",

@@ -15,7 +15,11 @@ const INSTEAD: &[(&str, &str)] = &[
     ),
     (
         "$usecp",
-        "output is written by the node itself: the folder must be mounted there",
+        "write it to `usecp` in agent.toml, a line for each; shared file systems are known without it",
+    ),
+    (
+        "$rcpcmd",
+        "write it without the `$` to agent.toml, as a text in quotes",
     ),
     (
         "$logevent",

@@ -158,7 +158,7 @@ fn the_report_tells_every_line_with_its_reason() {
         "server_priv/acl_svr/acl_hosts: acl_hosts: the database has it, too, and counts",
         "server_priv/acl_groups/gone: attributes of queue gone: no file says that there is such a queue",
         "server_priv/jobs: 1 files of jobs: jobs are not moved",
-        "mom_priv/config:2: $usecp *:/home /home: output is written by the node itself",
+        "mom_priv/config:2: $usecp *:/home /home: write it to `usecp` in agent.toml",
         "mom_priv/config:3: huge 1: resources of a node are what its agent finds",
         "server_priv/nodes:1: node gpu01: gpus = 4: agents count the cards",
         "1 queues, 2 nodes",

@@ -124,4 +124,6 @@ pub enum Account {
     Rerun,
     /// No record: its files could not be copied to its node, for this reason; its owner is told.
     StageInFailed(Box<str>),
+    /// No record: its output or other files could not be copied from its node, as told here; its owner is told.
+    NotDelivered(Box<str>),
 }

@@ -458,6 +458,9 @@ pub enum ReportedPhase {
         /// Images that its containers were made of, each with its digest.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         images: Vec<Box<str>>,
+        /// Files that could not be copied to where they belong, in the words of Torque's mail; empty for none.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        undelivered: Box<str>,
     },
     /// It never ran and would not on a second try: the job is to be held with this reason.
     Unstartable {

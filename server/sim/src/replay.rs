@@ -323,6 +323,7 @@ impl<'a> World<'a> {
             unclean: Vec::new(),
             cause: Box::default(),
             images: Vec::new(),
+            undelivered: Box::default(),
         };
         self.report(node, attempt, phase, now);
         self.settle(job, held.id, now);

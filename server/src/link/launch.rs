@@ -167,8 +167,8 @@ fn output(job: &Job) -> wire::OutputFiles {
         JoinPath::IntoStderr => wire::output_files::Join::IntoStderr,
     };
     wire::OutputFiles {
-        stdout: stdout_path(job).into_owned(),
-        stderr: stderr_path(job).into_owned(),
+        stdout: stdout_path(job),
+        stderr: stderr_path(job),
         join: join.into(),
         keep: job.spec.keep.to_string(),
     }

@@ -218,6 +218,10 @@ pub(crate) fn started(said: wire::AttemptStarted) -> AttemptReport {
 
 /// Most images of one attempt that are kept.
 const IMAGES_MAX: usize = 8;
+/// How what is said of such files begins.
+const NOT_COPIED: &str = "Unable to copy file ";
+/// Of all of it this is kept, and the line behind.
+const UNDELIVERED_BYTES_MAX: usize = 8 << 10;
 /// Most sentences about one end that are written into the log.
 const MESSAGES_MAX: usize = 16;
 
@@ -256,6 +260,7 @@ pub(crate) fn ended(said: wire::AttemptEnded) -> Result<AttemptReport, Unheard> 
             unclean: card_ids(unclean_cards)?,
             cause: text(cause),
             images: images.into_iter().take(IMAGES_MAX).map(text).collect(),
+            undelivered: undelivered(&messages),
         },
         Outcome::Unstartable(reason) => ReportedPhase::Unstartable {
             at,
@@ -278,6 +283,25 @@ pub(crate) fn ended(said: wire::AttemptEnded) -> Result<AttemptReport, Unheard> 
         attempt: AttemptId(attempt),
         phase,
     })
+}
+
+/// Of what was said at an end, that of files that could not be copied, for a letter: lines of plain text.
+fn undelivered(messages: &[String]) -> Box<str> {
+    let of_files = messages
+        .iter()
+        .filter(|message| message.starts_with(NOT_COPIED));
+    let mut told = String::new();
+    for line in of_files
+        .take(MESSAGES_MAX)
+        .flat_map(|message| message.lines())
+    {
+        if told.len() > UNDELIVERED_BYTES_MAX {
+            break;
+        }
+        told.push_str(&text(line.to_owned()));
+        told.push('\n');
+    }
+    told.into()
 }
 
 fn card_ids(uuids: Vec<String>) -> Result<Vec<CardId>, Unheard> {

@@ -258,6 +258,7 @@ async fn start(
         environment,
         folder,
         hooks,
+        figures,
     } = request;
     let target = NodeName::from(node);
     let refuse = |error, detail: String| Unanswered::Refused(Refusal::new(error, detail));
@@ -279,6 +280,7 @@ async fn start(
         environment,
         folder,
         hooks,
+        figures,
     })
 }
 

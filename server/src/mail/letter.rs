@@ -50,6 +50,8 @@ enum Point {
     Aborted,
     /// Its files could not be copied: told whatever was asked for.
     StageInFailed,
+    /// Nor what it wrote: as above.
+    NotDelivered,
     /// Somebody else deleted it: told whatever was asked for.
     Deleted,
 }
@@ -72,7 +74,7 @@ pub(crate) fn letter(
     if rules.domain.as_deref() == Some("never") {
         return None;
     }
-    let news = news(job, record)?;
+    let news = news(job, record, server)?;
     let points = MailPoints::parse(shown(job, "Mail_Points").unwrap_or("a")).ok()?;
     if !is_wanted(points, news.point, rules.no_force) {
         return None;
@@ -104,11 +106,13 @@ fn is_wanted(points: MailPoints, point: Point, no_force: bool) -> bool {
         Point::Begun => has(MailPoints::BEGIN),
         Point::Ended { has_failed } => has(MailPoints::END) || has_failed && has(MailPoints::FAIL),
         Point::Aborted => has(MailPoints::ABORT) || has(MailPoints::FAIL),
-        Point::Deleted | Point::StageInFailed => !(no_force && points == MailPoints::NONE),
+        Point::Deleted | Point::StageInFailed | Point::NotDelivered => {
+            !(no_force && points == MailPoints::NONE)
+        }
     }
 }
 
-fn news(job: &Job, record: &Account) -> Option<News> {
+fn news(job: &Job, record: &Account, server: &ServerName) -> Option<News> {
     let (point, event, details) = match record {
         Account::Queued | Account::Rerun => return None,
         Account::Started => (Point::Begun, "Begun execution", String::new()),
@@ -129,6 +133,14 @@ fn news(job: &Job, record: &Account) -> Option<News> {
             );
             let event = "File stage in failed, see below.";
             (Point::StageInFailed, event, details)
+        }
+        Account::NotDelivered(told) => {
+            let id = job.id.on(server);
+            let host = last_run(job).map_or_else(String::new, |run| exec_host(&run.shares));
+            let details =
+                format!("Post job file processing error; job {id} on host {host}\n\n{told}");
+            let event = "An error has occurred processing your job, see below.";
+            (Point::NotDelivered, event, details)
         }
         Account::Aborted => {
             let reason = job.comment.as_deref().unwrap_or("Job cannot be executed");
@@ -224,8 +236,7 @@ impl Page<'_> {
 
     /// Where stderr and stdout went, with the host they are seen from.
     fn paths(&self) -> [String; 2] {
-        let host = &self.job.spec.owner.host;
-        [stderr_path(self.job), stdout_path(self.job)].map(|path| format!("{host}:{path}"))
+        [stderr_path(self.job), stdout_path(self.job)]
     }
 
     /// The format with `%i` id, `%j` name, `%o` owner, `%d` details, `%h` host, `%m` event, `%r` reason, `%k` error

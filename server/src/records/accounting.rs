@@ -30,7 +30,10 @@ pub(super) fn append(
         Account::Started => started(text, job),
         Account::Ended => ended(text, job),
         Account::Deleted(by) => put(text, format_args!("requestor={by}")),
-        Account::Aborted | Account::Rerun | Account::StageInFailed(_) => {}
+        Account::Aborted
+        | Account::Rerun
+        | Account::StageInFailed(_)
+        | Account::NotDelivered(_) => {}
     }
     text.push('\n');
 }
@@ -44,7 +47,7 @@ const fn letter(record: &Account) -> Option<char> {
         Account::Deleted(_) => 'D',
         Account::Aborted => 'A',
         Account::Rerun => 'R',
-        Account::StageInFailed(_) => return None,
+        Account::StageInFailed(_) | Account::NotDelivered(_) => return None,
     })
 }
 

@@ -96,6 +96,11 @@ pub(super) fn of_job(
         Account::Deleted(by) => (LogEvent::Job, format!("Job deleted at request of {by}")),
         Account::Rerun => (LogEvent::Job, "Job Rerun".to_owned()),
         Account::StageInFailed(reason) => (LogEvent::Job, format!("Stage In failed: {reason}")),
+        Account::NotDelivered(told) => {
+            let first = told.lines().next().unwrap_or_default();
+            let text = format!("Post job file processing error; {first}");
+            (LogEvent::Job, text)
+        }
         Account::Aborted => {
             let text = job.comment.as_deref().unwrap_or("Job aborted");
             (LogEvent::Job, text.to_owned())

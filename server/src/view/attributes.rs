@@ -117,8 +117,7 @@ fn placement(list: &mut Attributes, scene: Scene<'_>, job: &Job) {
     list.put_time("ctime", Some(job.created));
     let depend = capstan_core::depend_shown(&scene.snapshot.state, job);
     list.put_some("depend", Some(depend).filter(|depend| !depend.is_empty()));
-    let host = &job.spec.owner.host;
-    list.put("Error_Path", format!("{host}:{}", paths::stderr_path(job)));
+    list.put("Error_Path", paths::stderr_path(job));
     if let Some(run) = last_run(job) {
         list.put("exec_host", words::exec_host(&run.shares));
         let cards = words::exec_gpus(&run.shares);
@@ -149,8 +148,7 @@ fn wishes(list: &mut Attributes, job: &Job) {
     );
     shown(list, job, &["Mail_Users"]);
     list.put_time("mtime", Some(job.changed));
-    let host = &job.spec.owner.host;
-    list.put("Output_Path", format!("{host}:{}", paths::stdout_path(job)));
+    list.put("Output_Path", paths::stdout_path(job));
     list.put("Priority", job.priority);
     // Of an array only its members enter a queue.
     list.put_time("qtime", Some(job.queued).filter(|_| !job.is_array()));

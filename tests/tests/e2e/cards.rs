@@ -16,7 +16,7 @@ impl Driver {
         Self::of_node(cluster, "node01")
     }
 
-    fn of_node(cluster: &Cluster, node: &str) -> Self {
+    pub(crate) fn of_node(cluster: &Cluster, node: &str) -> Self {
         Self(
             cluster
                 .path()

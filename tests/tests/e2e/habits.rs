@@ -43,7 +43,7 @@ fn what_qmgr_sets_outlives_the_server_and_makes_the_same_server_again() {
 }
 
 /// A sendmail that keeps what it is given.
-fn stand_in(cluster: &Cluster) -> std::path::PathBuf {
+pub(crate) fn stand_in(cluster: &Cluster) -> std::path::PathBuf {
     let program = cluster.path().join("sendmail");
     let kept = cluster.path().join("letters");
     let script = format!(

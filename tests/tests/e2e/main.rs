@@ -23,9 +23,11 @@ mod interactive;
 mod jobs;
 mod lasting;
 mod life;
+mod output;
 mod preempting;
 mod preparing;
 mod reserving;
+mod sessions;
 mod store_faults;
 
 /// Says aloud why a test does nothing here.

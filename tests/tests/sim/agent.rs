@@ -345,5 +345,6 @@ fn exited(since: Timestamp, at: Timestamp, exit_status: i32) -> ReportedPhase {
         unclean: Vec::new(),
         cause: Box::default(),
         images: Vec::new(),
+        undelivered: Box::default(),
     }
 }

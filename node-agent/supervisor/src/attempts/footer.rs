@@ -3,9 +3,13 @@
 
 use std::fmt::Write;
 
-use capstan_proto::wire::{AttemptEnded, LaunchSpec, Measures, Series, attempt_ended::Outcome};
+use capstan_proto::wire::{
+    AttemptEnded, Card, LaunchSpec, Measures, Series, Usage, attempt_ended::Outcome,
+};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+
+use super::figures::{NODES_MAX, Sister};
 
 /// Cards that are named; the rest is counted.
 const CARDS_MAX: usize = 8;
@@ -18,6 +22,8 @@ pub(super) struct Facts {
     pub(super) started_ms: u64,
     /// Images of its containers with their digests, as far as known.
     pub(super) images: Vec<String>,
+    /// The attempt's other nodes.
+    pub(super) sisters: Vec<Sister>,
 }
 
 /// The first line: it names the attempt, so that a footer is known again and not written twice.
@@ -31,10 +37,6 @@ pub(super) fn text(spec: &LaunchSpec, ended: &AttemptEnded, facts: &Facts) -> Op
         return None;
     };
     let mut text = format!("{}\n", head(spec));
-    let mut line = |name: &str, value: &str| {
-        // Writing to a string cannot fail.
-        let _done = writeln!(text, "{name:<8} {value}");
-    };
     let usage = ended.usage.unwrap_or_default();
     let span = clock(usage.walltime_secs);
     let over = local(ended.at_ms);
@@ -42,36 +44,65 @@ pub(super) fn text(spec: &LaunchSpec, ended: &AttemptEnded, facts: &Facts) -> Op
         0 => format!("ended {over}; the script did not run"),
         started => format!("{} to {over}, {span}", local(started)),
     };
-    line("time", &time);
-    line("node", &format!("{}, {} slots", facts.node, spec.cores));
-    let cards = spec.cards.iter().take(CARDS_MAX);
-    for card in cards {
-        line(
-            "card",
-            &format!("{} {} {}", card.index, plain(&card.model), card.uuid),
-        );
-    }
-    if let Some(more) = spec
-        .cards
-        .len()
-        .checked_sub(CARDS_MAX)
-        .filter(|more| *more > 0)
-    {
-        line("card", &format!("and {more} more"));
-    }
+    line(&mut text, "time", &time);
+    has(&mut text, &facts.node, spec.cores, &spec.cards);
     for image in &facts.images {
-        line("image", &plain(image));
+        line(&mut text, "image", &plain(image));
     }
-    line("memory", &format!("peak {}", size(usage.mem_kb)));
-    line("cpu", &cpu(usage.cput_secs, usage.measures.as_ref()));
-    if let Some(measures) = usage.measures.filter(|_| !spec.cards.is_empty()) {
-        line("gpu", &gpu(&measures));
+    used(&mut text, &usage, !spec.cards.is_empty());
+    for sister in &facts.sisters {
+        on_sister(&mut text, sister);
     }
-    line(
-        "exit",
-        &format!("{status}: {}", cause(status, &ended.cause)),
-    );
+    if facts.sisters.len() == NODES_MAX {
+        line(&mut text, "node", "and those behind it");
+    }
+    let exit = format!("{status}: {}", cause(status, &ended.cause));
+    line(&mut text, "exit", &exit);
     Some(text)
+}
+
+fn line(text: &mut String, name: &str, value: &str) {
+    // Writing to a string cannot fail.
+    let _done = writeln!(text, "{name:<8} {value}");
+}
+
+/// A node and what the job had there.
+fn has(text: &mut String, node: &str, cores: u32, cards: &[Card]) {
+    line(text, "node", &format!("{}, {cores} slots", plain(node)));
+    for card in cards.iter().take(CARDS_MAX) {
+        let Card {
+            index, model, uuid, ..
+        } = card;
+        let card = format!("{index} {} {}", plain(model), plain(uuid));
+        line(text, "card", &card);
+    }
+    let more = cards.len().saturating_sub(CARDS_MAX);
+    if more > 0 {
+        line(text, "card", &format!("and {more} more"));
+    }
+}
+
+/// What it used there.
+fn used(text: &mut String, usage: &Usage, has_cards: bool) {
+    line(text, "memory", &format!("peak {}", size(usage.mem_kb)));
+    let cpu = cpu(usage.cput_secs, usage.measures.as_ref());
+    line(text, "cpu", &cpu);
+    if let Some(measures) = usage.measures.filter(|_| has_cards) {
+        line(text, "gpu", &gpu(&measures));
+    }
+}
+
+/// A node where the script did not run.
+fn on_sister(text: &mut String, sister: &Sister) {
+    let Some(figures) = &sister.figures else {
+        let unknown = format!("{}: what was used there is not known", plain(&sister.node));
+        return line(text, "node", &unknown);
+    };
+    has(text, &sister.node, figures.cores, &figures.cards);
+    match &figures.usage {
+        Some(usage) => used(text, usage, !figures.cards.is_empty()),
+        None => line(text, "use", "no program of the job was seen there"),
+    }
 }
 
 fn cpu(cput_secs: u64, measures: Option<&Measures>) -> String {
@@ -148,7 +179,7 @@ fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use capstan_proto::wire::{Card, Usage};
+    use capstan_proto::wire::NodeFigures;
 
     use super::*;
 
@@ -189,6 +220,7 @@ mod tests {
             node: "gpu01".to_owned(),
             started_ms: 1000,
             images: vec!["python:3 sha256:ab".to_owned()],
+            sisters: Vec::new(),
         };
         let text = text(spec, ended, &facts).unwrap();
         assert!(text.ends_with('\n'));
@@ -229,6 +261,55 @@ mod tests {
             "exit     0: ended well",
         ];
         assert_eq!(lines[2..], expected);
+    }
+
+    #[test]
+    fn a_gang_is_told_node_by_node() {
+        let used = ended(Outcome::ExitStatus(9), None).usage;
+        let cards = spec(1).cards;
+        let sister = |node: &str, figures| Sister {
+            node: node.to_owned(),
+            figures,
+        };
+        let idle = NodeFigures {
+            cores: 1,
+            ..NodeFigures::default()
+        };
+        let busy = NodeFigures {
+            cores: 2,
+            cards,
+            usage: used,
+        };
+        let facts = Facts {
+            node: "gpu01".to_owned(),
+            started_ms: 1000,
+            images: Vec::new(),
+            sisters: vec![
+                sister("gpu02", Some(busy)),
+                sister("gpu03", Some(idle)),
+                sister("gpu04", None),
+            ],
+        };
+        let ended = AttemptEnded {
+            cause: "rank 1 on gpu02 failed first, with exit status 9".to_owned(),
+            ..ended(Outcome::ExitStatus(9), None)
+        };
+        let text = text(&spec(0), &ended, &facts).unwrap();
+        let lines: Vec<&str> = text.lines().skip(2).collect();
+        let expected = [
+            "node     gpu01, 4 slots",
+            "memory   peak 1.5 GiB",
+            "cpu      01:01:40 of processor time",
+            "node     gpu02, 2 slots",
+            "card     0 A100 GPU-0",
+            "memory   peak 1.5 GiB",
+            "cpu      01:01:40 of processor time",
+            "node     gpu03, 1 slots",
+            "use      no program of the job was seen there",
+            "node     gpu04: what was used there is not known",
+            "exit     9: rank 1 on gpu02 failed first, with exit status 9",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]

@@ -17,6 +17,8 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::cgroup::Cgroup;
+use super::farewell::Farewell;
+use super::figures;
 use super::ledger::{AttemptFile, LedgerError};
 use super::live::{self, LiveAttempt, LiveTable};
 use super::outputs;
@@ -24,8 +26,8 @@ use super::proc;
 use super::record::{Entry, ShimRecord};
 use super::settling::{Holders, settle};
 use super::shim::control::CARDS_USED;
-use super::shim::leave_scratch;
-use super::sisters::{Asking, Wanted, answer_line, fail_line};
+use super::shim::{clear_outgoing, is_outgoing, leave_scratch};
+use super::sisters::{Answer, Asking, Wanted, answer_line, fail_line};
 use super::site::{Aftermath, Refused, Site};
 use super::tasks::TaskTable;
 use crate::cards::Warden;
@@ -112,6 +114,35 @@ impl<C, G> Clone for Keeping<C, G> {
             tasks: self.tasks.clone(),
             news: self.news.clone(),
         }
+    }
+}
+
+impl<C: Containers, G> Keeping<C, G> {
+    /// Adds what the agent saw of an attempt to its end.
+    fn complete(&self, attempt: &LiveAttempt, ended: &mut AttemptEnded) {
+        if let Some(usage) = &mut ended.usage {
+            usage.vmem_kb = usage.vmem_kb.max(attempt.vmem_kb_peak());
+            usage.measures = attempt.with_meter(|meter| meter.measures());
+        }
+        if let (Some(failed), Some(Outcome::ExitStatus(1..))) = (attempt.failed(), &ended.outcome)
+            && ended.cause.is_empty()
+        {
+            ended.cause.clone_from(&failed.words);
+        }
+    }
+
+    /// The footer of output that is about to leave the node.
+    async fn say_farewell(&self, attempt: &LiveAttempt, farewell: Farewell) -> Answer {
+        let mut ended = farewell.ended(attempt.entry.spec.attempt);
+        self.complete(attempt, &mut ended);
+        ended.images = self.containers.images_of(attempt.entry.attempt());
+        self.add_footer(attempt, &ended).await;
+        Ok(())
+    }
+
+    async fn add_footer(&self, attempt: &LiveAttempt, ended: &AttemptEnded) {
+        let sisters = figures::of_sisters(&attempt.entry, &self.tasks).await;
+        outputs::add_footer(attempt, ended, sisters).await;
     }
 }
 
@@ -207,7 +238,7 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
     }
 
     /// Listens to the shim until it closes, passing orders on.
-    async fn listen(&mut self, attempt: &LiveAttempt, mut stream: UnixStream) {
+    async fn listen(&mut self, attempt: &Arc<LiveAttempt>, mut stream: UnixStream) {
         let (reading, mut writing) = stream.split();
         let mut lines = BufReader::new(reading).lines();
         // Of this shim on this connection: it asks again when it is connected anew.
@@ -222,7 +253,14 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
                             let tasks = self.shared.tasks.clone();
                             asked.spawn(async move { asking.ask(&tasks).await });
                         }
-                        None => self.heard(attempt, &line).await,
+                        None => match Farewell::parse(&line) {
+                            Some(farewell) => {
+                                asked.abort_all();
+                                let (shared, attempt) = (self.shared.clone(), attempt.clone());
+                                asked.spawn(async move { shared.say_farewell(&attempt, farewell).await });
+                            }
+                            None => self.heard(attempt, &line).await,
+                        },
                     },
                     Ok(None) | Err(_) => return,
                 },
@@ -328,21 +366,16 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
         if let Some(cgroup) = Cgroup::at(&attempt.entry.cgroups).filter(Cgroup::exists) {
             blocking(move || cgroup.remove() || (cgroup.kill_all(|| {}) && cgroup.remove())).await;
         }
-        if let Some(usage) = &mut ended.usage {
-            usage.vmem_kb = usage.vmem_kb.max(attempt.vmem_kb_peak());
-            usage.measures = attempt.with_meter(|meter| meter.measures());
-        }
-        if let (Some(failed), Some(Outcome::ExitStatus(1..))) = (attempt.failed(), &ended.outcome)
-            && ended.cause.is_empty()
-        {
-            ended.cause.clone_from(&failed.words);
-        }
+        self.shared.complete(attempt, &mut ended);
         ended.unclean_cards = self.settle(attempt, are_gone).await;
         self.shared.warden.settled(&cards);
         ended.images = self.shared.containers.images_of(attempt.entry.attempt());
-        if attempt.entry.spec.footer {
-            outputs::add_footer(attempt, &ended).await;
+        // Output that leaves the node had its footer before it left.
+        if attempt.entry.spec.footer && !is_outgoing(&attempt.entry, 'o') {
+            self.shared.add_footer(attempt, &ended).await;
         }
+        let left = attempt.clone();
+        blocking(move || clear_outgoing(&left.entry)).await;
         self.shared.site.checks.at_end().await;
         ended
     }

@@ -14,6 +14,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 use tokio::sync::{Semaphore, mpsc};
 
+use super::figures::Sister;
 use super::footer::{self, Facts};
 use super::live::{LiveAttempt, LiveTable};
 use super::record::{Entry, Identity};
@@ -28,8 +29,8 @@ const FILES_MAX: usize = 64;
 const CHUNK_BYTES: usize = 32 << 10;
 /// Of a file without line feeds, so much is searched for the beginning of the last lines.
 const TAIL_BYTES_MAX: u64 = 16 << 20;
-/// A footer is looked for in so many last bytes.
-const FOOTER_BYTES_MAX: u64 = 8 << 10;
+/// A footer is looked for in so many last bytes: that of many nodes is long.
+const FOOTER_BYTES_MAX: u64 = 128 << 10;
 /// A file that is followed is looked at so often.
 const FOLLOW_EVERY: Duration = Duration::from_millis(250);
 
@@ -105,11 +106,12 @@ impl Supervisor {
 
 /// Adds what became of an attempt to what it wrote, once: an agent that was started anew meanwhile does so again. An
 /// output that cannot be written any more is its user's own doing.
-pub(super) async fn add_footer(live: &LiveAttempt, ended: &AttemptEnded) {
+pub(super) async fn add_footer(live: &LiveAttempt, ended: &AttemptEnded, sisters: Vec<Sister>) {
     let facts = Facts {
         node: live.entry.node.clone(),
         started_ms: live.started_ms(),
         images: ended.images.clone(),
+        sisters,
     };
     let spec = &live.entry.spec;
     let (head, Some(text)) = (footer::head(spec), footer::text(spec, ended, &facts)) else {

@@ -156,6 +156,26 @@ pub(super) struct Entry {
     /// Bytes that its scratch folder may hold when it asks for no amount; 0 for any.
     #[prost(uint64, tag = "62")]
     pub(super) scratch_bytes: u64,
+    /// Folders of other hosts that this node has itself.
+    #[prost(message, repeated, tag = "63")]
+    pub(super) mapped_folders: Vec<MappedFolder>,
+    /// What copies files to and from other hosts, with its options; of an older entry none, which means the usual one.
+    #[prost(string, repeated, tag = "64")]
+    pub(super) copy_program: Vec<String>,
+}
+
+/// A folder of other hosts that this node has under a path of its own, as Torque's `$usecp`.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct MappedFolder {
+    /// A host's name, or `*` and how the names end.
+    #[prost(string, tag = "1")]
+    pub host: String,
+    /// The path there, whole.
+    #[prost(string, tag = "2")]
+    pub from: String,
+    /// The path here, whole.
+    #[prost(string, tag = "3")]
+    pub to: String,
 }
 
 /// What keeps the host processes of an attempt off cards that are not theirs.
@@ -268,6 +288,14 @@ impl Entry {
             self.state_folder,
             if letter == 'O' { 'U' } else { 'R' }
         )
+    }
+
+    /// Where output (`o` or `e`) is written that goes to another host when the job is over.
+    #[must_use]
+    pub(super) fn outgoing_folder(&self, letter: char) -> String {
+        let name = file_name(&self.spec.job_id);
+        let attempt = self.spec.attempt;
+        format!("{}/spool/{name}.{attempt}.{letter}", self.state_folder)
     }
 
     /// `PBS_SCRATCH`, when the site has scratch space: named by the job for its user, and by the attempt, so that nobody

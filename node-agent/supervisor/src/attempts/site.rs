@@ -15,7 +15,7 @@ use super::fence::{CardNodes, DeviceCgroup};
 use super::identity::{Identities, IdentityProblem};
 use super::interface::Interfaces;
 use super::ledger::{AttemptFile, Ledger, LedgerError};
-use super::record::Entry;
+use super::record::{Entry, MappedFolder};
 use super::shim::sweep_scratch;
 use super::spawner::Spawner;
 use super::table::Supervisor;
@@ -67,6 +67,10 @@ pub struct Surroundings {
     pub scratch_bytes: Option<u64>,
     /// How cards are kept from processes that they are not lent to.
     pub device_cgroup: DeviceCgroup,
+    /// Folders of other hosts that this node has itself: output for them is written in place.
+    pub mapped_folders: Vec<MappedFolder>,
+    /// What copies files to and from other hosts, with its options; two names come behind them. Empty for scp.
+    pub copy_program: Vec<String>,
 }
 
 /// What all attempts of this node share.
@@ -233,6 +237,8 @@ impl Site {
             fence,
             interface,
             scratch_bytes: around.scratch_bytes.unwrap_or_default(),
+            mapped_folders: around.mapped_folders.clone(),
+            copy_program: around.copy_program.clone(),
         }
     }
 

@@ -51,6 +51,36 @@ impl Remains {
     }
 }
 
+/// What begins the line that says where a file was kept, in Torque's mail.
+const RETAINED: &str = "Output retained on that host in: ";
+
+/// The job, whose owner is told of files that could not be copied from `node`; as it was when there are none.
+pub(super) fn told_undelivered(
+    draft: &mut Draft,
+    job: &Arc<Job>,
+    (node, told): (&capstan_types::NodeName, &str),
+) -> Arc<Job> {
+    if told.is_empty() {
+        return job.clone();
+    }
+    draft.account(job, Account::NotDelivered(told.into()));
+    let kept: Vec<&str> = told
+        .lines()
+        .filter_map(|line| line.strip_prefix(RETAINED))
+        .collect();
+    let comment = match kept.is_empty() {
+        true => {
+            let first = told.lines().next().unwrap_or_default();
+            format!("files are left on {node}: {first}")
+        }
+        false => format!(
+            "what the job wrote could not be copied and is kept on {node}: {}",
+            kept.join(" ")
+        ),
+    };
+    Arc::new(commented(job, &comment))
+}
+
 /// The script ran to its end, or was stopped.
 pub(super) fn exited(
     draft: &mut Draft,

@@ -72,8 +72,10 @@ fn on_current(
             unclean,
             cause,
             images,
+            undelivered,
         } => {
-            attempt::exited(draft, job, *exit_status, (*usage, cause, images))?;
+            let told = attempt::told_undelivered(draft, job, (node, undelivered));
+            attempt::exited(draft, &told, *exit_status, (*usage, cause, images))?;
             add_unclean(draft, node, unclean);
         }
         ReportedPhase::Unstartable { at: _, reason } => attempt::unstartable(draft, job, reason)?,

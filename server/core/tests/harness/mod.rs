@@ -265,6 +265,7 @@ pub(crate) fn exited(exit_status: i32) -> ReportedPhase {
         unclean: Vec::new(),
         cause: Box::default(),
         images: Vec::new(),
+        undelivered: Box::default(),
     }
 }
 

@@ -66,6 +66,7 @@ fn ends(world: &mut World, job: JobId) {
         unclean: Vec::new(),
         cause: Box::default(),
         images: Vec::new(),
+        undelivered: Box::default(),
     };
     let report = capstan_core::AttemptReport { attempt, phase };
     world.must(&Event::Reported { node, report });

@@ -16,6 +16,7 @@ fn letters_of(world: &World) -> String {
             Account::Aborted => 'A',
             Account::Rerun => 'R',
             Account::StageInFailed(_) => 'i',
+            Account::NotDelivered(_) => 'o',
         }),
         Effect::StartAttempt { .. } => Some('>'),
         Effect::StopAttempt { .. } => Some('!'),

@@ -268,6 +268,7 @@ fn unclean_cards_wait_until_they_are_seen_clean() {
             unclean,
             cause: Box::default(),
             images: Vec::new(),
+            undelivered: Box::default(),
         },
     );
     let node = NodeName::from("node01");

@@ -48,6 +48,8 @@ pub(crate) fn alteration(
     }
     let mut draft = Draft::new(owner, rules);
     draft.spec.work_folder = job.spec.work_folder.clone();
+    // Paths are seen from where the job was submitted, whoever alters it.
+    draft.spec.owner.host = job.spec.owner.host.clone();
     let mut altered = Vec::with_capacity(attributes.len());
     let mut comment = Box::default();
     for attribute in attributes {

@@ -9,6 +9,7 @@ use capstan_types::{
 };
 
 use super::{Draft, VALUE_BYTES_MAX, check_group};
+use crate::view::paths::split_host;
 
 /// Kept and shown, deciding nothing.
 const SHOWN: &[&str] = &[
@@ -101,8 +102,14 @@ impl Draft<'_> {
                 check_job_name(value).map_err(|_| bad(name))?;
                 set(&mut self.spec.name, value)
             }
-            "Output_Path" => set(&mut self.spec.stdout_path, without_host(value)),
-            "Error_Path" => set(&mut self.spec.stderr_path, without_host(value)),
+            "Output_Path" => {
+                let path = on_host(value, &self.spec.owner.host);
+                set(&mut self.spec.stdout_path, path)
+            }
+            "Error_Path" => {
+                let path = on_host(value, &self.spec.owner.host);
+                set(&mut self.spec.stderr_path, path)
+            }
             "Join_Path" => {
                 self.spec.join = JoinPath::parse(value).map_err(|_| bad(name))?;
                 Ok(())
@@ -379,11 +386,15 @@ pub(super) fn bad_value(full: &str, error: &ParseError) -> Refusal {
     }
 }
 
-/// `[host:]path`: a slash before the colon makes it part of the path.
-fn without_host(value: &str) -> &str {
-    match value.split_once(':') {
-        Some((host, path)) if !host.contains(['/', '$']) => path,
-        Some(_) | None => value,
+/// `[host:]path`, without the host when it is the one of submission: a path on that is what a path alone means. A slash
+/// before the colon makes it part of the path.
+fn on_host<'a>(value: &'a str, own: &str) -> &'a str {
+    match (split_host(value), value.split_once(':')) {
+        (Some((host, path)), _) if host.eq_ignore_ascii_case(own) => path,
+        (Some(_), _) => value,
+        // Of no host there is nothing to copy to.
+        (None, Some((host, path))) if !host.contains(['/', '$']) => path,
+        (None, Some(_) | None) => value,
     }
 }
 

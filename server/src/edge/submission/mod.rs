@@ -18,6 +18,7 @@ use capstan_types::{
 };
 
 use super::identity::{Membership, Person};
+use crate::view::paths::split_host;
 pub(crate) use alteration::{Alteration, alteration};
 
 /// Most attributes of one request.
@@ -272,7 +273,7 @@ impl<'a> Draft<'a> {
         spec.root_folder = variable("PBS_O_ROOTDIR").unwrap_or_default().into();
         for path in [&mut spec.stdout_path, &mut spec.stderr_path] {
             // A path may begin with a variable, which the node expands.
-            if !path.is_empty() && !path.starts_with(['/', '$']) {
+            if !path.is_empty() && !path.starts_with(['/', '$']) && split_host(path).is_none() {
                 *path = format!("{}/{path}", spec.work_folder.trim_end_matches('/')).into();
             }
         }

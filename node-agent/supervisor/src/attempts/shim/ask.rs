@@ -1,5 +1,5 @@
-//! A shim's asking of its agent for what other nodes do, and its waiting for the answer: orders are heard meanwhile, and an
-//! agent that is restarted is asked again.
+//! A shim's asking of its agent, for what other nodes do or for the footer, and its waiting for the answer: orders are heard
+//! meanwhile, and an agent that is restarted is asked again.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 
 use super::control::{Control, Limits, Order, Stop};
+use crate::attempts::farewell::Farewell;
 use crate::attempts::sisters::{Answer, Wanted};
 
 /// The longest that one `poll` sleeps.
@@ -20,17 +21,49 @@ pub(super) enum Asked {
     Stopped(Stop),
 }
 
-/// Asks for the scripts of the other nodes, and waits for them for so long. Orders to end are heard before the job's own
+/// What is asked for.
+pub(super) enum Question {
+    /// The scripts of the other nodes.
+    Sisters(Wanted),
+    /// The footer, in output that is about to leave.
+    Footer(Farewell),
+}
+
+impl Question {
+    fn line(&self) -> String {
+        match self {
+            Self::Sisters(wanted) => wanted.line(),
+            Self::Footer(farewell) => farewell.line(),
+        }
+    }
+
+    /// Orders to end count: the script has not begun.
+    fn is_before(&self) -> bool {
+        match self {
+            Self::Sisters(wanted) => *wanted == Wanted::Before,
+            Self::Footer(_) => false,
+        }
+    }
+
+    fn late(&self, secs: u64) -> String {
+        match self {
+            Self::Sisters(_) => format!("the other nodes did not answer within {secs} s"),
+            Self::Footer(_) => format!("the agent did not answer within {secs} s"),
+        }
+    }
+}
+
+/// Asks, and waits for the answer for so long. Orders to end are heard before the job's own
 /// script only; behind it, it ends anyway.
 pub(super) fn ask(
     control: &mut Control,
     signals: &SignalFd,
-    wanted: Wanted,
+    question: &Question,
     within: Duration,
     limits: &mut Vec<Limits>,
 ) -> Asked {
     let deadline = Instant::now() + within;
-    control.ask(&wanted);
+    control.ask(question.line());
     let asked = loop {
         let mut stopped = None;
         let mut answer = None;
@@ -43,7 +76,7 @@ pub(super) fn ask(
                 Order::Fail(..) => {}
             }
         }
-        if let Some(stop) = stopped.filter(|_| wanted == Wanted::Before) {
+        if let Some(stop) = stopped.filter(|_| question.is_before()) {
             break Asked::Stopped(stop);
         }
         if let Some(answer) = answer {
@@ -51,9 +84,7 @@ pub(super) fn ask(
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            let secs = within.as_secs();
-            let problem = format!("the other nodes did not answer within {secs} s");
-            break Asked::Answered(Err(problem));
+            break Asked::Answered(Err(question.late(within.as_secs())));
         }
         let mut watched = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         watched.extend(control.watched());

@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags};
 
 use crate::attempts::ledger::{AttemptFile, TERMINAL};
 use crate::attempts::record::ShimRecord;
-use crate::attempts::sisters::{Answer, Wanted, parse_answer, parse_fail};
+use crate::attempts::sisters::{Answer, parse_answer, parse_fail};
 
 /// Agents that may be connected at once: the old one's connection may not be gone when the new one comes.
 const PEERS_MAX: usize = 4;
@@ -28,7 +28,7 @@ const LINE_BYTES_MAX: usize = 512;
 pub(super) enum Order {
     Stop(Stop),
     Limits(Limits),
-    /// What became of the scripts on other nodes.
+    /// What became of what was asked for: the scripts on other nodes, or the footer.
     Sisters(Answer),
     /// To end, with this exit status and these words for the user.
     Fail(i32, String),
@@ -114,9 +114,8 @@ impl Control {
         self.started = Some(line);
     }
 
-    /// Asks every agent, now or later until there is an answer, for the scripts of other nodes.
-    pub(super) fn ask(&mut self, wanted: &Wanted) {
-        let line = wanted.line();
+    /// Asks every agent, now or later until there is an answer.
+    pub(super) fn ask(&mut self, line: String) {
         self.peers
             .retain_mut(|peer| peer.stream.write_all(line.as_bytes()).is_ok());
         self.asked = Some(line);

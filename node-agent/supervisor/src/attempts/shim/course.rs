@@ -1,12 +1,16 @@
 //! The course of an attempt in its shim: files to the node, prologues, the script, epilogues, files from the node, and the
 //! end as it is reported. What was begun is ended whichever of them fails.
 
+use std::time::Duration;
+
 use capstan_proto::wire::{self, attempt_ended::Outcome};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
+use super::ask::{Question, ask};
 use super::attend::{Ran, Shim};
 use super::control::{Control, Stop};
+use super::delivery::{self, Outgoing};
 use super::hooks::{Hooks, NotBegun};
 use super::launch::{self, Prepared};
 use super::staging::{Copied, NotStaged, Staging};
@@ -15,10 +19,13 @@ use super::told;
 use super::verdict::{self, Cause, Exit};
 use super::{ended, files, kill, scratch};
 use crate::attempts::cgroup::Cgroup;
+use crate::attempts::farewell::Farewell;
 use crate::attempts::record::{Entry, Identity};
 
 /// The exit status of a session to whose terminal nobody came: Torque's JOB_EXEC_FAIL1.
 const NOT_WATCHED: i32 = -1;
+/// How long output waits for its footer: longer than the agent waits for other nodes.
+const FOOTER_WAIT: Duration = Duration::from_secs(15);
 
 pub(super) struct Course<'a> {
     pub(super) entry: &'a Entry,
@@ -77,9 +84,10 @@ impl Course<'_> {
         let written = prepared.files;
         let identity = prepared.identity;
         let kept = prepared.kept();
+        let outgoing = prepared.outgoing();
         let hooks = Hooks::new(entry, identity, self.signals, &kept);
         let over = self.script(prepared, &hooks, started);
-        let ended = self.finish(&hooks, copied, over);
+        let ended = self.finish(&hooks, (copied, outgoing), over);
         files::remove(entry, Some(&written));
         ended
     }
@@ -129,7 +137,12 @@ impl Course<'_> {
     }
 
     /// Epilogues, files from the node, and what was made for the attempt.
-    fn finish(&mut self, hooks: &Hooks<'_>, copied: Copied, over: Over) -> wire::AttemptEnded {
+    fn finish(
+        &mut self,
+        hooks: &Hooks<'_>,
+        (copied, outgoing): (Copied, Vec<Outgoing>),
+        over: Over,
+    ) -> wire::AttemptEnded {
         let Over {
             outcome,
             ran,
@@ -168,11 +181,55 @@ impl Course<'_> {
             | Outcome::PrologueFailed(_) => staging.remove(copied),
         }
         scratch::leave(self.entry, exit_status != 0);
-        wire::AttemptEnded {
+        let ended = wire::AttemptEnded {
             messages,
             cause,
             ..ended(self.entry, outcome, usage)
+        };
+        self.deliver(&outgoing, hooks, ended)
+    }
+
+    /// Sends output to other hosts, with its footer; the end with a message for what stays here.
+    fn deliver(
+        &mut self,
+        outgoing: &[Outgoing],
+        hooks: &Hooks<'_>,
+        mut ended: wire::AttemptEnded,
+    ) -> wire::AttemptEnded {
+        if outgoing.is_empty() {
+            return ended;
         }
+        let Some(Outcome::ExitStatus(exit_status)) = ended.outcome else {
+            // The job is tried again, and has not said anything yet.
+            delivery::forget(self.entry, outgoing);
+            return ended;
+        };
+        if self.entry.spec.footer && outgoing.iter().any(|stream| stream.letter == 'o') {
+            let usage = ended.usage.unwrap_or_default();
+            let farewell = Farewell {
+                exit_status,
+                cput_secs: usage.cput_secs,
+                vmem_kb: usage.vmem_kb,
+                mem_kb: usage.mem_kb,
+                walltime_secs: usage.walltime_secs,
+                cause: ended.cause.clone(),
+            };
+            let question = Question::Footer(farewell);
+            // Limits of a job that has ended.
+            let mut limits = Vec::new();
+            // Without an agent, output leaves without a footer.
+            let _answer = ask(
+                self.control,
+                self.signals,
+                &question,
+                FOOTER_WAIT,
+                &mut limits,
+            );
+        }
+        let staging = self.staging(hooks.identity);
+        let problems = staging.deliver(outgoing, self.control);
+        ended.messages.extend(problems);
+        ended
     }
 
     /// Copies files to the node; the attempt's end, when the script cannot start for want of one.

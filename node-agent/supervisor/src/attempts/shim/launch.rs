@@ -16,6 +16,7 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, pipe2};
 
 use super::contained::{self, Carrier};
 use super::control::{Control, Limits};
+use super::delivery::Outgoing;
 use super::output::{self, Streams};
 use super::program::{NotStarted, Program, Step};
 use super::terminal::{NotWatched, Terminal};
@@ -169,6 +170,7 @@ fn on_terminal(terminal: &Terminal) -> io::Result<Streams> {
         stdout: terminal.slave()?,
         stderr: terminal.slave()?,
         messages: Vec::new(),
+        outgoing: Vec::new(),
     })
 }
 
@@ -215,6 +217,11 @@ impl Prepared<'_> {
         }
     }
 
+    /// Streams that are to be copied to other hosts when the job is over.
+    pub(super) fn outgoing(&self) -> Vec<Outgoing> {
+        self.streams.outgoing.clone()
+    }
+
     fn again(&self) -> Kept {
         Kept {
             stdout: self.streams.stdout.try_clone().ok(),
@@ -238,6 +245,7 @@ impl Prepared<'_> {
             stdout,
             stderr,
             messages,
+            outgoing: _, // Who delivers them has a copy.
         } = streams;
         let is_inside = cgroup.as_ref().is_some_and(|(_, is_whole)| *is_whole);
         let first = first_program(entry, identity, terminal.as_ref())?;

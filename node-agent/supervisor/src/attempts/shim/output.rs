@@ -10,15 +10,18 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 
 use capstan_proto::wire::output_files::Join;
-use capstan_types::{Env, expand_path};
+use capstan_types::Env;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::geteuid;
 
+use super::delivery::{Outgoing, is_outgoing, retained};
+use super::destination::{Destination, destination};
 use super::launch::Unstartable;
+use super::staging::message;
 use super::user::AsUser;
-use crate::attempts::environment::{JobVariables, default_output_name};
+use crate::attempts::environment::default_output_name;
 use crate::attempts::record::{Entry, Identity};
 
 /// Most folders made for one path.
@@ -30,6 +33,8 @@ pub(super) struct Streams {
     pub(super) stderr: File,
     /// Where output is kept that could not be opened where it was asked for, and why, in the words of Torque's mail.
     pub(super) messages: Vec<String>,
+    /// Streams that are written here for other hosts.
+    pub(super) outgoing: Vec<Outgoing>,
 }
 
 /// Opens both, with `mask` taken off the modes of new files.
@@ -39,58 +44,96 @@ pub(super) fn open(
     env: &Env,
     mask: Mode,
 ) -> Result<Streams, Unstartable> {
-    let spec = &entry.spec;
-    let output = spec.output.clone().unwrap_or_default();
-    let place = |typed: &str, letter: char| {
-        let name = default_output_name(spec, letter);
-        if output.keep.contains(letter) || typed.is_empty() {
-            return Place::In(PathBuf::from(&identity.home), name);
-        }
-        let path = expand_path(without_host(typed), &JobVariables(env));
-        Place::At(PathBuf::from(path), name)
-    };
-    let mut messages = Vec::new();
-    let mut open = |letter: char| {
-        let typed = if letter == 'o' {
-            &output.stdout
-        } else {
-            &output.stderr
-        };
-        let (path, opened) = as_user(identity, mask, || {
-            let path = place(typed, letter).path();
-            let opened = open_at(&path, identity);
-            (path, opened)
-        })?;
-        // Left by an earlier attempt: now it would be taken for the output of this one.
-        let _absent = fs::remove_file(entry.undelivered_file(letter));
-        let problem = match opened {
-            Ok(file) => return Ok::<_, Unstartable>(file),
-            Err(problem) => problem,
-        };
-        let kept = keep(entry, identity, letter, mask)?;
-        messages.push(undelivered(
-            &entry.undelivered_file(letter),
-            &path,
-            &problem,
-        ));
-        Ok(kept)
-    };
+    let output = entry.spec.output.clone().unwrap_or_default();
+    let mut opened = Opened::default();
     let (stdout, stderr) = match output.join() {
-        Join::IntoStdout => twice(open('o')?)?,
-        Join::IntoStderr => twice(open('e')?)?,
+        Join::IntoStdout => twice(opened.open(entry, identity, (env, mask), 'o')?)?,
+        Join::IntoStderr => twice(opened.open(entry, identity, (env, mask), 'e')?)?,
         Join::Separate => {
-            let (stdout, stderr) = (open('o')?, open('e')?);
-            match is_same_file(&stdout, &stderr) {
+            let stdout = opened.open(entry, identity, (env, mask), 'o')?;
+            let stderr = opened.open(entry, identity, (env, mask), 'e')?;
+            match opened.are_one() || is_same_file(&stdout, &stderr) {
                 true => twice(stdout)?,
                 false => (stdout, stderr),
             }
         }
     };
+    let Opened { messages, outgoing } = opened;
     Ok(Streams {
         stdout,
         stderr,
         messages,
+        outgoing,
     })
+}
+
+/// What there is to know of the streams beside their files.
+#[derive(Default)]
+struct Opened {
+    messages: Vec<String>,
+    outgoing: Vec<Outgoing>,
+}
+
+impl Opened {
+    /// Opens stdout or stderr.
+    fn open(
+        &mut self,
+        entry: &Entry,
+        identity: &Identity,
+        (env, mask): (&Env, Mode),
+        letter: char,
+    ) -> Result<File, Unstartable> {
+        let (destination, opened) = as_user(identity, mask, || {
+            let destination = destination(entry, identity, env, letter);
+            let opened = match &destination {
+                Destination::Here(path) => Some(open_at(path, identity)),
+                Destination::There(_) => None,
+            };
+            (destination, opened)
+        })?;
+        // Left by an earlier attempt: now it would be taken for the output of this one.
+        let kept = entry.undelivered_file(letter);
+        let _absent = fs::remove_file(&kept);
+        let owner = (identity, letter, mask);
+        match (destination, opened) {
+            (Destination::Here(_), Some(Ok(file))) => Ok(file),
+            (Destination::Here(path), problem) => {
+                let problem = problem.and_then(Result::err);
+                let problem = problem.unwrap_or_else(|| io::ErrorKind::NotFound.into());
+                let file = keep(Path::new(&kept), owner)?;
+                self.messages.push(undelivered(&kept, &path, &problem));
+                Ok(file)
+            }
+            (Destination::There(there), _) => {
+                let stream = Outgoing { letter, there };
+                let file = stream.file(entry);
+                let made = stream.make_folder(entry);
+                made.map_err(|source| Unstartable::Output {
+                    stream: stream_name(letter),
+                    path: file.clone(),
+                    source,
+                })?;
+                self.outgoing.push(stream);
+                keep(&file, owner)
+            }
+        }
+    }
+
+    /// Both go to one path of one host: they are one file, which is copied once.
+    fn are_one(&mut self) -> bool {
+        let are_one = match &self.outgoing[..] {
+            [one, other] => {
+                let is_folder = one.there.path.ends_with('/');
+                !is_folder
+                    && (&one.there.host, &one.there.path) == (&other.there.host, &other.there.path)
+            }
+            _ => false,
+        };
+        if are_one {
+            self.outgoing.truncate(1);
+        }
+        are_one
+    }
 }
 
 fn twice(file: File) -> Result<(File, File), Unstartable> {
@@ -112,10 +155,12 @@ fn as_user<T>(identity: &Identity, mask: Mode, work: impl FnOnce() -> T) -> Resu
 }
 
 /// The user's own file in a folder of ours, which nobody else can put anything into.
-fn keep(entry: &Entry, identity: &Identity, letter: char, mask: Mode) -> Result<File, Unstartable> {
-    let path = PathBuf::from(entry.undelivered_file(letter));
+fn keep(
+    path: &Path,
+    (identity, letter, mask): (&Identity, char, Mode),
+) -> Result<File, Unstartable> {
     let write = || -> io::Result<File> {
-        match fs::remove_file(&path) {
+        match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
@@ -123,7 +168,7 @@ fn keep(entry: &Entry, identity: &Identity, letter: char, mask: Mode) -> Result<
             .append(true)
             .create_new(true)
             .mode(0o600)
-            .open(&path)?;
+            .open(path)?;
         if geteuid().is_root() {
             fchown(&file, Some(identity.uid), Some(identity.gid))?;
         }
@@ -131,20 +176,25 @@ fn keep(entry: &Entry, identity: &Identity, letter: char, mask: Mode) -> Result<
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         Ok(file)
     };
-    let stream = if letter == 'o' { "stdout" } else { "stderr" };
     write().map_err(|source| Unstartable::Output {
-        stream,
-        path,
+        stream: stream_name(letter),
+        path: path.to_owned(),
         source,
     })
 }
 
+const fn stream_name(letter: char) -> &'static str {
+    match letter {
+        'o' => "stdout",
+        _ => "stderr",
+    }
+}
+
 fn undelivered(kept: &str, wanted: &Path, problem: &io::Error) -> String {
     let wanted = wanted.display();
-    format!(
-        "Unable to copy file {kept} to {wanted}, error 1\n*** error from copy\n{wanted}: {problem}\n\
-         *** end error output\nOutput retained on that host in: {kept}\n"
-    )
+    let wanted = wanted.to_string();
+    let failed = message(kept, &wanted, &format!("{wanted}: {problem}\n"));
+    format!("{failed}{}", retained(kept))
 }
 
 /// Where stdout and stderr of a running attempt are; one path twice when they are joined. To be called with the user's
@@ -154,22 +204,23 @@ pub(in crate::attempts) fn paths(
     identity: &Identity,
     env: &Env,
 ) -> (PathBuf, PathBuf) {
-    let spec = &entry.spec;
-    let output = spec.output.clone().unwrap_or_default();
-    let path = |typed: &str, letter: char| {
+    let output = entry.spec.output.clone().unwrap_or_default();
+    let path = |letter: char| {
         let kept = PathBuf::from(entry.undelivered_file(letter));
-        let name = default_output_name(spec, letter);
         if kept.exists() {
-            kept
-        } else if output.keep.contains(letter) || typed.is_empty() {
-            Place::In(PathBuf::from(&identity.home), name).path()
-        } else {
-            let path = expand_path(without_host(typed), &JobVariables(env));
-            Place::At(PathBuf::from(path), name).path()
+            return kept;
+        }
+        if is_outgoing(entry, letter) {
+            let name = default_output_name(&entry.spec, letter);
+            return Path::new(&entry.outgoing_folder(letter)).join(name);
+        }
+        match destination(entry, identity, env, letter) {
+            Destination::Here(path) => path,
+            // Neither kept nor under way: there is nothing of it.
+            Destination::There(there) => Path::new(&entry.outgoing_folder(letter)).join(there.name),
         }
     };
-    let stdout = || path(&output.stdout, 'o');
-    let stderr = || path(&output.stderr, 'e');
+    let (stdout, stderr) = (|| path('o'), || path('e'));
     match output.join() {
         Join::IntoStdout => (stdout(), stdout()),
         Join::IntoStderr => (stderr(), stderr()),
@@ -186,39 +237,10 @@ pub(super) fn append(mut file: &File, line: &str) {
     }
 }
 
-/// Torque's `host:/path`; files are written on this host, whatever its name.
-fn without_host(typed: &str) -> &str {
-    match typed.split_once(':') {
-        Some((host, path)) if !host.contains('/') && path.starts_with('/') => path,
-        Some(_) | None => typed,
-    }
-}
-
 fn is_same_file(one: &File, other: &File) -> bool {
     let id = |file: &File| file.metadata().map(|file| (file.dev(), file.ino())).ok();
     let is_regular = one.metadata().is_ok_and(|file| file.is_file());
     is_regular && id(one) == id(other)
-}
-
-enum Place {
-    /// The default name in this folder.
-    In(PathBuf, String),
-    /// This path, or the default name in it when it is a folder.
-    At(PathBuf, String),
-}
-
-impl Place {
-    /// To be asked with the user's rights: whether a folder is there depends on them.
-    fn path(self) -> PathBuf {
-        match self {
-            Self::In(folder, name) => folder.join(name),
-            Self::At(path, name) if path.as_os_str().as_encoded_bytes().ends_with(b"/") => {
-                path.join(name)
-            }
-            Self::At(path, name) if path.is_dir() => path.join(name),
-            Self::At(path, _) => path,
-        }
-    }
 }
 
 fn open_at(path: &Path, identity: &Identity) -> io::Result<File> {

@@ -4,7 +4,7 @@
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use super::ask::{Asked, ask};
+use super::ask::{Asked, Question, ask};
 use super::control::{Control, Limits};
 use super::hooks::{Ended, Hooks, Listener, NotBegun, Owner, name_of};
 use super::told::{self, Outcome};
@@ -27,7 +27,7 @@ impl Hooks<'_> {
         match ask(
             control,
             self.signals,
-            Wanted::Before,
+            &Question::Sisters(Wanted::Before),
             self.sisters_time(),
             limits,
         ) {
@@ -60,7 +60,7 @@ impl Hooks<'_> {
         match ask(
             control,
             self.signals,
-            wanted,
+            &Question::Sisters(wanted),
             self.sisters_time(),
             &mut limits,
         ) {

@@ -4,7 +4,6 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +21,7 @@ use nix::unistd::{Pid, pipe2};
 
 use super::control::{Control, Order, Stop};
 use super::kill::kill_descendants;
+use super::other_hosts::local_path;
 use super::program::Program;
 use super::user::AsUser;
 use crate::attempts::cgroup::{Bounds, Cgroup};
@@ -37,6 +37,9 @@ const SAID_BYTES_MAX: usize = 2048;
 pub(super) const MESSAGES_MAX: usize = 16;
 /// Files of one list, as the server bounds it.
 const FILES_MAX: usize = 1000;
+/// What copies files that this node has itself, and what copies those of other hosts unless the site names another.
+const LOCAL_PROGRAM: [&str; 3] = ["/bin/cp", "-rpH", "--"];
+const REMOTE_PROGRAM: [&str; 2] = ["/usr/bin/scp", "-Brp"];
 /// The mask of copies: they keep the modes of their originals.
 const UMASK: u32 = 0o077;
 
@@ -61,7 +64,7 @@ pub(super) struct Staging<'a> {
 pub(super) struct Copied(Vec<PathBuf>);
 
 /// How a copy ended.
-enum Ended {
+pub(super) enum Ended {
     Well,
     Badly(String),
     Stopped(Stop),
@@ -151,8 +154,10 @@ impl Staging<'_> {
 
     fn is_one_file(&self, file: &StagedFile, local: &Path) -> bool {
         let id = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
-        let remote = self.home().join(&file.remote);
-        is_here(&file.host, self.entry) && id(local).is_some() && id(local) == id(&remote)
+        let Some(remote) = local_path(self.entry, &file.host, &file.remote) else {
+            return false;
+        };
+        id(local).is_some() && id(local) == id(&self.home().join(remote))
     }
 
     fn home(&self) -> &Path {
@@ -176,35 +181,53 @@ impl Staging<'_> {
         if host.is_empty() || host.starts_with('-') || !host.chars().all(is_plain) {
             return Ended::Badly(format!("`{host}` is no host\n"));
         }
-        let (words, local, remote) = match is_here(host, self.entry) {
-            true => (["/bin/cp", "-rpH", "--"], local.clone(), remote.clone()),
-            false => {
+        let (words, local, remote) = match local_path(self.entry, host, remote) {
+            Some(remote) => {
+                let words = LOCAL_PROGRAM.map(str::to_owned).to_vec();
+                (words, local.clone(), remote.to_string_lossy().into_owned())
+            }
+            None => {
                 let local = self.home().join(local).to_string_lossy().into_owned();
-                (
-                    ["/usr/bin/scp", "-Brp", "--"],
-                    local,
-                    format!("{host}:{remote}"),
-                )
+                (self.remote_program(), local, format!("{host}:{remote}"))
             }
         };
         let paths = match direction {
-            Direction::In => [remote.as_str(), &local],
-            Direction::Out => [local.as_str(), &remote],
+            Direction::In => [remote, local],
+            Direction::Out => [local, remote],
         };
-        match self.start(&words, paths) {
+        self.run(&words, &paths, (deadline, control))
+    }
+
+    /// What copies to and from other hosts.
+    pub(super) fn remote_program(&self) -> Vec<String> {
+        match self.entry.copy_program.is_empty() {
+            true => REMOTE_PROGRAM.map(str::to_owned).to_vec(),
+            false => self.entry.copy_program.clone(),
+        }
+    }
+
+    /// Runs a program that copies, to its end.
+    pub(super) fn run(
+        &self,
+        words: &[String],
+        paths: &[String; 2],
+        (deadline, control): (Instant, &mut Control),
+    ) -> Ended {
+        match self.start(words, paths) {
             Ok((child, said)) => self.follow(child, said, deadline, control),
             Err(problem) => Ended::Badly(format!("{}: {problem}\n", words[0])),
         }
     }
 
-    fn start(&self, words: &[&str], paths: [&str; 2]) -> Result<(Pid, File), String> {
+    fn start(&self, words: &[String], paths: &[String; 2]) -> Result<(Pid, File), String> {
         let text = |errno: Errno| errno.desc().to_owned();
         let (reading, writing) = pipe2(OFlag::O_CLOEXEC).map_err(text)?;
         fcntl(&reading, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(text)?;
         let null = File::open("/dev/null").map_err(|error| error.to_string())?;
         let writing = File::from(writing);
         let nul = |_| "a name holds a NUL byte".to_owned();
-        let arguments = words.iter().chain(&paths).map(|word| CString::new(*word));
+        let arguments = words.iter().chain(paths);
+        let arguments = arguments.map(|word| CString::new(word.as_str()));
         let variables = ["PATH=/bin:/usr/bin", "LC_ALL=C"].map(str::to_owned);
         let home = format!("HOME={}", self.identity.home);
         let variables = variables.into_iter().chain([home]).map(CString::new);
@@ -221,7 +244,7 @@ impl Staging<'_> {
             stdout: writing.try_clone().map_err(|error| error.to_string())?,
             stderr: writing,
             folder: CString::new(self.identity.home.as_str()).map_err(nul)?,
-            paths: vec![CString::new(words[0]).map_err(nul)?],
+            paths: vec![CString::new(words[0].as_str()).map_err(nul)?],
             arguments: arguments.collect::<Result<_, _>>().map_err(nul)?,
             environment: variables.collect::<Result<_, _>>().map_err(nul)?,
             has_terminal: false,
@@ -315,7 +338,7 @@ enum Direction {
 }
 
 /// In the words of Torque's mail.
-fn message(from: &str, to: &str, problem: &str) -> String {
+pub(super) fn message(from: &str, to: &str, problem: &str) -> String {
     let end = if problem.ends_with('\n') { "" } else { "\n" };
     format!(
         "Unable to copy file {from} to {to}, error 1\n*** error from copy\n{problem}{end}*** end error output\n"
@@ -348,68 +371,9 @@ fn reap(child: Pid) -> Option<i32> {
     }
 }
 
-/// Whether `host` means files that this node sees by the same paths: itself, or the server's host, whose names for
-/// files are those of the whole cluster.
-fn is_here(host: &str, entry: &Entry) -> bool {
-    let own = nix::unistd::gethostname().unwrap_or_default();
-    let own = own.to_string_lossy();
-    let names = ["localhost", &own, &entry.node, &entry.spec.server];
-    if names.iter().any(|name| is_same_name(host, name)) {
-        return true;
-    }
-    let addresses = addresses(host);
-    // An address that a socket can be bound to is one of ours.
-    let is_ours = |address: &IpAddr| UdpSocket::bind((*address, 0)).is_ok();
-    addresses.iter().any(is_ours)
-        || addresses
-            .iter()
-            .any(|address| self::addresses(&entry.spec.server).contains(address))
-}
-
-fn is_same_name(one: &str, other: &str) -> bool {
-    let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
-    let is_whole = one.contains('.') && other.contains('.');
-    one.eq_ignore_ascii_case(other) || (!is_whole && short(one).eq_ignore_ascii_case(&short(other)))
-}
-
-/// The addresses of a host; none when nobody knows it.
-fn addresses(host: &str) -> Vec<IpAddr> {
-    let found = (host, 0).to_socket_addrs();
-    found
-        .map(|found| found.map(|address| address.ip()).collect())
-        .unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn entry() -> Entry {
-        let mut entry = Entry {
-            node: "gpu01".into(),
-            ..Entry::default()
-        };
-        entry.spec.server = "hn1.example.org".into();
-        entry
-    }
-
-    #[test]
-    fn the_node_and_the_servers_host_are_here() {
-        let entry = entry();
-        for host in [
-            "gpu01",
-            "GPU01",
-            "gpu01.example.org",
-            "hn1",
-            "localhost",
-            "127.0.0.1",
-        ] {
-            assert!(is_here(host, &entry), "{host}");
-        }
-        for host in ["hn1.example.com", "192.0.2.1"] {
-            assert!(!is_here(host, &entry), "{host}");
-        }
-    }
 
     #[test]
     fn failures_are_told_in_torques_words() {

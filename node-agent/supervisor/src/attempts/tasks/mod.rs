@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::environment::{Place, is_settable, of_task};
+use super::figures;
 use super::gang::Member;
 use super::live::{self, LiveAttempt};
 use super::record::Entry;
@@ -239,6 +240,9 @@ impl Supervisor {
     /// what it leaves behind when it exits may go on until then.
     #[must_use]
     pub fn run_task(&self, order: RunTask) -> mpsc::Receiver<Report> {
+        if order.figures {
+            return figures::answer(&order, self.tasks.visits());
+        }
         let (reports, heard) = mpsc::channel(REPORTS_MAX);
         let (site, table) = (self.site.clone(), self.tasks.clone());
         let guests = self.guests.clone();
@@ -337,6 +341,7 @@ impl Supervisor {
             environment,
             folder: String::new(),
             hooks: None,
+            figures: false,
         };
         match self.tasks.want(request, reports) {
             true => Ok(TaskStarted {
@@ -403,6 +408,7 @@ fn visitor(site: &Site, order: RunTask) -> Result<TaskOrder, String> {
         mut environment,
         folder,
         hooks,
+        figures: _, // Answered without a task.
     } = order;
     let spec = spec.ok_or("the server did not say as whom the task runs")?;
     let mut entry = site.guest(spec).map_err(|problem| problem.to_string())?;

@@ -64,7 +64,7 @@ fn files_are_opened_where_they_were_asked_for() {
     let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let separate = OutputFiles {
         stdout: at("x"),
-        stderr: format!("host:{}", at("y")),
+        stderr: format!("localhost:{}", at("y")),
         ..OutputFiles::default()
     };
     check(folder.path(), separate, &[("x", "o"), ("y", "e")]);
