@@ -22,6 +22,8 @@ pub(crate) const OPTIONS: &[Opt] = &[
 ];
 
 const USAGE: &str = "usage: qexec [--node NAME] [--outside] JOB [COMMAND [ARGUMENT...]]";
+/// As a shell has it for a command that SIGINT ended.
+const INTERRUPTED: u8 = 130;
 /// When the program did not run, or what became of it is not known; a program that ran rarely ends so.
 const NOT_RUN: u8 = 255;
 
@@ -49,12 +51,18 @@ pub(crate) async fn run(call: &Call) -> Result<u8, Failure> {
         arguments: wanted.command,
         node: wanted.node,
         outside: wanted.outside,
+        key: key().map_err(|error| {
+            let text = format!("qexec: no random number can be had from the kernel: {error}");
+            Failure::new(NOT_RUN, text)
+        })?,
+        from_byte: None,
     };
     let open = OpenTerminal {
         job_id: wanted.job.clone(),
         window: tty::size().filter(|_| has_terminal),
         term: call.env.get("TERM").unwrap_or_default().to_owned(),
         wish: Some(Wish::Execute(execute)),
+        version: 0,
     };
     let failure = |text: String| Err(Failure::new(NOT_RUN, text));
     match Talk::new(call, open)?.run(server.clone()).await {
@@ -67,8 +75,15 @@ pub(crate) async fn run(call: &Call) -> Result<u8, Failure> {
         End::Gone(why) => failure(format!("qexec: {why}")),
         End::Lost => failure("qexec: the connection to the job broke".to_owned()),
         End::Unread => Err(Failure::BROKEN_PIPE),
-        End::Detached | End::Replaced | End::HungUp | End::Interrupted => failure(String::new()),
+        End::Interrupted => Err(Failure::new(INTERRUPTED, "")),
+        End::Detached | End::Replaced | End::HungUp => failure(String::new()),
     }
+}
+
+/// Names this program for ever, so that its connection can be taken up again.
+fn key() -> std::io::Result<String> {
+    use crate::startdocker::key as half;
+    Ok(half()? + &half()?)
 }
 
 /// Options stand in front of the job; what is behind it is the program's.

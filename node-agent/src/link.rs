@@ -203,6 +203,7 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
         // Dropped with the connection: then programs here are told that there is none.
         let (wants, mut wanted) = mpsc::channel(WANTED_MAX);
         self.supervisor.attach_tasks(wants);
+        self.supervisor.linked();
         loop {
             let has_room = relay.0.has_room();
             let order = tokio::select! {

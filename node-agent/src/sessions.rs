@@ -17,6 +17,9 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::engine::AskEngine;
 
+/// A client that is gone without a word may be cut off from the server: so many seconds it may take to come back to its
+/// program.
+const RETURN_SECS: u32 = 30;
 /// Sessions on one connection; the server asks for no more.
 const SESSIONS_MAX: usize = 256;
 
@@ -97,14 +100,24 @@ impl<H: Host> Sessions<H> {
         let (Some(word), Some(open)) = (word, self.open.get(&session)) else {
             return;
         };
+        let is_last = matches!(word, Input::Leave(_));
         // More than the protocol has on its way ends the session.
-        if open.input.try_send(word).is_err() && !open.input.is_closed() {
-            self.close(session);
+        let is_too_much = open.input.try_send(word).is_err() && !open.input.is_closed();
+        if is_last || is_too_much {
+            self.end(session);
         }
     }
 
-    /// The client has gone.
+    /// The client has gone without a word.
     pub(crate) fn close(&mut self, session: u64) {
+        if let Some(open) = self.open.get(&session) {
+            // Full: then its connection breaks off, and what it ran is kept longer.
+            drop(open.input.try_send(Input::Leave(RETURN_SECS)));
+        }
+        self.end(session);
+    }
+
+    fn end(&mut self, session: u64) {
         if let Some(open) = self.open.remove(&session) {
             open.pump.abort();
         }
@@ -196,6 +209,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_that_breaks_is_no_word_of_the_client() {
+        let desk = Desk::default();
+        let (out, _heard) = mpsc::channel(8);
+        let mut sessions = Sessions::new(&desk, out);
+        sessions.open(order(1));
+        let (mut said, _told) = desk.0.lock().expect("nobody panicked").remove(0);
+        drop(sessions);
+        assert_eq!(said.recv().await, None);
+    }
+
+    #[tokio::test]
     async fn a_session_whose_client_has_gone_hears_of_it() {
         let desk = Desk::default();
         let (out, _heard) = mpsc::channel(8);
@@ -203,6 +227,7 @@ mod tests {
         sessions.open(order(1));
         let (mut said, told) = desk.0.lock().expect("nobody panicked").remove(0);
         sessions.close(1);
+        assert_eq!(said.recv().await, Some(Input::Leave(RETURN_SECS)));
         assert_eq!(said.recv().await, None);
         told.closed().await;
     }

@@ -50,6 +50,7 @@ fn opening(call: &Call, id: &str) -> OpenTerminal {
         window: tty::size(),
         term: call.env.get("TERM").unwrap_or_default().to_owned(),
         wish: Some(Wish::Attach(attach)),
+        version: 0,
     }
 }
 

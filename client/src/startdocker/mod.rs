@@ -136,7 +136,7 @@ fn environment(all: bool) -> Vec<Variable> {
 }
 
 /// Names this request for ever, so that repeating it after a restart of the agent does not start it twice.
-fn key() -> std::io::Result<String> {
+pub(crate) fn key() -> std::io::Result<String> {
     use std::io::Read;
     let mut bytes = [0; 8];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;

@@ -1,7 +1,8 @@
 //! The talk with the server about one terminal: keys and sizes go there, what is shown and how it ended come back. When
-//! the connection breaks, because server or agent are restarted or the network is away, a session goes on, and so does the
-//! talk, without a byte lost or seen twice.
+//! the connection breaks, because server or agent are restarted or the network is away, a session or a program goes on, and
+//! so does the talk, without a byte lost or seen twice.
 
+use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -11,11 +12,12 @@ use capstan_proto::wire::terminal_input::Input;
 use capstan_proto::wire::terminal_output::Output;
 use capstan_proto::wire::{
     DeleteJobRequest, Done, Failure as Failed, OpenTerminal, TerminalInput, TerminalOutput,
+    TerminalReady,
 };
 use capstan_types::Pbse;
 use nix::sys::signal::{Signal, raise};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -35,6 +37,8 @@ const INPUT_MAX: usize = 8;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// How long it is tried.
 const RECONNECT_FOR: Duration = Duration::from_secs(30 * 60);
+/// How long the goodbye to a program may take.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// A connection that is away for less is not worth a word.
 const SILENT_FOR: Duration = Duration::from_secs(2);
 
@@ -58,7 +62,7 @@ pub(crate) enum End {
     HungUp,
     /// Nobody reads what we write.
     Unread,
-    /// SIGINT while the job had not started.
+    /// SIGINT while the job had not started, or to a program that has no terminal.
     Interrupted,
     /// The connection broke, and did not come back.
     Lost,
@@ -92,6 +96,11 @@ pub(crate) struct Talk<'a> {
     /// So much of the session was shown; none before it began.
     received: Option<u64>,
     input_left: usize,
+    /// Pieces of input to a program that it has not taken: those that were on their way when a connection breaks are said
+    /// again.
+    unconfirmed: VecDeque<Input>,
+    /// How many pieces were taken.
+    confirmed: u64,
     has_new_size: bool,
     is_stdin_open: bool,
 }
@@ -102,11 +111,15 @@ impl<'a> Talk<'a> {
     /// # Errors
     /// Signals cannot be caught.
     pub(crate) fn new(call: &'a Call, open: OpenTerminal) -> Result<Self, Failure> {
-        const CAUGHT: &[i32] = &[libc::SIGWINCH, libc::SIGHUP, libc::SIGTERM];
-        let waits = matches!(&open.wish, Some(Wish::Attach(attach)) if attach.wait);
-        let interrupt = waits.then_some(libc::SIGINT);
-        let caught: Vec<i32> = CAUGHT.iter().copied().chain(interrupt).collect();
-        let signals = Signals::catch(&caught).map_err(|error| {
+        // All that end a command: its terminal is to be as it was, and a program that nobody waits for is to end.
+        const CAUGHT: &[i32] = &[
+            libc::SIGWINCH,
+            libc::SIGHUP,
+            libc::SIGTERM,
+            libc::SIGQUIT,
+            libc::SIGINT,
+        ];
+        let signals = Signals::catch(CAUGHT).map_err(|error| {
             let text = format!("{}: cannot catch signals: {error}", call.program);
             Failure::new(1, text)
         })?;
@@ -122,12 +135,14 @@ impl<'a> Talk<'a> {
             raw: None,
             received: None,
             input_left: INPUT_MAX,
+            unconfirmed: VecDeque::new(),
+            confirmed: 0,
             has_new_size: false,
             is_stdin_open: true,
         })
     }
 
-    /// A session can be gone on with; a program that is run cannot.
+    /// A session goes on when it is left; a program ends then.
     fn is_session(&self) -> bool {
         matches!(self.open.wish, Some(Wish::Attach(_)))
     }
@@ -135,7 +150,17 @@ impl<'a> Talk<'a> {
     /// Talks until it ends. What was shown is written when this returns, and the terminal is as it was.
     pub(crate) async fn run(mut self, server: Server) -> End {
         let end = self.talk(server).await;
-        let written = self.writer.finish();
+        let written = match end {
+            // Whoever wants us to go does not wait for a slow reader.
+            End::HungUp | End::Interrupted => Ok(()),
+            End::Exited(_)
+            | End::Gone(_)
+            | End::Detached
+            | End::Replaced
+            | End::Refused(_)
+            | End::Unread
+            | End::Lost => self.writer.finish(),
+        };
         drop(self.raw);
         match written {
             Err(Closed) => End::Unread,
@@ -147,7 +172,6 @@ impl<'a> Talk<'a> {
         loop {
             match self.connection(&mut server).await {
                 Broken::End(end) => return end,
-                Broken::Connection if !self.is_session() => return End::Lost,
                 Broken::Connection => {}
             }
             let began = Instant::now();
@@ -188,11 +212,13 @@ impl<'a> Talk<'a> {
     /// The first word: fresh, or to go on where the connection broke.
     fn opening(&self) -> OpenTerminal {
         let mut open = self.open.clone();
-        if let Some(Wish::Attach(attach)) = &mut open.wish
-            && self.received.is_some()
-        {
-            attach.wait = false;
-            attach.from_byte = self.received;
+        match &mut open.wish {
+            Some(Wish::Attach(attach)) if self.received.is_some() => {
+                attach.wait = false;
+                attach.from_byte = self.received;
+            }
+            Some(Wish::Execute(execute)) => execute.from_byte = self.received,
+            Some(Wish::Attach(_)) | None => {}
         }
         if open.window.is_some() {
             open.window = tty::size().or(open.window);
@@ -213,12 +239,15 @@ impl<'a> Talk<'a> {
         };
         self.input_left = INPUT_MAX;
         let mut is_ready = false;
-        loop {
-            match self.step(&mut heard, &say, &mut is_ready, server).await {
-                Ok(()) => {}
-                Err(broken) => return broken,
+        let broken = loop {
+            if let Err(broken) = self.step(&mut heard, &say, &mut is_ready, server).await {
+                break broken;
             }
+        };
+        if matches!(broken, Broken::End(_)) && !self.is_session() {
+            goodbye(&say, &mut heard).await;
         }
+        broken
     }
 
     async fn unless_signalled<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
@@ -262,7 +291,9 @@ impl<'a> Talk<'a> {
                     self.tell_size(say, *is_ready);
                     Ok(())
                 }
-                libc::SIGINT if self.received.is_none() => Err(Broken::End(End::Interrupted)),
+                libc::SIGINT if self.received.is_none() || self.open.window.is_none() => {
+                    Err(Broken::End(End::Interrupted))
+                }
                 // Typed into a terminal that is raw, it is a key; from elsewhere it is for nobody.
                 libc::SIGINT => Ok(()),
                 _ => Err(Broken::End(End::HungUp)),
@@ -281,12 +312,16 @@ impl<'a> Talk<'a> {
                 *is_ready = true;
                 self.received = Some(ready.from_byte);
                 self.begin().await?;
+                self.say_again(&ready, say);
                 self.tell_size(say, true);
                 return Ok(());
             }
             Output::InputTaken(count) => {
                 let left = self.input_left + count as usize;
                 self.input_left = left.min(INPUT_MAX);
+                self.confirmed += u64::from(count);
+                let count = self.unconfirmed.len().min(count as usize);
+                self.unconfirmed.drain(..count);
                 self.tell_size(say, *is_ready);
                 return Ok(());
             }
@@ -297,10 +332,32 @@ impl<'a> Talk<'a> {
             Output::Stderr(bytes) => (To::Stderr, bytes),
         };
         let count = bytes.len() as u64;
-        self.writer.write(to, bytes).await?;
+        self.show(to, bytes).await?;
         self.received = self.received.map(|received| received + count);
         send(say, Input::Taken(1));
         Ok(())
+    }
+
+    /// Waits for a slow reader, but not when we are to end.
+    async fn show(&mut self, to: To, bytes: Vec<u8>) -> Result<(), Broken> {
+        let Self {
+            writer,
+            signals,
+            open,
+            ..
+        } = self;
+        let mut writing = std::pin::pin!(writer.write(to, bytes));
+        loop {
+            tokio::select! {
+                written = &mut writing => return Ok(written?),
+                number = signals.next() => match number {
+                    libc::SIGWINCH => self.has_new_size = true,
+                    libc::SIGINT if open.window.is_some() => {}
+                    libc::SIGINT => return Err(Broken::End(End::Interrupted)),
+                    _ => return Err(Broken::End(End::HungUp)),
+                },
+            }
+        }
     }
 
     async fn begin(&mut self) -> Result<(), Closed> {
@@ -319,7 +376,7 @@ impl<'a> Talk<'a> {
         match Refusal::from_status(status) {
             Some(refusal) => self.refused(refusal),
             // The transport's, or a server that stops.
-            None if self.is_session() => Broken::Connection,
+            None if self.is_session() || self.received.is_some() => Broken::Connection,
             None => Broken::End(End::Refused(refusal(status))),
         }
     }
@@ -330,7 +387,7 @@ impl<'a> Talk<'a> {
             refusal.error,
             Pbse::NodeDown | Pbse::Timeout | Pbse::Protocol
         );
-        match (self.is_session() && self.received.is_some(), is_passing) {
+        match (self.received.is_some(), is_passing) {
             (true, true) => Broken::Connection,
             (true, false) => Broken::End(End::Gone(refusal.text())),
             (false, _) => Broken::End(End::Refused(refusal)),
@@ -351,8 +408,7 @@ impl<'a> Talk<'a> {
     ) -> Result<(), Broken> {
         let Some(bytes) = piece else {
             self.is_stdin_open = false;
-            self.input_left -= 1;
-            send(say, Input::KeysClosed(Done {}));
+            self.say_piece(Input::KeysClosed(Done {}), say);
             return Ok(());
         };
         let typed = match &mut self.escapes {
@@ -363,8 +419,7 @@ impl<'a> Talk<'a> {
             match typed {
                 Typed::Keys(keys) => {
                     // A piece falls apart where an order stands in it, which is typed by hand.
-                    self.input_left = self.input_left.saturating_sub(1);
-                    send(say, Input::Keys(keys));
+                    self.say_piece(Input::Keys(keys), say);
                 }
                 Typed::Detach if self.is_session() => return Err(Broken::End(End::Detached)),
                 Typed::Detach => return Err(Broken::End(End::HungUp)),
@@ -409,10 +464,42 @@ impl<'a> Talk<'a> {
         }
         self.has_new_size = false;
         if let Some(size) = tty::size() {
-            self.input_left -= 1;
-            send(say, Input::Window(size));
+            self.say_piece(Input::Window(size), say);
         }
     }
+
+    /// A piece of input.
+    fn say_piece(&mut self, piece: Input, say: &mpsc::Sender<TerminalInput>) {
+        self.input_left = self.input_left.saturating_sub(1);
+        if !self.is_session() {
+            self.unconfirmed.push_back(piece.clone());
+        }
+        send(say, piece);
+    }
+
+    /// Says again what did not arrive on the connection that broke.
+    fn say_again(&mut self, ready: &TerminalReady, say: &mpsc::Sender<TerminalInput>) {
+        let Some(arrived) = ready.input_pieces else {
+            self.unconfirmed.clear();
+            return;
+        };
+        let taken = ready.input_taken.saturating_sub(self.confirmed) as usize;
+        self.unconfirmed.drain(..taken.min(self.unconfirmed.len()));
+        self.confirmed = ready.input_taken;
+        let known = arrived.saturating_sub(ready.input_taken) as usize;
+        for piece in self.unconfirmed.iter().skip(known) {
+            send(say, piece.clone());
+        }
+        self.input_left = INPUT_MAX.saturating_sub(self.unconfirmed.len());
+    }
+}
+
+/// Says that nobody comes back to the program, and waits until that is heard.
+async fn goodbye(say: &mpsc::Sender<TerminalInput>, heard: &mut Streaming<TerminalOutput>) {
+    send(say, Input::Leave(0));
+    let silence = async { while let Ok(Some(_)) = heard.message().await {} };
+    // Who does not answer finds out by itself.
+    let _late = timeout(GOODBYE, silence).await;
 }
 
 /// What cannot be said any more is noticed by the broken answer; the protocol has fewer words on their way than the queue

@@ -12,7 +12,7 @@ use capstan_proto::wire::{
     self, open_terminal::Wish, terminal_input::Input, terminal_output::Output,
 };
 use capstan_proto::{Refusal, wire::TerminalOutput};
-use capstan_types::{JobId, NodeName, Pbse};
+use capstan_types::{AttemptId, JobId, NodeName, Pbse};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::Stream;
@@ -44,6 +44,14 @@ const SIZE_MAX: u32 = 4096;
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long the end of a session waits for the end of its job, so that whoever looks next sees it ended.
 const END_WITHIN: Duration = Duration::from_secs(10);
+/// How long a client may take to say that it knows how its program ended.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Between looks whether the job of a program has ended.
+const JOB_PAUSE: Duration = Duration::from_secs(1);
+/// How long a program may take to end with its job, before its client hears no more of it.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// Digits of the key of a program.
+const KEY_DIGITS: usize = 32;
 /// As many words as a session has on its way; none of them waits.
 const WORDS_ON_THE_WAY: usize = 64;
 
@@ -167,6 +175,12 @@ impl Wanted {
                 if execute.arguments.first().is_some_and(String::is_empty) {
                     return Err(refuse("the command has an empty name".to_owned()));
                 }
+                let is_hex = execute.key.bytes().all(|byte| byte.is_ascii_hexdigit());
+                if !matches!(execute.key.len(), 0 | KEY_DIGITS) || !is_hex {
+                    let detail =
+                        format!("the key of the program is not {KEY_DIGITS} hexadecimal digits");
+                    return Err(refuse(detail));
+                }
                 let node = Some(execute.node.as_str()).filter(|node| !node.is_empty());
                 (node.map(NodeName::from), false, false)
             }
@@ -209,11 +223,13 @@ impl Visit {
 
     async fn sit(
         &self,
-        wanted: Wanted,
+        mut wanted: Wanted,
         reached: Option<Reached>,
         inbound: &mut Streaming<wire::TerminalInput>,
         out: &mpsc::Sender<Result<TerminalOutput, Status>>,
     ) -> Result<(), Status> {
+        // Of nobody's business but an agent's and its processes'.
+        wanted.open.version = 0;
         let reached = match reached {
             Some(reached) => reached,
             None => {
@@ -226,6 +242,7 @@ impl Visit {
         };
         let is_session = wanted.is_session;
         let mut session = self.begin(wanted, &reached).await?;
+        let mut job_over = std::pin::pin!(self.job_is_over(reached.attempt));
         loop {
             tokio::select! {
                 output = session.next() => {
@@ -234,22 +251,54 @@ impl Visit {
                         self.wait_for_end().await;
                     }
                     let is_last = crate::link::sessions::is_last(&output);
+                    let has_exited = matches!(output, Output::ExitStatus(_));
                     let output = TerminalOutput { output: Some(output) };
-                    if out.try_send(Ok(output)).is_err() || is_last {
+                    if out.try_send(Ok(output)).is_err() {
+                        return Ok(());
+                    }
+                    if is_last {
+                        if has_exited && !is_session {
+                            farewell(inbound, &mut session).await;
+                        }
                         return Ok(());
                     }
                 }
                 word = inbound.message() => {
                     let Ok(Some(word)) = word else { return Ok(()) };
-                    let input = word.input.ok_or(Misspoken::Misplaced);
-                    let said = input.and_then(|input| session.say(input));
-                    said.map_err(misspoken)?;
+                    let input = word.input.ok_or(Misspoken::Misplaced).map_err(misspoken)?;
+                    let leaves = matches!(input, Input::Leave(_));
+                    session.say(input).map_err(misspoken)?;
+                    if leaves {
+                        return Ok(());
+                    }
                 }
                 () = self.door.asked_to_stop.cancelled() => {
+                    // Whoever sits there comes back when we do.
+                    session.break_off();
                     return Err(Status::unavailable("the server stops"));
+                }
+                () = job_over.as_mut(), if !is_session => {
+                    // Without a connection the node finds out by itself.
+                    let _gone = session.say(Input::Leave(0));
+                    return Err(edge_status(refusal(Unreached::Ended)));
                 }
             }
         }
+    }
+
+    /// Returns a while after the job has ended, in which its programs end as well, and say so themselves.
+    async fn job_is_over(&self, attempt: AttemptId) {
+        loop {
+            let snapshot = self.door.latest.get();
+            match query::enter(&snapshot.state, self.job, &self.person.user) {
+                Ok(reached) if reached.attempt == attempt => {}
+                Err(Unreached::Exiting) => {}
+                Ok(_) | Err(_) => break,
+            }
+            drop(snapshot);
+            sleep(JOB_PAUSE).await;
+        }
+        sleep(LAST_WORDS).await;
     }
 
     async fn wait_for_start(&self, wanted: &Wanted) -> Result<Reached, Status> {
@@ -326,6 +375,20 @@ impl Visit {
     }
 }
 
+/// Waits until the client has said that it knows the last word, and passes that on: until then the node keeps it.
+async fn farewell(inbound: &mut Streaming<wire::TerminalInput>, session: &mut Session) {
+    let heard = async {
+        while let Ok(Some(word)) = inbound.message().await {
+            if let Some(leave @ Input::Leave(_)) = word.input {
+                // Without a connection the node finds out by itself.
+                let _gone = session.say(leave);
+                return;
+            }
+        }
+    };
+    let _late = timeout(FAREWELL, heard).await;
+}
+
 /// Which of the job's nodes it is, and the first slot there.
 fn place(reached: &Reached, target: &NodeName) -> Result<(u32, u32), Status> {
     let shares = reached.job.state.run().map_or(&[][..], |run| &run.shares);
@@ -380,6 +443,7 @@ mod tests {
             }),
             term: "xterm\x1b[2J".to_owned(),
             wish,
+            version: 7,
         }
     }
 

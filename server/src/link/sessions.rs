@@ -117,6 +117,9 @@ impl Budget {
             Input::Open(_) => return Err(Misspoken::Misplaced),
             Input::Keys(bytes) if is_long(bytes) => return Err(Misspoken::TooMuch),
             Input::Keys(_) | Input::Window(_) | Input::KeysClosed(_) => self.input += 1,
+            // How long somebody is waited for who goes without a word is not the client's to say.
+            Input::Leave(0) => {}
+            Input::Leave(_) => return Err(Misspoken::Misplaced),
             Input::Taken(count) => {
                 let left = self.output.checked_sub(*count as usize);
                 self.output = left.filter(|_| *count > 0).ok_or(Misspoken::Misplaced)?;
@@ -193,12 +196,18 @@ impl Session {
         Ok(output)
     }
 
+    /// Breaks off without a word, as a connection does that is lost: the client comes again.
+    pub(crate) fn break_off(&mut self) {
+        self.is_over = true;
+    }
+
     /// Passes a word of the client on.
     ///
     /// # Errors
     /// It says more than it may; the connection is gone.
     pub(crate) fn say(&mut self, input: Input) -> Result<(), Misspoken> {
         self.budget.said(&input)?;
+        self.is_over |= matches!(input, Input::Leave(_));
         let input = wire::SessionInput {
             session: self.number,
             input: Some(wire::TerminalInput { input: Some(input) }),
@@ -237,6 +246,8 @@ mod tests {
         assert_eq!(budget.said(&long), Err(Misspoken::TooMuch));
         let again = Input::Open(wire::OpenTerminal::default());
         assert_eq!(budget.said(&again), Err(Misspoken::Misplaced));
+        assert_eq!(budget.said(&Input::Leave(0)), Ok(()));
+        assert_eq!(budget.said(&Input::Leave(1)), Err(Misspoken::Misplaced));
     }
 
     #[test]

@@ -17,6 +17,8 @@ use super::record::{Damaged, Entry, Kind, ShimRecord, seal, unseal};
 
 /// How the name of a terminal's socket ends.
 pub(super) const TERMINAL: &str = "terminal";
+/// How the name of a socket ends at which a program of a person's is to be had.
+const PROGRAM: &str = "program";
 /// Longest file read back; a script is bounded far below by the server.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
@@ -100,6 +102,25 @@ impl Ledger {
     /// The file of `attempt`, whether it exists or not.
     pub(super) fn file(&self, attempt: AttemptId) -> AttemptFile {
         AttemptFile(self.folder.join(attempt.0.to_string()))
+    }
+
+    /// The socket at which a program that a person runs in `attempt` is to be had; `key` is made of hexadecimal digits.
+    pub(super) fn program(&self, attempt: AttemptId, key: &str) -> PathBuf {
+        self.folder.join(format!("{}.{key}.{PROGRAM}", attempt.0))
+    }
+
+    /// The sockets of such programs that are there, also of those that have ended.
+    pub(super) fn programs(&self) -> Vec<(AttemptId, PathBuf)> {
+        let folder = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let programs = folder.filter_map(|file| {
+            let path = file.path();
+            if path.extension()? != PROGRAM {
+                return None;
+            }
+            let number = path.file_name()?.to_str()?.split('.').next()?;
+            Some((AttemptId(number.parse().ok()?), path))
+        });
+        programs.collect()
     }
 
     /// Writes the entry durably; when this returns, a restarted agent will know the attempt. When it fails, nothing

@@ -32,8 +32,10 @@ use super::tasks;
 pub const SPAWNER_COMMAND: &str = "spawner";
 /// The word that makes our binary a shim, with the path of the attempt's file behind it.
 pub const SHIM_COMMAND: &str = "shim";
-/// What is asked of the spawner instead of an attempt's file when a task is to run; no path of ours looks like it.
+/// What is asked of the spawner instead of an attempt's file when a task is to run; no path of ours looks like these.
 const TASK: &str = "task";
+/// The same when it is a program that a person runs.
+const SESSION: &str = "session";
 /// Longest path of an attempt's file.
 const PATH_BYTES_MAX: usize = 4096;
 
@@ -78,17 +80,36 @@ impl Spawner {
         Ok(ours)
     }
 
-    /// Starts a process for a task, which is told what to run on the connection; `streams` are its stdout and stderr, and
-    /// its stdin if it has one. Blocks for a moment.
+    /// Starts a process that holds a program of a person's, which is told what to run on the connection; `engine` is that
+    /// to an engine that runs it. Blocks for a moment.
+    ///
+    /// # Errors
+    /// When the spawner cannot be started.
+    pub(super) fn start_session(&self, engine: Option<&OwnedFd>) -> io::Result<UnixStream> {
+        self.start_with(SESSION, engine.map(AsFd::as_fd))
+    }
+
+    /// Starts a process for a task, which is told what to run on the connection; `streams` are its stdout and stderr. Blocks
+    /// for a moment.
     ///
     /// # Errors
     /// When the spawner cannot be started.
     pub(super) fn start_task(&self, streams: &[OwnedFd]) -> io::Result<UnixStream> {
+        self.start_with(TASK, streams.iter().map(AsFd::as_fd))
+    }
+
+    fn start_with<'a>(
+        &self,
+        what: &str,
+        streams: impl IntoIterator<Item = BorrowedFd<'a>>,
+    ) -> io::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let streams = streams.iter().map(AsFd::as_fd);
-        let passed: Vec<BorrowedFd<'_>> = std::iter::once(theirs.as_fd()).chain(streams).collect();
-        match self.ask(Path::new(TASK), &passed)? {
+        let mut passed = vec![theirs.as_fd()];
+        for stream in streams {
+            passed.push(stream);
+        }
+        match self.ask(Path::new(what), &passed)? {
             true => Ok(ours),
             false => Err(io::ErrorKind::BrokenPipe.into()),
         }
@@ -235,6 +256,14 @@ pub fn execute_shim(file: &Path) -> io::Result<()> {
 
 fn begin(what: &Path, passed: Vec<OwnedFd>) -> ! {
     let mut passed = passed.into_iter();
+    if what == Path::new(SESSION) {
+        if let Some(agent) = passed.next() {
+            become_own();
+            // The connection tells whether it ended well.
+            let _told = tasks::session::run(agent, passed.next());
+        }
+        leave(false)
+    }
     if what != Path::new(TASK) {
         become_shim(what, passed.next())
     }
@@ -246,7 +275,6 @@ fn begin(what: &Path, passed: Vec<OwnedFd>) -> ! {
             agent,
             stdout,
             stderr,
-            stdin: passed.next(),
         });
     }
     leave(false)
@@ -276,7 +304,7 @@ fn become_shim(file: &Path, agent: Option<OwnedFd>) -> ! {
     leave(outcome.is_err())
 }
 
-/// One request: the attempt's file or [`TASK`], and what is passed along. `None` when the agent has gone.
+/// One request: the attempt's file, [`TASK`] or [`SESSION`], and what is passed along. `None` when the agent has gone.
 fn receive(socket: &OwnedFd) -> nix::Result<Option<(PathBuf, Vec<OwnedFd>)>> {
     let mut path = [0; PATH_BYTES_MAX];
     let mut rights = nix::cmsg_space!([RawFd; 4]);

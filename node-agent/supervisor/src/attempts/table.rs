@@ -26,7 +26,7 @@ use super::settling::Holders;
 use super::signalling::wake;
 use super::site::Site;
 use super::strays::sweep;
-use super::tasks::TaskTable;
+use super::tasks::{TaskTable, guard};
 use crate::cards::Warden;
 use crate::ports::{Containers, Gpus};
 
@@ -135,7 +135,9 @@ impl Supervisor {
         for found in site.ledger.read_all()? {
             table.adopt(found);
         }
-        let known = table.rows.keys().copied().collect();
+        let mut known: BTreeSet<AttemptId> = table.rows.keys().copied().collect();
+        // Also those whose script runs elsewhere, and somebody's program here.
+        known.extend(guard::adopt(&site.ledger, &tasks));
         sweep(known, &site.cgroups, table.shared.containers.clone());
         let guests = Guests::keep(table.shared.containers.clone());
         let task = tokio::spawn(table.run(ordered, heard));
@@ -148,6 +150,11 @@ impl Supervisor {
             guests,
         };
         Ok((supervisor, task))
+    }
+
+    /// There is a connection to the server from now on: who was cut off from a program can come back to it.
+    pub fn linked(&self) {
+        self.tasks.linked();
     }
 
     /// Gives an order; waits when too many are waiting.

@@ -203,7 +203,7 @@ impl<E: ContainerEngine> Inside<'_, E> {
                     drop(output.send(Word::InputTaken(1)).await);
                 }
                 Input::Taken(count) => credit.add_permits((count as usize).min(OUTPUT_MAX)),
-                Input::Open(_) => return,
+                Input::Leave(_) | Input::Open(_) => return,
             }
         }
     }

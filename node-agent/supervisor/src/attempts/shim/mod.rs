@@ -23,7 +23,7 @@ mod scratch;
 mod shell;
 mod sister_hooks;
 mod staging;
-mod terminal;
+pub(super) mod terminal;
 pub(super) mod told;
 pub(super) mod user;
 mod verdict;

@@ -2,7 +2,9 @@
 //! its own between the agent and itself, in the attempt's share; all of them end with the attempt.
 
 mod adopt;
+pub(super) mod guard;
 pub(super) mod process;
+pub(super) mod session;
 pub(super) mod shim;
 
 use std::collections::HashMap;
@@ -11,7 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use capstan_proto::wire::task_report::Report;
-use capstan_proto::wire::{Failure, LaunchSpec, RunTask, SisterHooks, TaskRequest, Variable};
+use capstan_proto::wire::{
+    Failure, LaunchSpec, RunTask, SisterHooks, TaskRequest, Variable, WindowSize,
+};
 use capstan_types::{AttemptId, Pbse};
 use prost::Message;
 use tokio::sync::{mpsc, watch};
@@ -83,6 +87,29 @@ pub(super) struct SessionTask {
     /// Of which kind.
     #[prost(string, tag = "2")]
     pub(super) term: String,
+    /// Of which size; absent without one.
+    #[prost(message, optional, tag = "3")]
+    pub(super) window: Option<WindowSize>,
+    /// The socket at which it is to be had, in a folder that only root can enter.
+    #[prost(string, tag = "4")]
+    pub(super) door: String,
+    /// It goes on for a while when its client is lost.
+    #[prost(bool, tag = "5")]
+    pub(super) is_kept: bool,
+    /// What the engine calls it, in whose container it runs.
+    #[prost(string, tag = "6")]
+    pub(super) entered: String,
+    /// What was read from the engine's connection already.
+    #[prost(bytes = "vec", tag = "7")]
+    pub(super) first: Vec<u8>,
+}
+
+impl SessionTask {
+    /// The name of its socket in the folder.
+    pub(super) fn door_name(&self) -> &str {
+        let name = self.door.rsplit_once('/');
+        name.map_or(&self.door, |(_, name)| name)
+    }
 }
 
 impl TaskOrder {
@@ -103,6 +130,8 @@ pub(super) struct TaskTable(Arc<Inner>);
 struct Inner {
     neighbours: RwLock<Option<mpsc::Sender<TaskWanted>>>,
     rows: Mutex<HashMap<AttemptId, Row>>,
+    /// Counts the connections to the server.
+    links: watch::Sender<u64>,
     /// What attempts use here whose script runs elsewhere.
     visits: Visits,
 }
@@ -131,6 +160,16 @@ impl TaskTable {
     /// What attempts use here whose script runs elsewhere.
     pub(super) fn visits(&self) -> &Visits {
         &self.0.visits
+    }
+
+    /// Clients can come back from now on: there is a connection to the server.
+    pub(super) fn linked(&self) {
+        self.0.links.send_modify(|count| *count += 1);
+    }
+
+    /// Changes with every connection to the server.
+    pub(super) fn links(&self) -> watch::Receiver<u64> {
+        self.0.links.subscribe()
     }
 
     /// A place for a task of `attempt`.

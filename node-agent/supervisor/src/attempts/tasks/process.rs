@@ -23,6 +23,8 @@ pub(in crate::attempts) const FAILED: &str = "failed";
 /// What it is told: nobody waits for the task any more; the attempt has ended.
 pub(in crate::attempts) const END: u8 = b'e';
 pub(in crate::attempts) const KILL: u8 = b'k';
+/// The same to a program that a person runs: agent and server are connected, and clients can come back.
+pub(in crate::attempts) const LINKED: u8 = b'l';
 /// Bytes of one chunk.
 const CHUNK_BYTES: usize = 32 << 10;
 /// What a task has written is there when it has ended; a process that it left may go on writing, and is not waited for.

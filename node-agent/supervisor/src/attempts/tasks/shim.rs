@@ -41,7 +41,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The status of a program that cannot be executed, as Torque's daemon gives it.
 const NOT_EXECUTED: i32 = 254;
 /// The same of a program that a person runs, as a shell gives it.
-const NOT_FOUND: i32 = 127;
+pub(super) const NOT_FOUND: i32 = 127;
 /// The longest that one `poll` sleeps.
 const POLL_MAX: Duration = Duration::from_secs(3600);
 /// How often a group is made again that another task's end took away.
@@ -53,21 +53,11 @@ pub(in crate::attempts) struct Passed {
     pub(in crate::attempts) agent: OwnedFd,
     pub(in crate::attempts) stdout: OwnedFd,
     pub(in crate::attempts) stderr: OwnedFd,
-    /// Where it reads; nowhere without.
-    pub(in crate::attempts) stdin: Option<OwnedFd>,
 }
 
 /// Runs a task to its end. Whoever is told is the agent, on the connection.
 pub(in crate::attempts) fn run(passed: Passed) -> io::Result<()> {
-    let _leader = setsid();
-    let mut agent = UnixStream::from(passed.agent);
-    let order = read_order(&mut agent)?;
-    set_child_subreaper(true)?;
-    let mut blocked = SigSet::all();
-    blocked.remove(Signal::SIGSEGV);
-    blocked.thread_block()?;
-    let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-    let signals = SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), flags)?;
+    let (mut agent, order, signals) = begin(passed.agent)?;
     let streams = (File::from(passed.stdout), File::from(passed.stderr));
     if let Some(problem) = stay_off_cards(&order.entry) {
         say(&mut agent, &format!("{FAILED} {problem}"));
@@ -77,16 +67,32 @@ pub(in crate::attempts) fn run(passed: Passed) -> io::Result<()> {
         Some(hooks) => run_hooks(&order, hooks, &mut agent, (&signals, streams.1)),
         None => {
             let (stdout, stderr) = streams;
-            let stdin = passed.stdin.map(File::from);
-            run_program(&order, (stdin, stdout, stderr), &mut agent, &signals)?;
+            run_program(&order, (None, stdout, stderr), &mut agent, &signals)?;
         }
     }
+    leave_group(&order);
+    Ok(())
+}
+
+/// Becomes a process between: hears what it is to run, and sees to it that nothing that it starts escapes it.
+pub(super) fn begin(agent: OwnedFd) -> io::Result<(UnixStream, TaskOrder, SignalFd)> {
+    let _leader = setsid();
+    let mut agent = UnixStream::from(agent);
+    let order = read_order(&mut agent)?;
+    set_child_subreaper(true)?;
+    let mut blocked = SigSet::all();
+    blocked.remove(Signal::SIGSEGV);
+    blocked.thread_block()?;
+    let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+    let signals = SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), flags)?;
+    Ok((agent, order, signals))
+}
+
+/// Nobody else would take away the group of an attempt whose script is elsewhere; while other tasks of it live it stays.
+pub(super) fn leave_group(order: &TaskOrder) {
     if let Some(cgroup) = Cgroup::at(&order.entry.cgroups).filter(|_| order.entry.is_guest()) {
-        // Nobody else would take away the group of an attempt whose script is elsewhere; while other tasks of it live
-        // it stays.
         let _busy = cgroup.remove();
     }
-    Ok(())
 }
 
 fn run_program(
@@ -103,11 +109,7 @@ fn run_program(
         }
         Err(NotRun::Program) => {
             say(agent, &format!("{STARTED} 0"));
-            let status = match order.session {
-                Some(_) => NOT_FOUND,
-                None => NOT_EXECUTED,
-            };
-            say(agent, &format!("{EXIT} {status}"));
+            say(agent, &format!("{EXIT} {NOT_EXECUTED}"));
         }
         Err(NotRun::Problem(problem)) => {
             let line = problem.replace(['\n', '\r'], " ");
@@ -167,13 +169,13 @@ fn read_order(agent: &mut UnixStream) -> io::Result<TaskOrder> {
 }
 
 /// Why there is no task.
-enum NotRun {
+pub(super) enum NotRun {
     /// The program cannot be executed; it said so itself, where it would have written.
     Program,
     Problem(String),
 }
 
-fn start(
+pub(super) fn start(
     order: &TaskOrder,
     (stdin, stdout, mut stderr): (Option<File>, File, File),
 ) -> Result<Pid, NotRun> {
@@ -360,6 +362,6 @@ fn orders(agent: &mut UnixStream) -> Wish {
 }
 
 /// An agent that cannot be told has gone, and its end is seen on the same connection.
-fn say(agent: &mut UnixStream, line: &str) {
+pub(super) fn say(agent: &mut UnixStream, line: &str) {
     let _gone = agent.write_all(format!("{line}\n").as_bytes());
 }

@@ -1,9 +1,8 @@
 //! Sessions at terminals, the agent's side: finds what a session is to be connected with, and passes words on between
-//! it and the connection to the server. The terminal of an interactive attempt is held by its shim and outlives us; a
-//! program that is run in an attempt is ours.
+//! it and the connection to the server. The terminal of an interactive attempt is held by its shim, a program that is run
+//! in an attempt by a process of its own; both outlive us, so they may be of another version than we are.
 
 mod attach;
-mod ends;
 mod execute;
 pub(super) mod frames;
 pub(super) mod pty;
@@ -17,6 +16,10 @@ use tokio::sync::mpsc;
 
 use super::table::Supervisor;
 
+/// Which words we speak with processes that hold terminals. It is said in the first word each way, so that the younger of
+/// the two can keep to what the older one knows. Words that the older one may pass over need no new number. A process that
+/// says 0 is of a time before there were numbers; it knows all words but `Leave`.
+pub(super) const VERSION: u32 = 1;
 /// Words on their way, each way: more than the protocol has, so that nobody ever waits.
 const WORDS_MAX: usize = 64;
 

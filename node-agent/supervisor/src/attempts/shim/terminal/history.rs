@@ -3,6 +3,10 @@
 
 use std::collections::VecDeque;
 
+use capstan_proto::wire::terminal_output::Output;
+
+use super::peer::Shown;
+
 /// Bytes that are kept.
 pub(super) const KEPT_BYTES: usize = 256 << 10;
 /// How much of it somebody is shown who comes anew: a few screens.
@@ -22,10 +26,6 @@ impl History {
         self.end += bytes.len() as u64;
         let excess = self.bytes.len().saturating_sub(KEPT_BYTES);
         self.bytes.drain(..excess);
-    }
-
-    pub(super) const fn end(&self) -> u64 {
-        self.end
     }
 
     fn start(&self) -> u64 {
@@ -53,7 +53,7 @@ impl History {
     }
 
     /// At most `count` bytes from number `from` on, which is not before the first that is kept.
-    pub(super) fn piece(&self, from: u64, count: usize) -> Vec<u8> {
+    fn bytes(&self, from: u64, count: usize) -> Vec<u8> {
         let skipped = from.saturating_sub(self.start()) as usize;
         self.bytes
             .iter()
@@ -67,6 +67,18 @@ impl History {
     pub(super) fn has_room(&self, needed: u64, more: usize) -> bool {
         let held = self.end.saturating_sub(needed.max(self.start()));
         held as usize + more <= KEPT_BYTES
+    }
+}
+
+impl Shown for History {
+    fn end(&self) -> u64 {
+        self.end
+    }
+
+    fn piece(&self, from: u64, count: usize) -> (Output, usize) {
+        let bytes = self.bytes(from, count);
+        let length = bytes.len();
+        (Output::Stdout(bytes), length)
     }
 }
 
@@ -85,9 +97,9 @@ mod tests {
         let mut history = shown("one two");
         let seen = history.end();
         history.push(b" three");
-        assert_eq!(history.piece(history.resume(Some(seen)), 99), b" three");
+        assert_eq!(history.bytes(history.resume(Some(seen)), 99), b" three");
         assert_eq!(history.resume(Some(999)), history.end());
-        assert_eq!(history.piece(4, 3), b"two");
+        assert_eq!(history.bytes(4, 3), b"two");
     }
 
     #[test]
@@ -99,7 +111,7 @@ mod tests {
         }
         let from = history.resume(None);
         assert!(history.end() - from <= FRESH_BYTES);
-        let piece = history.piece(from, 64);
+        let piece = history.bytes(from, 64);
         let first = piece.split(|byte| *byte == b'\n').next().unwrap_or(&[]);
         assert_eq!(first.len(), 5, "a whole number: {first:?}");
     }
@@ -113,6 +125,6 @@ mod tests {
         assert!(history.has_room(history.end(), 11));
         history.push(&[b'y'; 20]);
         assert_eq!(history.resume(Some(0)), 10, "the oldest went");
-        assert_eq!(history.piece(history.end() - 1, 9), b"y");
+        assert_eq!(history.bytes(history.end() - 1, 9), b"y");
     }
 }

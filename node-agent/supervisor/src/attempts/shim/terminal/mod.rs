@@ -3,25 +3,26 @@
 //! last one ended. One client at a time; the last who comes has it.
 
 mod history;
+mod keys;
 mod peer;
 mod times;
 
-use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use capstan_proto::wire::terminal_input::Input;
 use capstan_proto::wire::terminal_output::Output;
-use capstan_proto::wire::{Done, OpenTerminal, WindowSize, open_terminal::Wish};
+use capstan_proto::wire::{Done, OpenTerminal, TerminalReady, WindowSize, open_terminal::Wish};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 
 use self::history::{History, KEPT_BYTES};
-use self::peer::Peer;
+pub(in crate::attempts) use self::keys::{Keys, TooMany};
+pub(in crate::attempts) use self::peer::{Peer, Shown};
 pub(super) use self::times::Over;
 use self::times::Times;
 use super::control::{Control, Limits, Order, Stop};
@@ -30,8 +31,6 @@ use crate::attempts::terminal::pty::{self, Pty};
 
 /// Connections that have not said what they want.
 const VISITORS_MAX: usize = 4;
-/// Keys that the programs have not read, bytes; the protocol has fewer on their way.
-const KEYS_BYTES_MAX: usize = 64 << 10;
 const READ_BYTES: usize = 16 << 10;
 /// How often the terminal is read before others have their turn.
 const READS_MAX: usize = 16;
@@ -58,9 +57,7 @@ pub(super) struct Terminal {
     /// Up to here the client that was lost has the session.
     taken: u64,
     history: History,
-    keys: VecDeque<u8>,
-    /// Lengths of the pieces of input that are in `keys`.
-    pieces: VecDeque<usize>,
+    keys: Keys,
     window: WindowSize,
     times: Times,
     /// What kind of terminal the first client has.
@@ -93,8 +90,7 @@ impl Terminal {
             peer: None,
             taken: 0,
             history: History::default(),
-            keys: VecDeque::new(),
-            pieces: VecDeque::new(),
+            keys: Keys::default(),
             window: pty::USUAL,
             times: Times::new(wanted, Instant::now()),
             kind: None,
@@ -184,11 +180,16 @@ impl Terminal {
             peer.show(&self.history);
             self.taken = peer.taken();
             if peer.is_gone() {
-                self.peer = None;
-                self.drop_keys();
-                self.times.lost(Instant::now());
+                self.lose_peer();
             }
         }
+    }
+
+    fn lose_peer(&mut self) {
+        self.peer = None;
+        // Keys of a client that has gone are not typed by the next one.
+        self.keys.clear();
+        self.times.lost(Instant::now());
     }
 
     /// Whether the session is over by itself; warns before.
@@ -235,9 +236,12 @@ impl Terminal {
             // What it does not take now it need not know.
             old.send();
         }
-        self.drop_keys();
+        self.keys.clear();
         let is_fresh = from.is_none() && self.kind.is_some();
-        visitor.begin(self.history.resume(from));
+        visitor.begin(TerminalReady {
+            from_byte: self.history.resume(from),
+            ..TerminalReady::default()
+        });
         self.taken = visitor.taken();
         self.peer = Some(visitor);
         self.times.found();
@@ -254,15 +258,9 @@ impl Terminal {
         match word {
             Input::Keys(keys) => {
                 self.times.used(Instant::now());
-                if self.keys.len() + keys.len() > KEYS_BYTES_MAX {
-                    // More than the protocol has on its way.
-                    self.peer = None;
-                    self.drop_keys();
-                    self.times.lost(Instant::now());
-                    return;
+                if let Err(TooMany) = self.keys.push(&keys) {
+                    self.lose_peer();
                 }
-                self.pieces.push_back(keys.len());
-                self.keys.extend(keys);
             }
             Input::Window(window) => {
                 self.resize(window);
@@ -275,7 +273,8 @@ impl Terminal {
                     peer.take(count);
                 }
             }
-            Input::Open(_) => {}
+            // It goes on for its own time, however it was left.
+            Input::Open(_) | Input::Leave(_) => {}
         }
     }
 
@@ -291,38 +290,8 @@ impl Terminal {
         }
     }
 
-    /// Keys of a client that has gone are not typed by the next one.
-    fn drop_keys(&mut self) {
-        self.keys.clear();
-        self.pieces.clear();
-    }
-
     fn write_keys(&mut self) {
-        while !self.keys.is_empty() {
-            let (front, _) = self.keys.as_slices();
-            match self.master.write(front) {
-                Ok(0) => return,
-                Ok(count) => {
-                    self.keys.drain(..count);
-                    self.count_written(count);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return,
-            }
-        }
-    }
-
-    fn count_written(&mut self, mut count: usize) {
-        let mut done = 0;
-        while let Some(first) = self.pieces.front_mut() {
-            if *first > count {
-                *first -= count;
-                break;
-            }
-            count -= *first;
-            self.pieces.pop_front();
-            done += 1;
-        }
+        let (done, _) = self.keys.write_to(&mut self.master);
         if done > 0 {
             self.input_taken(done);
         }

@@ -10,8 +10,7 @@ use capstan_proto::wire::{
 };
 use nix::poll::{PollFd, PollFlags};
 
-use super::history::History;
-use crate::attempts::terminal::frames;
+use crate::attempts::terminal::{VERSION, frames};
 
 /// Pieces of output that may be on their way, as the protocol says.
 const PIECES_MAX: usize = 32;
@@ -21,8 +20,16 @@ const PIECE_BYTES_MAX: usize = 8 << 10;
 const UNSENT_BYTES_MAX: usize = 64 << 10;
 const READ_BYTES: usize = 16 << 10;
 
+/// What a client is shown: every byte has a number.
+pub(in crate::attempts) trait Shown {
+    /// The number of the byte behind the last one.
+    fn end(&self) -> u64;
+    /// A piece of at most `count` bytes from number `from` on, and how long it is.
+    fn piece(&self, from: u64, count: usize) -> (Output, usize);
+}
+
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(in crate::attempts) struct Peer {
     stream: UnixStream,
     arrived: Vec<u8>,
     unsent: Vec<u8>,
@@ -36,7 +43,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
+    pub(in crate::attempts) fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         Ok(Self {
             stream,
@@ -49,21 +56,21 @@ impl Peer {
         })
     }
 
-    pub(super) const fn is_gone(&self) -> bool {
+    pub(in crate::attempts) const fn is_gone(&self) -> bool {
         self.is_gone
     }
 
     /// Up to here the client has the session; what follows must be kept for it.
-    pub(super) const fn taken(&self) -> u64 {
+    pub(in crate::attempts) const fn taken(&self) -> u64 {
         self.taken
     }
 
     /// Whether all that was shown has left.
-    pub(super) fn has_all(&self, history: &History) -> bool {
-        self.sent == history.end() && self.unsent.is_empty()
+    pub(in crate::attempts) fn has_all(&self, shown: &impl Shown) -> bool {
+        self.sent == shown.end() && self.unsent.is_empty()
     }
 
-    pub(super) fn watched(&self) -> PollFd<'_> {
+    pub(in crate::attempts) fn watched(&self) -> PollFd<'_> {
         let out = match self.unsent.is_empty() {
             true => PollFlags::empty(),
             false => PollFlags::POLLOUT,
@@ -71,8 +78,13 @@ impl Peer {
         PollFd::new(self.stream.as_fd(), PollFlags::POLLIN | out)
     }
 
+    /// The connection itself, when it is for something else.
+    pub(in crate::attempts) fn into_stream(self) -> UnixStream {
+        self.stream
+    }
+
     /// The words that have arrived.
-    pub(super) fn read(&mut self) -> Vec<Input> {
+    pub(in crate::attempts) fn read(&mut self) -> Vec<Input> {
         let mut bytes = [0; READ_BYTES];
         let mut words = Vec::new();
         loop {
@@ -99,20 +111,23 @@ impl Peer {
         }
     }
 
-    /// Begins to show the session from byte number `from` on.
-    pub(super) fn begin(&mut self, from: u64) {
-        self.sent = from;
-        self.taken = from;
-        self.say(Output::Ready(TerminalReady { from_byte: from }));
+    /// Begins to show what `ready` says, from its byte number on.
+    pub(in crate::attempts) fn begin(&mut self, ready: TerminalReady) {
+        self.sent = ready.from_byte;
+        self.taken = ready.from_byte;
+        self.say(Output::Ready(TerminalReady {
+            version: VERSION,
+            ..ready
+        }));
     }
 
-    pub(super) fn say(&mut self, output: Output) {
+    pub(in crate::attempts) fn say(&mut self, output: Output) {
         let output = Some(output);
         frames::put(&TerminalOutput { output }, &mut self.unsent);
     }
 
     /// The client has taken so many pieces.
-    pub(super) fn take(&mut self, count: u32) {
+    pub(in crate::attempts) fn take(&mut self, count: u32) {
         for _ in 0..count {
             let Some(end) = self.under_way.pop_front() else {
                 return;
@@ -122,20 +137,20 @@ impl Peer {
     }
 
     /// Shows what may be on its way, and sends what the socket takes.
-    pub(super) fn show(&mut self, history: &History) {
+    pub(in crate::attempts) fn show(&mut self, shown: &impl Shown) {
         while self.under_way.len() < PIECES_MAX
             && self.unsent.len() < UNSENT_BYTES_MAX
-            && self.sent < history.end()
+            && self.sent < shown.end()
         {
-            let piece = history.piece(self.sent, PIECE_BYTES_MAX);
-            self.sent += piece.len() as u64;
+            let (piece, length) = shown.piece(self.sent, PIECE_BYTES_MAX);
+            self.sent += length as u64;
             self.under_way.push_back(self.sent);
-            self.say(Output::Stdout(piece));
+            self.say(piece);
         }
         self.send();
     }
 
-    pub(super) fn send(&mut self) {
+    pub(in crate::attempts) fn send(&mut self) {
         while !self.unsent.is_empty() && !self.is_gone {
             match self.stream.write(&self.unsent) {
                 Ok(count) => drop(self.unsent.drain(..count)),
@@ -146,7 +161,7 @@ impl Peer {
         }
     }
 
-    pub(super) const fn is_flushed(&self) -> bool {
+    pub(in crate::attempts) const fn is_flushed(&self) -> bool {
         self.unsent.is_empty()
     }
 }

@@ -1,0 +1,99 @@
+//! Watches over one program that a person runs here, as long as it is there: it holds the program's place in the table of
+//! tasks, and passes on that the attempt has ended, or that clients can come back. A restarted agent takes this up again.
+
+use std::path::{Path, PathBuf};
+
+use capstan_proto::wire::terminal_input::Input;
+use capstan_proto::wire::terminal_output::Output;
+use capstan_proto::wire::{OpenTerminal, TerminalInput, TerminalOutput};
+use capstan_types::AttemptId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::process::{KILL, LINKED};
+use super::{TaskPlace, TaskTable};
+use crate::attempts::keeper::connect_to;
+use crate::attempts::ledger::Ledger;
+use crate::attempts::terminal::{VERSION, frames};
+
+/// Holds `place` until the process at the other end of `stream` is gone, whose socket is `door`.
+pub(in crate::attempts) async fn guard(mut stream: UnixStream, place: TaskPlace, door: PathBuf) {
+    let mut links = place.table.links();
+    let mut is_killed = false;
+    let mut bytes = [0; 512];
+    loop {
+        tokio::select! {
+            // What it says is of no interest here; that it ends is.
+            read = stream.read(&mut bytes) => if !matches!(read, Ok(1..)) {
+                break;
+            },
+            () = place.ending.cancelled(), if !is_killed => {
+                is_killed = true;
+                // One that has gone needs no order.
+                drop(stream.write_all(&[KILL]).await);
+            }
+            Ok(()) = links.changed() => drop(stream.write_all(&[LINKED]).await),
+        }
+    }
+    // Left behind by one that was killed.
+    drop(std::fs::remove_file(door));
+}
+
+/// Takes up again what an agent before us left running; their attempts. Sockets at which nobody listens go.
+pub(in crate::attempts) fn adopt(ledger: &Ledger, tasks: &TaskTable) -> Vec<AttemptId> {
+    let mut found = Vec::new();
+    for (attempt, door) in ledger.programs() {
+        let stream = connect_to(&door).and_then(UnixStream::from_std);
+        let (stream, place) = match (stream, tasks.admit(attempt)) {
+            (Ok(stream), Ok(place)) => (stream, place),
+            (Err(_), _) => {
+                drop(std::fs::remove_file(&door));
+                continue;
+            }
+            (Ok(_), Err(refused)) => {
+                tracing::warn!(%attempt, %refused, "a program of an agent before is not watched");
+                continue;
+            }
+        };
+        tracing::info!(%attempt, "a program that somebody runs in it goes on");
+        found.push(attempt);
+        tokio::spawn(watch(stream, place, door));
+    }
+    found
+}
+
+async fn watch(mut stream: UnixStream, place: TaskPlace, door: PathBuf) {
+    if greet(&mut stream).await.is_some() {
+        guard(stream, place, door).await;
+    }
+}
+
+/// Says that this is no client; what is answered is of no interest.
+async fn greet(stream: &mut UnixStream) -> Option<Output> {
+    let open = OpenTerminal {
+        version: VERSION,
+        ..OpenTerminal::default()
+    };
+    let word = TerminalInput {
+        input: Some(Input::Open(open)),
+    };
+    let mut bytes = Vec::new();
+    frames::put(&word, &mut bytes);
+    stream.write_all(&bytes).await.ok()?;
+    let mut arrived = Vec::new();
+    loop {
+        if let Some(word) = frames::take::<TerminalOutput>(&mut arrived).ok()? {
+            return word.output;
+        }
+        if stream.read_buf(&mut arrived).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+/// The connection to a program's socket.
+pub(in crate::attempts) async fn connect(door: &Path) -> std::io::Result<UnixStream> {
+    let door = door.to_owned();
+    let connecting = tokio::task::spawn_blocking(move || connect_to(&door)).await;
+    UnixStream::from_std(connecting.map_err(std::io::Error::other)??)
+}
