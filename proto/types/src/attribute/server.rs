@@ -211,6 +211,7 @@ pub(super) const TABLE: &[AttributeDefinition] = &[
     AttributeDefinition::new("weight_size", Integer, Manager),
     AttributeDefinition::new("weight_shortness", Integer, Manager),
     AttributeDefinition::new("backfill_depth", Integer, Manager),
+    AttributeDefinition::new("backfill_spare", Boolean, Manager),
     AttributeDefinition::new("starve_after", Integer, Manager),
     // Fair share, which Torque leaves to other schedulers.
     AttributeDefinition::new("fairshare_half_life", Text, Manager),

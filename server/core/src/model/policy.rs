@@ -40,6 +40,9 @@ pub struct Policy {
     pub weights: Weights,
     /// For how many jobs that do not fit nodes are reserved; 0: no job starts behind one that does not fit.
     pub backfill_depth: u32,
+    /// Whether who ends after a reservation has begun may have what it leaves over; if not, gaps are filled only with what
+    /// ends before.
+    pub backfills_spare: bool,
     /// A job that has waited for so long goes to the front; `None` for never.
     pub starve_after_secs: Option<u64>,
     /// Torque's own scheduler: only who starves gets a reservation.
@@ -85,6 +88,7 @@ impl PolicyName {
         let easy = Policy {
             weights: arrival,
             backfill_depth: 1,
+            backfills_spare: true,
             starve_after_secs: None,
             reserves_for_starving_only: false,
         };
@@ -156,6 +160,9 @@ impl Policy {
             policy.backfill_depth = u32::try_from(depth)
                 .unwrap_or(u32::MAX)
                 .min(Self::DEPTH_MAX);
+        }
+        if let Some(does) = attributes.boolean("backfill_spare") {
+            policy.backfills_spare = does;
         }
         if let Some(secs) = attributes.limit("starve_after") {
             policy.starve_after_secs = (secs > 0).then_some(secs);

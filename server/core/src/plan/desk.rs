@@ -337,12 +337,6 @@ impl<'a> Desk<'a> {
         Ok(())
     }
 
-    /// Whether the job would start but for limits on types of cards.
-    fn would_fit(&mut self, waiting: &'a Pending, span: Span) -> bool {
-        let shape = self.shape(waiting, CardTypes::default());
-        pick(&mut self.cluster, &self.shapes[shape], When::Now(span)).is_some()
-    }
-
     /// What a job of this shape gets now, or why it gets nothing.
     fn place(
         &mut self,
@@ -350,6 +344,9 @@ impl<'a> Desk<'a> {
         walltime_secs: u64,
         span: Span,
     ) -> Result<Vec<NodeShare>, Reason> {
+        if let Some(first) = self.held_back(span) {
+            return Err(Reason::BehindJob(first));
+        }
         let (cluster, shape) = (&mut self.cluster, &mut self.shapes[shape]);
         if let Some(reason) = shape.known.failure(walltime_secs) {
             return Err(reason.clone());

@@ -28,7 +28,7 @@ pub(super) fn reserve(
     job: JobId,
     walltime_secs: u64,
 ) -> Option<Booking> {
-    let booking = earliest(cluster, shape, (job, walltime_secs), None)?;
+    let booking = earliest(cluster, shape, (job, walltime_secs), Within::default())?;
     claim(cluster, &booking);
     Some(booking)
 }
@@ -47,30 +47,47 @@ pub(super) fn claim(cluster: &mut Cluster<'_>, booking: &Booking) {
     }
 }
 
+/// Within which times somebody wants nodes, both of them included.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Within {
+    pub(super) not_before: Option<Timestamp>,
+    pub(super) not_after: Option<Timestamp>,
+}
+
 /// The earliest time at which nodes are free for a job that does not fit now, and which; or for any job, not before a time.
 pub(super) fn earliest(
     cluster: &mut Cluster<'_>,
     shape: &Shape<'_>,
     (job, walltime_secs): (JobId, u64),
-    not_before: Option<Timestamp>,
+    within: Within,
 ) -> Option<Booking> {
     cluster.know_timelines();
     let mut times = times(cluster, shape);
-    if let Some(not_before) = not_before {
+    if let Some(not_before) = within.not_before {
         let is_later = times.partition_point(|time| *time <= not_before);
         times.splice(..is_later, [not_before]);
     }
     let mut rooms = vec![Each::default(); cluster.seats.len()];
+    let mut fits_at = |cluster: &mut Cluster<'_>, at: Timestamp| {
+        fill(cluster, shape, &mut rooms, |seat, free| {
+            seat.free_at(free, at)
+        });
+        pick(cluster, shape, When::Later(&rooms)).is_some()
+    };
+    if let Some(not_after) = within.not_after {
+        times.retain(|time| *time <= not_after);
+        // Who asks for a time that is soon mostly asks in vain: one look tells.
+        if !times.last().is_some_and(|last| fits_at(cluster, *last)) {
+            return None;
+        }
+    }
     // What is free only grows but for claims, so the first time at which it fits without them is found by halving.
     let (mut low, mut high) = (0, times.len());
     while low < high {
         let middle = usize::midpoint(low, high);
-        fill(cluster, shape, &mut rooms, |seat, free| {
-            seat.free_at(free, times[middle])
-        });
-        match pick(cluster, shape, When::Later(&rooms)) {
-            Some(_) => high = middle,
-            None => low = middle + 1,
+        match fits_at(cluster, times[middle]) {
+            true => high = middle,
+            false => low = middle + 1,
         }
     }
     for from in times.iter().skip(low).take(TRIES_MAX) {

@@ -9,7 +9,7 @@ use super::card_types::CardTypes;
 use super::desk::Desk;
 use super::image::is_of_image;
 use super::order::stands_aside;
-use super::reserve::{Booking, claim, earliest};
+use super::reserve::{Booking, Within, claim, earliest};
 use crate::model::Pending;
 use crate::{JobState, WaitedFor};
 
@@ -147,7 +147,11 @@ impl<'a> Desk<'a> {
                 let shape = self.shape(member, CardTypes::default());
                 let shape = &self.shapes[shape];
                 let wanted = (member.job.id, member.walltime_secs);
-                let booking = earliest(&mut cluster, shape, wanted, Some(not_before))?;
+                let within = Within {
+                    not_before: Some(not_before),
+                    not_after: None,
+                };
+                let booking = earliest(&mut cluster, shape, wanted, within)?;
                 claim(&mut cluster, &booking);
                 bookings.push(booking);
             }

@@ -146,6 +146,28 @@ fn with_a_depth_of_two_nodes_are_reserved_for_the_second_too() {
 }
 
 #[test]
+fn where_gaps_are_filled_only_with_what_ends_before_nothing_runs_beside_a_reservation() {
+    let cluster = "nodes  a: 4 gpu   b: 4 gpu
+         run    j1 on a: 1 gpu   j2 on b: 1 gpu
+         queue  j3: 4 gpu   j4: 2 gpu walltime=200:00:00   j5: 2 gpu walltime=00:30:00";
+    check(&format!(
+        "qmgr   set server policy = easy
+         {cluster}
+         =>     j4 on b/1 gpu 1,2
+                j5 on a/1 gpu 1,2
+                j3 waits: wants 4 cards on 1 node; a has 3 free"
+    ));
+    check(&format!(
+        "qmgr   set server policy = easy
+                set server backfill_spare = False
+         {cluster}
+         =>     j5 on a/1 gpu 1,2
+                j3 waits: wants 4 cards on 1 node; a has 3 free
+                j4 waits: its nodes are kept for job 3"
+    ));
+}
+
+#[test]
 fn in_strict_order_nobody_overtakes() {
     check(
         "qmgr   set server policy = fifo

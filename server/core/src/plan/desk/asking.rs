@@ -1,12 +1,15 @@
 //! What would become of a job if it came to the desk as it stands: what it would get, or what it lacks and where.
 //! Nothing is promised to anybody for being asked about.
 
-use capstan_types::{NodeName, Reason, Timestamp};
+use capstan_types::{JobId, NodeName, Reason, Timestamp};
 
 use super::{CardTypes, Desk, Plan};
 use crate::model::{ENDLESS_SECS, Pending};
+use crate::plan::cluster::When;
+use crate::plan::fit::pick;
 use crate::plan::request::Each;
-use crate::plan::reserve::{earliest, places};
+use crate::plan::reserve::{Within, earliest, places};
+use crate::plan::timeline::Span;
 
 /// What a job would need of nodes, and the nodes that are nearest to giving it.
 #[derive(Debug)]
@@ -48,6 +51,19 @@ impl<'a> Desk<'a> {
         self.place(shape, waiting.walltime_secs, span).err()
     }
 
+    /// For whom nodes are reserved before this span ends, where such gaps are not filled.
+    pub(super) fn held_back(&self, span: Span) -> Option<JobId> {
+        let mut bookings = self.bookings.iter().filter(|_| !self.policy.backfills_spare);
+        let first = bookings.find(|booking| span.until > booking.span.from)?;
+        Some(first.job)
+    }
+
+    /// Whether the job would start but for limits on types of cards.
+    pub(super) fn would_fit(&mut self, waiting: &'a Pending, span: Span) -> bool {
+        let shape = self.shape(waiting, CardTypes::default());
+        pick(&mut self.cluster, &self.shapes[shape], When::Now(span)).is_some()
+    }
+
     /// Whether nothing but nodes would keep the job from starting.
     pub(in crate::plan) fn lets_wait_for_nodes(&mut self, waiting: &'a Pending) -> bool {
         let queue = &waiting.job.queue;
@@ -59,9 +75,12 @@ impl<'a> Desk<'a> {
             && !self.barriers.contains_key(queue)
     }
 
-    /// When nodes would be reserved for the job, if they were now; nothing for one that would not fit if all others were
-    /// gone.
-    pub(in crate::plan) fn reserved_from(&mut self, waiting: &'a Pending) -> Option<Timestamp> {
+    /// From when, not later than `until`, nodes would be reserved for the job, if they were now.
+    pub(in crate::plan) fn reserved_by(
+        &mut self,
+        waiting: &'a Pending,
+        until: Timestamp,
+    ) -> Option<Timestamp> {
         let banned = self.limits.banned(&waiting.job);
         let number = self.shape(
             waiting,
@@ -69,7 +88,11 @@ impl<'a> Desk<'a> {
         );
         let (cluster, shape) = (&mut self.cluster, &self.shapes[number]);
         let wanted = (waiting.job.id, waiting.walltime_secs);
-        let booking = earliest(cluster, shape, wanted, None)?;
+        let within = Within {
+            not_before: None,
+            not_after: Some(until),
+        };
+        let booking = earliest(cluster, shape, wanted, within)?;
         Some(booking.span.from)
     }
 

@@ -47,13 +47,13 @@ pub(super) fn that_help<'a, 'k: 'a>(
     let Some(most_secs) = wait_secs.checked_sub(gain_secs) else {
         return Vec::new();
     };
-    let Some(mut trial) = Trial::of((asked, policy), start, reckoner, desk) else {
+    let latest = asked.now.plus_secs(most_secs);
+    let Some(mut trial) = Trial::of((asked, policy), (start, latest), reckoner, desk) else {
         return Vec::new();
     };
-    let most = asked.now.plus_secs(most_secs);
     let is_worth_it = |start: &Start| match start {
         Start::Now => true,
-        Start::At(at, _) => *at <= most,
+        Start::At(at, _) => *at <= latest,
     };
     let mut found = Vec::new();
     for (number, kind) in kinds.enumerate() {
@@ -78,6 +78,8 @@ struct Trial<'a, 't, 'r> {
     policy: &'t Policy,
     places: Places<'a>,
     tries_left: usize,
+    /// A later start is not worth a change.
+    latest: Timestamp,
     /// At which nodes are reserved for those before the job.
     desk: Desk<'a>,
     /// Nothing where users take turns: every change may change the line, and a whole plan decides.
@@ -90,7 +92,7 @@ impl<'a, 't, 'r> Trial<'a, 't, 'r> {
     /// `None` when nothing can be said of what would come of a change.
     fn of(
         (asked, policy): (&'t Asked<'a>, &'t Policy),
-        start: ExpectedStart,
+        (start, latest): (ExpectedStart, Timestamp),
         reckoner: &'t mut Reckoner<'r>,
         desk: Option<Desk<'a>>,
     ) -> Option<Self> {
@@ -106,6 +108,7 @@ impl<'a, 't, 'r> Trial<'a, 't, 'r> {
             policy,
             places,
             tries_left: TRIES_MAX,
+            latest,
             desk: desk.or_else(|| asking(asked, policy))?,
             reckoner,
             is_firm: start.confidence == Confidence::Firm,
@@ -145,14 +148,14 @@ impl<'a, 't, 'r> Trial<'a, 't, 'r> {
     /// When a job starts for which nodes are reserved behind so many others.
     fn reserved<'k: 'a>(&mut self, before: usize, job: &'k Pending) -> Option<Start> {
         let at = match self.asked.place == Some(before) {
-            true => self.desk.reserved_from(job),
+            true => self.desk.reserved_by(job, self.latest),
             false => {
                 let mut desk = desk_at(self.asked, self.policy, before)?;
                 desk.promise_nothing_more();
                 if desk.ask(job).is_none() {
                     return Some(Start::Now);
                 }
-                desk.reserved_from(job)
+                desk.reserved_by(job, self.latest)
             }
         };
         at.map(|at| Start::At(at, Confidence::Firm))
