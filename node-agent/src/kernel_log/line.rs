@@ -118,12 +118,16 @@ fn kind(text: &str) -> Option<Kind> {
     ]) {
         return Some(Kind::Memory);
     }
-    if begins(&["nfs: ", "NFS: ", "NFS4: ", "nfs4_", "lockd: ", "RPC: "]) {
-        return Some(Kind::FileServer);
-    }
     // Before the kernel's own: a process may be called by any of its words.
     if crashed(text).is_some() {
         return Some(Kind::Program);
+    }
+    let is_stuck = begins(&["INFO: task "]) && has(&[" blocked for more than "]);
+    if let Some(rest) = behind_name(text).filter(|_| !is_stuck) {
+        return rest.starts_with(OOM_KILLER).then_some(Kind::Memory);
+    }
+    if begins(&["nfs: ", "NFS: ", "NFS4: ", "nfs4_", "lockd: ", "RPC: "]) {
+        return Some(Kind::FileServer);
     }
     if begins(&[
         "SLUB:",
@@ -184,6 +188,32 @@ fn crashed(text: &str) -> Option<u32> {
         .or_else(|| text.strip_prefix("traps: ")?.split_once("] "))?;
     before.rsplit_once('[')?.1.parse().ok()
 }
+
+/// `NAME invoked oom-killer: …`, `NAME[4711] bad frame in …`, `NAME (4711) used greatest stack depth: …`: what is behind the
+/// name and the number of a process that some records begin with.
+fn behind_name(text: &str) -> Option<&str> {
+    /// Longest name of a process, bytes (`TASK_COMM_LEN` without its end).
+    const NAME_MAX: usize = 15;
+    // What is no printable ASCII reads `\xff`.
+    let length = |rest: &str| if rest.starts_with("\\x") { 4 } else { 1 };
+    let rests = std::iter::successors(Some(text), |rest| rest.get(length(rest)..));
+    let mut rests = rests.take(NAME_MAX + 1);
+    rests.find_map(|rest| {
+        let number = |open: &str, close: char| {
+            let (number, behind) = rest.strip_prefix(open)?.split_once(close)?;
+            let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+            is_number.then_some(behind)
+        };
+        let is_killer = rest.starts_with(OOM_KILLER);
+        is_killer
+            .then_some(rest)
+            .or_else(|| number("[", ']'))
+            .or_else(|| number(" (", ')'))
+    })
+}
+
+/// Who asked for memory that was not there is named first.
+const OOM_KILLER: &str = " invoked oom-killer: ";
 
 /// `CPU: 3 UID: 0 PID: 4711 Comm: NAME …`: who ran while the kernel found something wrong.
 fn running(text: &str) -> Option<u32> {
@@ -318,6 +348,28 @@ mod tests {
             Some(66),
         );
         check("[1]x[66]: segfault at 0 ip 00", Kind::Program, Some(66));
+        for name in [
+            "BUG: x",
+            "SLUB:",
+            "mce: x",
+            "EDAC x",
+            "nfs: server x",
+            "Kernel panic",
+            r"\xc3\xa9\xc3\xa9\xc3\xa9",
+        ] {
+            let text = format!("{name} invoked oom-killer: gfp_mask=0xcc0, order=0");
+            check(&text, Kind::Memory, None);
+            for rest in [
+                "[66] bad frame in rt_sigreturn frame:00",
+                " (66) used greatest stack depth",
+            ] {
+                assert_eq!(
+                    read(&format!("4,7,1,-;{name}{rest}\n")),
+                    None,
+                    "{name}{rest}"
+                );
+            }
+        }
     }
 
     #[test]
