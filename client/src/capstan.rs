@@ -99,6 +99,11 @@ pub(crate) const COMMANDS: &[Command] = &[
         options: &[],
     },
     Command {
+        name: "qgpu",
+        summary: "Draw which cards are free, as chk_gpu",
+        options: &[],
+    },
+    Command {
         name: "chk_gpuused",
         summary: "List how busy each card is, and whose it is",
         options: &[],
@@ -112,6 +117,16 @@ pub(crate) const COMMANDS: &[Command] = &[
         name: "k_log",
         summary: "Show what a node's kernel complained of, and of which jobs",
         options: crate::k_log::OPTIONS,
+    },
+    Command {
+        name: "qreport",
+        summary: "Show who used how many card-hours this month, as get_report",
+        options: crate::get_report::OPTIONS,
+    },
+    Command {
+        name: "getallreposimages",
+        summary: "List images and which nodes have them, as qimages",
+        options: crate::qimages::OPTIONS,
     },
     Command {
         name: "get_report",

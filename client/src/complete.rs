@@ -156,8 +156,9 @@ fn wanted(name: &str, options: &[Opt], before: &[&str], last: &str) -> Wanted {
         // Behind the job stands a command.
         "qexec" if before.last().is_some_and(|word| !word.starts_with('-')) => Wanted::Other,
         "qsub" | "startdocker" | "pbsdsh" | "qmgr" | "qterm" | "qselect" | "sim" | "replay"
-        | "pbs_rstat" | "pbs_rdel" | "qfair" | "qimages" | "get_report" | "doctor" => Wanted::Other,
-        "pbsnodes" | "momctl" | "qgpumode" | "qgpureset" | "pbs_rsub" | "chk_gpu"
+        | "pbs_rstat" | "pbs_rdel" | "qfair" | "qimages" | "getallreposimages" | "get_report"
+        | "qreport" | "doctor" => Wanted::Other,
+        "pbsnodes" | "momctl" | "qgpumode" | "qgpureset" | "pbs_rsub" | "chk_gpu" | "qgpu"
         | "chk_gpuused" | "chk_res" | "k_log" => Wanted::Node,
         "qenable" | "qdisable" | "qstart" | "qstop" => Wanted::Queue,
         _ => Wanted::Job,

@@ -64,7 +64,13 @@ fn table(reply: StatUseReply) -> String {
             .then_with(|| (&one.group, &one.user).cmp(&(&other.group, &other.user)))
     });
     let (year, number) = month.split_at_checked(4).unwrap_or((month.as_str(), ""));
-    let mut text = format!("Used by jobs that ended in {year}-{number}\n");
+    let run = rows.iter().any(|row| row.running > 0);
+    let so_far = if run {
+        ", and so far by jobs that run"
+    } else {
+        ""
+    };
+    let mut text = format!("Used by jobs that ended in {year}-{number}{so_far}\n");
     if is_cut {
         text.push_str("(only the first part of the month: the accounting log is too long)\n");
     }
@@ -77,6 +83,7 @@ fn table(reply: StatUseReply) -> String {
         "User",
         "Jobs",
         "Failed",
+        "Running",
         "Wall-hours",
         "Core-hours",
         "Card-hours",
@@ -88,6 +95,7 @@ fn table(reply: StatUseReply) -> String {
         wall_secs: sum.wall_secs + row.wall_secs,
         core_secs: sum.core_secs + row.core_secs,
         card_secs: sum.card_secs + row.card_secs,
+        running: sum.running + row.running,
         ..sum
     });
     text.push_str(&line(head.map(str::to_owned)));
@@ -98,6 +106,7 @@ fn table(reply: StatUseReply) -> String {
             row.user,
             row.jobs.to_string(),
             row.failed.to_string(),
+            row.running.to_string(),
             hours(row.wall_secs),
             hours(row.core_secs),
             hours(row.card_secs),
@@ -106,8 +115,10 @@ fn table(reply: StatUseReply) -> String {
     text
 }
 
-fn line([group, user, jobs, failed, wall, core, card]: [String; 7]) -> String {
-    format!("{group:<14} {user:<14} {jobs:>8} {failed:>8} {wall:>12} {core:>12} {card:>12}\n")
+fn line([group, user, jobs, failed, running, wall, core, card]: [String; 8]) -> String {
+    format!(
+        "{group:<14} {user:<14} {jobs:>8} {failed:>8} {running:>8} {wall:>12} {core:>12} {card:>12}\n"
+    )
 }
 
 fn hours(secs: u64) -> String {
@@ -130,6 +141,7 @@ mod tests {
             wall_secs: 1800,
             core_secs: 3600,
             card_secs,
+            running: 0,
         };
         let reply = |rows| StatUseReply {
             month: "202611".into(),
@@ -154,5 +166,13 @@ mod tests {
         assert_eq!(lines.len(), 5);
         assert!(table(reply(Vec::new())).ends_with("No job has ended.\n"));
         assert_eq!(table(reply(vec![row("a", 1)])).lines().count(), 3);
+        let mut runs = row("a", 7200);
+        runs.running = 3;
+        let text = table(reply(vec![runs]));
+        assert!(
+            text.starts_with("Used by jobs that ended in 2026-11, and so far by jobs that run\n")
+        );
+        let words: Vec<&str> = text.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(words[2..5], ["2", "1", "3"], "{text}");
     }
 }

@@ -3,16 +3,22 @@
 
 mod scene;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
-use capstan_proto::wire::{StatJobsRequest, StatNodesRequest, stat_jobs_request::Detail};
+use capstan_proto::wire::{
+    JobAttributes, StatJobsRequest, StatNodesRequest, stat_jobs_request::Detail,
+};
+use jiff::tz::TimeZone;
 
 use crate::command::{Call, Failure, exit_status, refusal};
 use crate::door::{self, Doors, Server};
+use crate::output::assignments;
 use crate::output::screen::Screen;
 use scene::{Card, Job, Node};
 
+/// Jobs that wait and are listed; of thousands nobody reads more.
+const WAITING_MAX: usize = 200;
 /// Cards of one line of the map.
 const NAME_COLUMNS: usize = 12;
 
@@ -22,7 +28,14 @@ const NAME_COLUMNS: usize = 12;
 /// Misuse, a server that is not there.
 pub(crate) async fn gpu<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
     let operands = operands(call, "usage: chk_gpu [NODE]", 1)?;
-    let (nodes, jobs) = look(call, operands.first()).await?;
+    let node = operands.first();
+    let Seen { nodes, jobs, rows } = look(call, node).await?;
+    let is_here = |row: &&JobAttributes| {
+        node.is_none()
+            || Job::read(row).is_some_and(|job| nodes.iter().any(|it| job.nodes.contains(&it.name)))
+    };
+    let listed: Vec<&JobAttributes> = rows.iter().filter(is_here).collect();
+    list(screen.out(), &listed);
     screen
         .out()
         .extend_from_slice(map(&nodes, &jobs).as_bytes());
@@ -35,7 +48,7 @@ pub(crate) async fn gpu<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
 /// Misuse, a server or a node that is not there.
 pub(crate) async fn gpu_used<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result<u8, Failure> {
     let operands = operands(call, "usage: chk_gpuused [NODE]", 1)?;
-    let (nodes, jobs) = look(call, operands.first()).await?;
+    let Seen { nodes, jobs, .. } = look(call, operands.first()).await?;
     screen
         .out()
         .extend_from_slice(used(&nodes, &jobs).as_bytes());
@@ -55,7 +68,7 @@ pub(crate) async fn resources<W: Write>(
     let Some(node) = operands.first() else {
         return Err(Failure::new(2, usage));
     };
-    let (nodes, jobs) = look(call, Some(node)).await?;
+    let Seen { nodes, jobs, .. } = look(call, Some(node)).await?;
     let user = operands.get(1).map(String::as_str);
     for node in &nodes {
         screen
@@ -73,8 +86,17 @@ fn operands(call: &Call, usage: &str, count_max: usize) -> Result<Vec<String>, F
     Ok(parsed.operands)
 }
 
-/// The node, or all, and the jobs that hold something.
-async fn look(call: &Call, node: Option<&String>) -> Result<(Vec<Node>, Vec<Job>), Failure> {
+/// What is looked at.
+struct Seen {
+    /// The node, or all.
+    nodes: Vec<Node>,
+    /// Jobs that hold something.
+    jobs: Vec<Job>,
+    /// All jobs, as the server lists them.
+    rows: Vec<JobAttributes>,
+}
+
+async fn look(call: &Call, node: Option<&String>) -> Result<Seen, Failure> {
     let mut doors = Doors::new(call, door::patience(None, &call.env));
     let mut server = doors.to("").await?;
     let failed = |status: tonic::Status| {
@@ -93,10 +115,12 @@ async fn look(call: &Call, node: Option<&String>) -> Result<(Vec<Node>, Vec<Job>
         .map_err(failed)?
         .into_inner();
     let nodes = reply.nodes.iter().map(Node::read).collect();
-    Ok((nodes, running(&mut server).await.map_err(failed)?))
+    let rows = waiting_and_running(&mut server).await.map_err(failed)?;
+    let jobs = rows.iter().filter_map(Job::read).collect();
+    Ok(Seen { nodes, jobs, rows })
 }
 
-async fn running(server: &mut Server) -> Result<Vec<Job>, tonic::Status> {
+async fn waiting_and_running(server: &mut Server) -> Result<Vec<JobAttributes>, tonic::Status> {
     let request = StatJobsRequest {
         detail: Detail::Full.into(),
         expand_arrays: true,
@@ -106,9 +130,28 @@ async fn running(server: &mut Server) -> Result<Vec<Job>, tonic::Status> {
     let mut batches = server.stat_jobs(request).await?.into_inner();
     let mut jobs = Vec::new();
     while let Some(batch) = batches.message().await? {
-        jobs.extend(batch.jobs.iter().filter_map(Job::read));
+        jobs.extend(batch.jobs);
     }
     Ok(jobs)
+}
+
+/// All jobs, those that run first, a line each.
+fn list(out: &mut Vec<u8>, rows: &[&JobAttributes]) {
+    let zone = TimeZone::system();
+    let (running, waiting): (Vec<&JobAttributes>, Vec<_>) =
+        rows.iter().partition(|row| Job::read(row).is_some());
+    if rows.is_empty() {
+        return out.extend_from_slice(b"No job waits or runs.\n\n");
+    }
+    out.extend_from_slice(assignments::HEADER.as_bytes());
+    for job in running.iter().chain(waiting.iter().take(WAITING_MAX)) {
+        assignments::line(out, job, &zone);
+    }
+    let more = waiting.len().saturating_sub(WAITING_MAX);
+    if more > 0 {
+        out.extend_from_slice(format!("and {more} more that wait: qstat --cards\n").as_bytes());
+    }
+    out.push(b'\n');
 }
 
 /// Per model: each node with a box per card; `[x]` is lent, `[!]` out of use, `[ ]` free.
@@ -132,7 +175,15 @@ fn map(nodes: &[Node], jobs: &[Job]) -> String {
         } else {
             model
         };
-        text.push_str(&format!("{model}: {free} of {total} free\n"));
+        let types: BTreeSet<&str> = nodes
+            .iter()
+            .flat_map(|node| node.properties.iter().map(String::as_str))
+            .collect();
+        let types = match types.is_empty() {
+            true => String::new(),
+            false => format!("; types {}", Vec::from_iter(types).join(" ")),
+        };
+        text.push_str(&format!("{model}: {free} of {total} free{types}\n"));
         for node in nodes {
             let marks: Vec<&str> = node
                 .cards
@@ -287,6 +338,45 @@ mod tests {
         let expected = "A100: 1 of 4 free\n  gpu01        [x][ ][!]\n  gpu02        [!] down\n";
         assert_eq!(map(&nodes, &jobs), expected);
         assert_eq!(map(&nodes[2..], &jobs), "No node has cards.\n");
+        let mut typed = nodes;
+        typed[0].properties = vec!["S".into(), "A100".into()];
+        typed[1].properties = vec!["S".into()];
+        let text = map(&typed, &jobs);
+        assert!(
+            text.starts_with("A100: 1 of 4 free; types A100 S\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn jobs_that_run_are_listed_first_and_of_many_that_wait_some() {
+        let job = |id: usize, state: &str| JobAttributes {
+            id: format!("{id}.hn1"),
+            attributes: vec![capstan_proto::wire::Attribute {
+                name: "job_state".into(),
+                value: state.into(),
+                ..Default::default()
+            }],
+            ..JobAttributes::default()
+        };
+        let jobs: Vec<_> = (0..WAITING_MAX + 3)
+            .map(|id| job(id, if id == 7 { "R" } else { "Q" }))
+            .collect();
+        let mut out = Vec::new();
+        list(&mut out, &jobs.iter().collect::<Vec<_>>());
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            lines[1].starts_with("7.hn1 ") && lines[2].starts_with("0.hn1 "),
+            "{text}"
+        );
+        assert_eq!(
+            lines[lines.len() - 2],
+            "and 2 more that wait: qstat --cards"
+        );
+        let mut out = Vec::new();
+        list(&mut out, &[]);
+        assert_eq!(out, b"No job waits or runs.\n\n");
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(super) struct Node {
     pub(super) name: String,
     pub(super) state: String,
     pub(super) slots: String,
+    /// Words by which jobs ask for it.
+    pub(super) properties: Vec<String>,
     pub(super) cards: Vec<Card>,
     /// Items of its `status`: `loadave`, `availmem` …
     pub(super) status: BTreeMap<String, String>,
@@ -53,6 +55,11 @@ impl Node {
             name: row.name.clone(),
             state: row.state.clone(),
             slots: value(&row.attributes, "np").to_owned(),
+            properties: value(&row.attributes, "properties")
+                .split(',')
+                .filter(|word| !word.is_empty())
+                .map(str::to_owned)
+                .collect(),
             cards: cards(value(&row.attributes, "gpu_status")),
             ..Self::default()
         };

@@ -211,10 +211,30 @@ pub(super) const PAGES: &[Page] = &[
         "chk_gpu",
         "[NODE]",
         &[
-            "Draws all cards, by model and node: [ ] is free, [x] is lent to a job, [!] is out of use or on a node that is \
-             down. Only what pbsnodes and qstat show to everybody is looked at.",
+            "Lists all jobs, those that run first, a line each with the request and the cards that each has (qstat --cards shows \
+             the same), and draws all cards, by model and node: [ ] is free, [x] is lent to a job, [!] is out of use or on a \
+             node that is down. Behind a model stand the words by which jobs ask for its nodes (nodes=1:gpus=2:WORD). Only \
+             what pbsnodes and qstat show to everybody is looked at.",
         ],
         &["chk_gpuused", "chk_res", "pbsnodes", "qstat"],
+    ),
+    Page::user(
+        "qgpu",
+        "[NODE]",
+        &["Draws which cards are free: chk_gpu by another name."],
+        &["chk_gpu"],
+    ),
+    Page::user(
+        "qreport",
+        "",
+        &["Shows what was used in a month: get_report by another name."],
+        &["get_report"],
+    ),
+    Page::user(
+        "getallreposimages",
+        "[PART]",
+        &["Lists images and which nodes have them: qimages by the name that home-made clusters have."],
+        &["qimages"],
     ),
     Page::user(
         "chk_gpuused",
@@ -255,7 +275,7 @@ pub(super) const PAGES: &[Page] = &[
         &[
             "Lists by group and user what jobs used that ended in a month: jobs, those of them that failed, hours, core-hours \
              and card-hours (hours times the cores or cards that the job had). The sums are those of the accounting log, at most \
-             a minute old. Jobs that still run are not in it.",
+             a minute old; in those of this month stands also what jobs that still run have used so far, from their start.",
             "Where the manager lets users see their own jobs only, they see their own line only.",
         ],
         &["qfair", "qstat"],

@@ -1,6 +1,7 @@
 //! What commands print: the screen, and one module per shape of listing. Widths and texts are those that Torque's
 //! commands were recorded with; programs cut columns out of them.
 
+pub(crate) mod assignments;
 pub(crate) mod attributes;
 pub(crate) mod json;
 pub(crate) mod nodes;

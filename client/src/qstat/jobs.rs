@@ -15,7 +15,7 @@ use crate::door;
 use crate::output::attributes::{Style, block};
 use crate::output::screen::Screen;
 use crate::output::wide::Layout;
-use crate::output::{json, pro, pro_formats, pro_tables, rows, wide, xml};
+use crate::output::{assignments, json, pro, pro_formats, pro_tables, rows, wide, xml};
 
 use super::Listing;
 use super::options::{Format, View, Wish};
@@ -83,7 +83,7 @@ fn is_id(operand: &str) -> bool {
 fn request(wish: &Wish, operand: String) -> StatJobsRequest {
     let detail = match wish.view {
         View::Wide => Detail::Wide,
-        View::Full => Detail::Full,
+        View::Full | View::Cards => Detail::Full,
         View::Rows if wish.with_percentage => Detail::Wide,
         View::Rows | View::Queues { .. } | View::Limits | View::Server { .. } => Detail::Row,
     };
@@ -178,8 +178,8 @@ struct Printer<'a> {
 impl<'a> Printer<'a> {
     fn new(wish: &'a Wish) -> Self {
         // Only these show dates; reading the zone costs a file.
-        let has_dates =
-            wish.view == View::Full && !matches!(wish.format, Format::Xml | Format::Json);
+        let has_dates = wish.view == View::Cards
+            || wish.view == View::Full && !matches!(wish.format, Format::Xml | Format::Json);
         Self {
             wish,
             style: Style {
@@ -273,6 +273,9 @@ impl<'a> Printer<'a> {
     }
 
     fn job(&mut self, out: &mut Vec<u8>, job: &JobAttributes) {
+        if self.wish.view == View::Cards {
+            return self.with_cards(out, job);
+        }
         let head = || format!("Job Id: {}", job.id);
         match &self.wish.format {
             Format::Xml => {
@@ -298,6 +301,14 @@ impl<'a> Printer<'a> {
             Format::Text if self.is_pro => block(out, &self.style, &head(), &pro::job(job)),
             Format::Text => block(out, &self.style, &head(), &job.attributes),
         }
+    }
+
+    fn with_cards(&mut self, out: &mut Vec<u8>, job: &JobAttributes) {
+        if !std::mem::replace(&mut self.has_header, true) {
+            out.extend_from_slice(assignments::HEADER.as_bytes());
+        }
+        let zone = self.style.zone.clone().unwrap_or(TimeZone::UTC);
+        assignments::line(out, job, &zone);
     }
 
     fn xml_header(&mut self, out: &mut Vec<u8>) {

@@ -42,7 +42,9 @@ pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
     match wish.view {
         View::Queues { .. } | View::Limits => others::queues(&mut listing, &wish).await?,
         View::Server { in_full } => others::servers(&mut listing, &wish, in_full).await?,
-        View::Rows | View::Wide | View::Full => jobs::list(&mut listing, &wish).await?,
+        View::Rows | View::Wide | View::Full | View::Cards => {
+            jobs::list(&mut listing, &wish).await?
+        }
     }
     for text in std::mem::take(&mut listing.late) {
         listing.screen.complain(&text);

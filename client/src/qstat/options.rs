@@ -39,8 +39,8 @@ pub(crate) const OPTIONS: &[Opt] = &[
     Opt::value('W', "TEXT", "No effect"),
     Opt::value(
         '-',
-        "xml|json|version",
-        "As XML or JSON; say which version this is",
+        "cards|xml|json|version",
+        "Each job with its cards on one line; as XML or JSON; say which version this is",
     ),
 ];
 
@@ -56,6 +56,8 @@ pub(crate) enum View {
     Wide,
     /// Jobs with all attributes.
     Full,
+    /// Jobs with their cards, a line each.
+    Cards,
     /// Queues, in full or not.
     Queues {
         /// With all attributes.
@@ -140,6 +142,7 @@ struct Seen {
     /// Letters of the options that choose or shape the wide table.
     alternates: String,
     has_full: bool,
+    has_cards: bool,
     mode: Mode,
     users: Option<String>,
     format: Format,
@@ -206,6 +209,8 @@ impl Wish {
             Mode::Queues => View::Queues {
                 in_full: seen.has_full,
             },
+            // What stands on one line needs no other form.
+            Mode::Jobs if seen.has_cards && format == Format::Text => View::Cards,
             Mode::Jobs if is_wide && matches!(format, Format::Text | Format::Xml) => View::Wide,
             Mode::Jobs if seen.has_full || format != Format::Text => View::Full,
             Mode::Jobs => View::Rows,
@@ -291,6 +296,7 @@ impl Seen {
                 match word.as_str() {
                     "xml" => self.format = Format::Xml,
                     "json" => self.format = Format::Json,
+                    "cards" => self.has_cards = true,
                     _ => self.is_wrong = true,
                 }
                 return Ok(());

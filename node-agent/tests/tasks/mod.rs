@@ -39,6 +39,7 @@ fn order(node: &Node, task: u64, words: &[&str]) -> RunTask {
         ],
         folder: String::new(),
         hooks: None,
+        figures: false,
     }
 }
 

@@ -419,9 +419,10 @@ impl scheduler_server::Scheduler for SchedulerService {
         let snapshot = self.0.latest.get();
         let viewer = listing::viewer(&snapshot, &person);
         let sees_all = snapshot.settings().query_other_jobs();
+        let running = reporting::running(&snapshot.state, crate::clock::wall());
         drop(snapshot);
         let reports = &self.0.reports;
-        let reply = reports.report(request.into_inner(), viewer, sees_all);
+        let reply = reports.report(request.into_inner(), (viewer, sees_all), running);
         Ok(Response::new(reply.await?))
     }
 

@@ -1,4 +1,4 @@
-//! `get_report`: what was used in a month. The sums are made of the accounting log, one month at a time and not again for a
+//! `get_report`: what was used in a month, also by jobs that still run. The sums of those that ended are made of the accounting log, one month at a time and not again for a
 //! while, so that nobody keeps the disk busy by asking.
 
 use std::collections::BTreeMap;
@@ -6,15 +6,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use capstan_core::{NodeShare, State};
 use capstan_proto::{Refusal, wire};
-use capstan_types::Pbse;
+use capstan_types::{Pbse, Timestamp};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tonic::Status;
 
 use super::refusal::edge_status;
 use crate::clock::wall;
-use crate::records::{Month, month};
+use crate::records::{Month, Used, Who, month};
 use crate::view::selection::Viewer;
 use crate::view::words::local;
 
@@ -22,6 +23,31 @@ use crate::view::words::local;
 const GOOD_FOR: Duration = Duration::from_secs(60);
 /// Months that are remembered.
 const MONTHS_MAX: usize = 24;
+
+/// What jobs that run have used so far, by group and user: the time since their start, by what they hold.
+pub(super) fn running(state: &State, now: Timestamp) -> BTreeMap<Who, Used> {
+    let mut sums: BTreeMap<Who, Used> = BTreeMap::new();
+    for (_, job) in state.running() {
+        let (Some(run), owner) = (job.state.run(), &job.spec.owner) else {
+            continue;
+        };
+        let Some((began, _)) = run.started else {
+            continue;
+        };
+        let secs = now.secs_since(began);
+        let count = |of: fn(&NodeShare) -> usize| run.shares.iter().map(of).sum::<usize>() as u64;
+        let used = Used {
+            running: 1,
+            wall_secs: secs,
+            core_secs: secs.saturating_mul(count(|share| share.slots.len())),
+            card_secs: secs.saturating_mul(count(|share| share.cards.len())),
+            ..Used::default()
+        };
+        let who = (owner.group.clone(), owner.user.clone());
+        sums.entry(who).or_default().add(&used);
+    }
+    sums
+}
 
 /// The months that were summed up lately.
 #[derive(Debug)]
@@ -38,16 +64,17 @@ impl Reports {
         }
     }
 
-    /// What the viewer may see of a month, or of this one.
+    /// What the viewer, who sees everybody or not, may see of a month, or of this one, to which what runs belongs.
     pub(super) async fn report(
         &self,
         request: wire::StatUseRequest,
-        viewer: Viewer<'_>,
-        sees_all: bool,
+        (viewer, sees_all): (Viewer<'_>, bool),
+        running: BTreeMap<Who, Used>,
     ) -> Result<wire::StatUseReply, Status> {
         let wire::StatUseRequest { month, user } = request;
+        let present = local(wall()).strftime("%Y%m").to_string();
         let month = match month.as_str() {
-            "" => local(wall()).strftime("%Y%m").to_string(),
+            "" => present.clone(),
             _ => month,
         };
         if month.len() != 6 || !month.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -59,7 +86,13 @@ impl Reports {
             (sees_all || viewer.sees_all || name == viewer.user)
                 && (user.is_empty() || name == user)
         };
-        let rows = sums.used.iter().filter(|((_, name), _)| is_seen(name));
+        let mut used = sums.used.clone();
+        if month == present {
+            for (who, more) in running {
+                used.entry(who).or_default().add(&more);
+            }
+        }
+        let rows = used.iter().filter(|((_, name), _)| is_seen(name));
         let rows = rows.map(|((group, user), used)| wire::UseRow {
             group: group.to_string(),
             user: user.to_string(),
@@ -68,6 +101,7 @@ impl Reports {
             wall_secs: used.wall_secs,
             core_secs: used.core_secs,
             card_secs: used.card_secs,
+            running: used.running,
         });
         Ok(wire::StatUseReply {
             rows: rows.collect(),

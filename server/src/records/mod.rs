@@ -20,7 +20,7 @@ use capstan_types::{ServerName, Timestamp};
 use crate::bounded::{Entrance, Exit, queue};
 use crate::view::words::local;
 pub(crate) use log::{LogClass, LogEvent};
-pub(crate) use report::{Month, month};
+pub(crate) use report::{Month, Used, Who, month};
 
 /// Most records that wait for the disk. Over it, records are lost, which is said in the log: a cluster that stands
 /// still for its accounting would be worse.

@@ -19,9 +19,30 @@ pub(crate) struct Used {
     pub(crate) jobs: u64,
     /// Of these, jobs that did not end with 0.
     pub(crate) failed: u64,
+    /// Jobs that have not ended.
+    pub(crate) running: u64,
     pub(crate) wall_secs: u64,
     pub(crate) core_secs: u64,
     pub(crate) card_secs: u64,
+}
+
+impl Used {
+    pub(crate) fn add(&mut self, more: &Self) {
+        let Self {
+            jobs,
+            failed,
+            running,
+            wall_secs,
+            core_secs,
+            card_secs,
+        } = *more;
+        self.jobs += jobs;
+        self.failed += failed;
+        self.running += running;
+        self.wall_secs = self.wall_secs.saturating_add(wall_secs);
+        self.core_secs = self.core_secs.saturating_add(core_secs);
+        self.card_secs = self.card_secs.saturating_add(card_secs);
+    }
 }
 
 /// Group and user.
@@ -59,11 +80,7 @@ pub(crate) fn month(state_folder: &Path, month: &str) -> std::io::Result<Month> 
             left = rest;
             if let Some((who, used)) = ended(&String::from_utf8_lossy(&line)) {
                 let sum = sums.used.entry(who).or_default();
-                sum.jobs += used.jobs;
-                sum.failed += used.failed;
-                sum.wall_secs = sum.wall_secs.saturating_add(used.wall_secs);
-                sum.core_secs = sum.core_secs.saturating_add(used.core_secs);
-                sum.card_secs = sum.card_secs.saturating_add(used.card_secs);
+                sum.add(&used);
             }
         }
     }
@@ -104,6 +121,7 @@ fn ended(line: &str) -> Option<(Who, Used)> {
     let used = Used {
         jobs: 1,
         failed: u64::from(word("Exit_status").is_none_or(|status| status != "0")),
+        running: 0,
         wall_secs,
         core_secs: wall_secs.saturating_mul(slots),
         card_secs: wall_secs.saturating_mul(word("Resource_List.nodes").map_or(0, cards)),
@@ -161,6 +179,7 @@ mod tests {
         let alice = Used {
             jobs: 2,
             failed: 1,
+            running: 0,
             wall_secs: 7200,
             core_secs: 14_400,
             card_secs: 4 * 3600,

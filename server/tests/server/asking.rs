@@ -398,6 +398,7 @@ fn task(number: u64, attempt: u64, node: &str) -> TaskRequest {
         }],
         folder: String::new(),
         hooks: None,
+        figures: false,
     }
 }
 

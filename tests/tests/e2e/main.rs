@@ -26,6 +26,7 @@ mod life;
 mod output;
 mod preempting;
 mod preparing;
+mod reports;
 mod reserving;
 mod sessions;
 mod store_faults;
