@@ -75,13 +75,27 @@ impl Intruders {
 }
 
 fn suspect(pid: u32) -> Option<Suspect> {
-    const ENGINES: [&str; 4] = ["docker", "containerd", "libpod", "kubepods"];
     let groups = kernel_file::text(format!("/proc/{pid}/cgroup")).ok()?;
     Some(Suspect {
         start_ticks: proc::stat(pid)?.start_ticks,
         uid: proc::real_uid(pid)?,
-        is_contained: ENGINES.iter().any(|engine| groups.contains(engine)),
+        is_contained: groups.lines().any(is_of_engine),
     })
+}
+
+/// Whether a line of `/proc/PID/cgroup` is that of an engine's container: the engine's word, and the container's id. Users
+/// name groups as they like below their own slice, where root's engines have none.
+fn is_of_engine(line: &str) -> bool {
+    const ENGINES: [&str; 4] = ["docker", "containerd", "libpod", "kubepods"];
+    const ID_CHARS: usize = 64;
+    let is_id = |part: &str| {
+        let part = part.strip_suffix(".scope").unwrap_or(part);
+        let id = part.rsplit('-').next().unwrap_or(part);
+        id.len() == ID_CHARS && id.bytes().all(|b| b.is_ascii_hexdigit())
+    };
+    let is_engines = ENGINES.iter().any(|engine| line.contains(engine));
+    let mut parts = line.split('/').skip(1);
+    is_engines && !parts.clone().any(|part| part == "user.slice") && parts.any(is_id)
 }
 
 #[cfg(test)]
@@ -122,6 +136,37 @@ mod tests {
             intruders.due(&[card], &Tenant(1), &about)
         });
         assert_eq!(due.last(), Some(expected.to_vec()));
+    }
+
+    #[test]
+    fn a_group_that_a_user_named_like_an_engine_is_no_container() {
+        let id = "0123456789abcdef".repeat(4);
+        for (line, expected) in [
+            (format!("12:devices:/docker/{id}"), true),
+            (format!("0::/system.slice/docker-{id}.scope"), true),
+            (
+                format!("0::/machine.slice/libpod-{id}.scope/container"),
+                true,
+            ),
+            (
+                format!("0::/kubepods.slice/kubepods-pod7.slice/cri-containerd-{id}.scope"),
+                true,
+            ),
+            (
+                format!("0::/user.slice/user-1000.slice/user@1000.service/docker-{id}.scope"),
+                false,
+            ),
+            (
+                "0::/user.slice/user-1000.slice/user@1000.service/docker-x.scope".to_owned(),
+                false,
+            ),
+            ("0::/system.slice/docker.service".to_owned(), false),
+            ("0::/system.slice/docker-x.scope".to_owned(), false),
+            // A job's own container.
+            (format!("12:devices:/capstan/ab/att-5/{id}"), false),
+        ] {
+            assert_eq!(is_of_engine(&line), expected, "{line}");
+        }
     }
 
     #[test]

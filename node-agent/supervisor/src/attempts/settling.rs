@@ -38,9 +38,11 @@ impl Tenants for Holders<'_> {
         if let Some(live) = self.live.attempt_of(pid, self.cgroups) {
             return live.has_card(card.as_str());
         }
-        // Attempts whose script runs on another node have tasks here, and their server knows what they hold.
+        // Attempts whose script runs on another node have tasks here, and cards that came with the order for those.
         let guest = self.cgroups.attempt_of(pid);
-        guest.is_some_and(|attempt: AttemptId| self.tasks.has(attempt))
+        guest.is_some_and(|attempt: AttemptId| {
+            self.tasks.has(attempt) && self.tasks.visits().has_card(attempt, card.as_str())
+        })
     }
 }
 

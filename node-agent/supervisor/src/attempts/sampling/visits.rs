@@ -72,6 +72,13 @@ impl Visits {
         entries.any(|entry| !entry.spec.cards.is_empty())
     }
 
+    /// Whether this one has this card here.
+    pub(in crate::attempts) fn has_card(&self, attempt: AttemptId, uuid: &str) -> bool {
+        let all = self.all();
+        let cards = all.get(&attempt).map(|visit| visit.entry.spec.cards.iter());
+        cards.is_some_and(|mut cards| cards.any(|card| card.uuid == uuid))
+    }
+
     pub(super) fn entries(&self) -> Vec<Arc<Entry>> {
         let all = self.all();
         all.values().map(|visit| visit.entry.clone()).collect()
@@ -179,5 +186,25 @@ mod tests {
             (7, 6, 4000)
         );
         assert_eq!(visits.entries().len(), 1);
+    }
+
+    #[test]
+    fn a_visitor_has_the_cards_that_came_with_its_order_and_no_others() {
+        let entry = Entry {
+            spec: LaunchSpec {
+                attempt: 7,
+                cards: vec![capstan_proto::wire::Card {
+                    uuid: "GPU-a".to_owned(),
+                    ..Default::default()
+                }],
+                ..LaunchSpec::default()
+            },
+            ..Entry::default()
+        };
+        let visits = Visits::default();
+        visits.begin(&entry);
+        let has = |attempt, uuid| visits.has_card(AttemptId(attempt), uuid);
+        assert!(has(7, "GPU-a"));
+        assert!(!has(7, "GPU-b") && !has(8, "GPU-a"));
     }
 }
