@@ -21,6 +21,8 @@ use line::{Kind, Line};
 
 /// Records that are kept; the oldest go first.
 const RECORDS_MAX: usize = 1000;
+/// Longest answer; the server takes none that is twice as long.
+const ANSWER_BYTES_MAX: usize = 1 << 19;
 /// Records that may wait to be told of.
 const TOLD_MAX: usize = 64;
 /// Longest record of the kernel's.
@@ -29,6 +31,8 @@ const RECORD_BYTES_MAX: usize = 8192;
 const BURST_US: u64 = 2_000_000;
 /// A log that is a plain file is looked at so often when it has ended.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Whose notes these are.
+pub(crate) const KERNEL: &str = "kernel";
 /// How long a complaint stands in the node's message.
 const NOTE_TIME: Duration = Duration::from_secs(3600);
 /// So many lines are written into one job's output, and for so many attempts that is counted.
@@ -72,15 +76,27 @@ struct Record {
 pub(crate) struct KernelLog(Mutex<VecDeque<Record>>);
 
 impl KernelLog {
-    /// The complaints that `wish` asks for, a line each.
+    /// The complaints that `wish` asks for, a line each; the newest, where they are too many for one answer.
     pub(crate) fn answer(&self, wish: &ReadKernelLog, now_ms: u64) -> String {
         let since_ms = now_ms.saturating_sub(wish.secs.saturating_mul(1000));
         let records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lines = records
             .iter()
+            .rev()
             .filter(|record| record.at_ms >= since_ms)
             .filter_map(|record| record.shown(wish));
-        lines.collect()
+        let mut shown = Vec::new();
+        let mut left = ANSWER_BYTES_MAX;
+        for line in lines {
+            if line.len() > left {
+                shown.push("(older ones are left out)\n".to_owned());
+                break;
+            }
+            left -= line.len();
+            shown.push(line);
+        }
+        shown.reverse();
+        shown.concat()
     }
 
     /// Keeps a complaint; what people are to be told of it.
@@ -293,8 +309,8 @@ async fn tell_people(
         };
         tracing::warn!(text, "the kernel complains");
         match line.kind == Kind::Kernel && on_errors == OnKernelErrors::Drain {
-            true => notes.complain("kernel", &text, Some(left)),
-            false => notes.put("kernel", &text, Some(left)),
+            true => notes.complain(KERNEL, &text, Some(left)),
+            false => notes.put(KERNEL, &text, Some(left)),
         }
         beat();
         if !is_named || line.kind != Kind::Kernel {
@@ -359,6 +375,29 @@ mod tests {
         );
         assert!(text.contains(expected.unwrap_or_default()), "{text:?}");
         assert_eq!(log.answer(&wish, 400_000), "", "that is long ago");
+    }
+
+    #[test]
+    fn an_answer_that_would_be_too_long_has_the_newest() {
+        let log = KernelLog::default();
+        for number in 0..RECORDS_MAX {
+            // Longer in bytes than in letters.
+            let text = format!("BUG: {number} {}", "\u{20ac}".repeat(400));
+            log.0.lock().unwrap().push_back(record(&text, &[], false));
+        }
+        let wish = ReadKernelLog {
+            secs: 300,
+            user: "root".to_owned(),
+            all: true,
+        };
+        let text = log.answer(&wish, 2000);
+        assert!(text.len() <= ANSWER_BYTES_MAX + 100, "{}", text.len());
+        assert!(
+            text.starts_with("(older ones are left out)\n"),
+            "{}",
+            &text[..100]
+        );
+        assert!(text.contains(&format!("BUG: {} ", RECORDS_MAX - 1)));
     }
 
     #[test]

@@ -180,7 +180,11 @@ impl Line {
         if open.is_closed {
             return Err(broken());
         }
-        let is_reading = matches!(question, question::Question::ReadOutput(_));
+        // What everybody may ask for leaves room for signals and other orders.
+        let is_reading = matches!(
+            question,
+            question::Question::ReadOutput(_) | question::Question::ReadKernelLog(_)
+        );
         let reads = open.questions.values().filter(|asker| asker.is_reading);
         if open.questions.len() >= QUESTIONS_MAX || (is_reading && reads.count() >= READS_MAX) {
             return Err(Unanswered::Busy(line.node.clone()));
