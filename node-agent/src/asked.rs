@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::diagnosis::Diagnosis;
 use crate::events::now_ms;
-use crate::kernel_log::KernelLog;
+use crate::kernel_log::{KERNEL, KernelLog};
 use crate::notes::Notes;
 
 /// Questions that are answered at once; the server asks no more either.
@@ -213,6 +213,7 @@ async fn answer<G: CardControl>(
             let released = tokio::task::spawn_blocking(move || supervisor.warden().release());
             let released = released.await;
             let count = released.map_err(|_| failure(Pbse::Internal, "no card was released"))?;
+            sources.notes.forgive(KERNEL);
             sources.diagnosis.beat.notify_one();
             teller.text(&format!("{count} cards released")).await;
             Ok(())

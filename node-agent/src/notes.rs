@@ -54,6 +54,14 @@ impl Notes {
         notes.insert(author, note);
     }
 
+    /// What an author complained of is a plain note from now on: it stands there, and keeps nothing from starting.
+    pub(crate) fn forgive(&self, author: &'static str) {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(note) = notes.get_mut(author) {
+            note.is_complaint = false;
+        }
+    }
+
     /// All that hold, each with its author.
     pub(crate) fn all(&self) -> Vec<String> {
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,6 +103,11 @@ mod tests {
         notes.complain("kernel", "BUG", Some(Duration::from_secs(99)));
         assert_eq!(notes.complaint(), "ERROR kernel: BUG");
         assert!(notes.all().is_empty());
+        notes.forgive("doctor");
+        assert_eq!(notes.complaint(), "ERROR kernel: BUG");
+        notes.forgive("kernel");
+        assert_eq!(notes.complaint(), "");
+        assert_eq!(notes.all(), ["kernel: BUG"]);
         notes.put("kernel", "", None);
         assert!(notes.all().is_empty());
         notes.put("kernel", &"x".repeat(999), None);

@@ -231,6 +231,14 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
+/// A place among those who read, if the person has not enough of them.
+fn admit(door: &Door, person: &Person) -> Result<Reader, Status> {
+    door.readers.admit(person.uid).ok_or_else(|| {
+        let detail = format!("you are reading {READS_PER_USER_MAX} outputs and logs already");
+        edge_status(Refusal::new(Pbse::ServerBusy, detail))
+    })
+}
+
 /// What a job has written, as it comes.
 pub(crate) type OutputStream =
     Pin<Box<dyn Stream<Item = Result<wire::PeekJobReply, Status>> + Send + 'static>>;
@@ -250,10 +258,7 @@ pub(super) async fn peek_job(
         first_lines,
     } = request;
     let reached = reach_one(&door.latest.get(), person, &job_id)?;
-    let reader = door.readers.admit(person.uid).ok_or_else(|| {
-        let detail = format!("you are reading {READS_PER_USER_MAX} outputs already");
-        edge_status(Refusal::new(Pbse::ServerBusy, detail))
-    })?;
+    let reader = admit(door, person)?;
     let question = Question::ReadOutput(wire::ReadOutput {
         attempt: reached.attempt.0,
         stderr: matches!(file, wire::peek_job_request::File::Stderr),
@@ -312,14 +317,12 @@ pub(super) async fn alter_node(
 }
 
 /// `pbsnodes -c` and `-r`: cards that the node took out of use are in use again, as far as its agent then finds nothing
-/// wrong with them. Nobody waits for it: the listing shows what came of it.
+/// wrong with them, and what its kernel complained of keeps it out of use no longer. Nobody waits for it: the listing shows
+/// what came of it.
 fn release_cards(door: &Arc<Door>, node: &NodeName) {
     let snapshot = door.latest.get();
-    if snapshot
-        .state
-        .node(node)
-        .is_none_or(|node| node.unclean.is_empty())
-    {
+    let node_now = snapshot.state.node(node);
+    if node_now.is_none_or(|it| it.unclean.is_empty() && it.inventory.health_problem.is_empty()) {
         return;
     }
     let (door, node) = (door.clone(), node.clone());
@@ -344,9 +347,11 @@ pub(super) async fn ask_node(
     let wire::AskNodeRequest { node, question } = request;
     let snapshot = door.latest.get();
     let is_operator = is_operator(&snapshot, person);
+    let mut reader = None;
     let question = match question {
         // Everybody, of what concerns everybody and their own jobs.
         Some(NodeQuestion::ReadKernelLog(wish)) => {
+            reader = Some(admit(door, person)?);
             Some(NodeQuestion::ReadKernelLog(wire::ReadKernelLog {
                 secs: wish.secs,
                 user: person.user.to_string(),
@@ -359,10 +364,15 @@ pub(super) async fn ask_node(
     let question = question.ok_or_else(|| edge_status(Refusal::new(Pbse::Unkreq, "")))?;
     let name = NodeName::from(node);
     let question = node_question(&snapshot, &name, question).map_err(edge_status)?;
-    tracing::info!(node = %name, ?question, user = &*person.user, "asking a node");
+    match reader {
+        // Anybody may, as often as he likes.
+        Some(_) => tracing::debug!(node = %name, ?question, user = &*person.user, "asking a node"),
+        None => tracing::info!(node = %name, ?question, user = &*person.user, "asking a node"),
+    }
     drop(snapshot);
     let answers = door.lines.ask(&name, question).map_err(refused)?;
     let text = answers.all(REPORT_BYTES_MAX).await.map_err(refused)?;
+    drop(reader);
     Ok(wire::AskNodeReply {
         text: String::from_utf8_lossy(&text).into_owned(),
     })

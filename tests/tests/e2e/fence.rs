@@ -347,6 +347,11 @@ fn a_kernel_error_is_tied_to_its_job_and_shown_without_rights_s2_102() {
     );
     let next = cluster.submit(&bob, &bob.folder("klog"), "-d .", "true");
     cluster.wait_state(&next, "Q");
+    // An administrator has looked at it: work comes back, the words stay for their hour.
+    cluster.root("pbsnodes -r node01").ok();
+    cluster.wait_state(&next, "C");
+    node_says(&cluster, "message=ERROR kernel", false);
+    node_says(&cluster, "kernel: SLUB: Unable to allocate memory", true);
     let none = cluster.sh(&bob, "k_log nowhere");
     assert_ne!(none.status, 0, "{none:?}");
     fs::write(folder.join("go"), "").unwrap();
