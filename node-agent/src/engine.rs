@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capstan_proto::wire::{ImageOffer, ImagePull, ImageWait, OpenSession};
-use capstan_supervisor::attempts::OpenedSession;
+use capstan_supervisor::attempts::{OpenedSession, Supervisor};
 use capstan_supervisor::containers::{ContainerEngine, Customer, Keeper, Unprepared};
 
 use crate::inventory::Engine;
@@ -18,7 +18,11 @@ pub(crate) trait AskEngine: Send + Sync + 'static {
     /// Attempts that wait for an image, and the short names of images.
     fn images(&self) -> (Vec<ImageWait>, Vec<ImageOffer>);
     /// Begins a session in a container of its attempt; gives the order back when it is not for one.
-    fn enter(self: Arc<Self>, order: OpenSession) -> Result<OpenedSession, Box<OpenSession>>;
+    fn enter(
+        self: Arc<Self>,
+        supervisor: &Supervisor,
+        order: OpenSession,
+    ) -> Result<OpenedSession, Box<OpenSession>>;
     /// Images that are on their way for jobs that wait.
     fn pulls(&self) -> Vec<ImagePull>;
     /// Sees to it that an image is here and open to the customer.
@@ -53,8 +57,12 @@ impl<E: ContainerEngine> AskEngine for Keeper<E> {
         Keeper::prepare_image(self, image, customer).await
     }
 
-    fn enter(self: Arc<Self>, order: OpenSession) -> Result<OpenedSession, Box<OpenSession>> {
-        Keeper::enter(self, order)
+    fn enter(
+        self: Arc<Self>,
+        supervisor: &Supervisor,
+        order: OpenSession,
+    ) -> Result<OpenedSession, Box<OpenSession>> {
+        Keeper::enter(self, supervisor, order)
     }
 
     async fn ask(&self) -> Engine {

@@ -51,6 +51,7 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     let site = Site::open(site, cgroups.clone()).context("opening the ledger")?;
     let (supervisor, table) =
         Supervisor::start(site, containers.clone(), gpus.clone()).context("reading the ledger")?;
+    containers.end_orphans(&supervisor);
     let listener = crate::door::open(&door)?;
     let door_service = Door::new(containers.clone(), Arc::new(supervisor.clone()));
     let adopting = containers.clone();

@@ -8,7 +8,7 @@ use capstan_proto::wire::agent_message::Message;
 use capstan_proto::wire::terminal_input::Input;
 use capstan_proto::wire::terminal_output::Output;
 use capstan_proto::wire::{
-    AgentMessage, Failure, OpenSession, SessionInput, SessionOutput, TerminalOutput,
+    AgentMessage, Failure, OpenSession, SessionInput, SessionOutput, TerminalOutput, TerminalReady,
 };
 use capstan_supervisor::attempts::{OpenedSession, Supervisor};
 use capstan_types::Pbse;
@@ -46,7 +46,7 @@ impl<E> Hosts<E> {
 
 impl<E: AskEngine> Host for Hosts<E> {
     fn host(&self, order: OpenSession) -> OpenedSession {
-        let entered = self.engine.clone().enter(order);
+        let entered = self.engine.clone().enter(&self.supervisor, order);
         entered.unwrap_or_else(|order| self.supervisor.open_session(*order))
     }
 }
@@ -136,6 +136,23 @@ fn busy() -> OpenedSession {
     OpenedSession { input, output }
 }
 
+/// What was between us and the process that holds the terminal is nobody else's business.
+fn for_client(word: Output) -> Output {
+    match word {
+        Output::Ready(ready) => Output::Ready(TerminalReady {
+            version: 0,
+            entered: String::new(),
+            ..ready
+        }),
+        Output::Stdout(_)
+        | Output::Stderr(_)
+        | Output::ExitStatus(_)
+        | Output::Failed(_)
+        | Output::InputTaken(_)
+        | Output::Replaced(_) => word,
+    }
+}
+
 async fn tell(session: u64, mut output: mpsc::Receiver<Output>, out: &mpsc::Sender<AgentMessage>) {
     loop {
         let word = output.recv().await.unwrap_or_else(|| {
@@ -148,7 +165,9 @@ async fn tell(session: u64, mut output: mpsc::Receiver<Output>, out: &mpsc::Send
             word,
             Output::ExitStatus(_) | Output::Failed(_) | Output::Replaced(_)
         );
-        let output = Some(TerminalOutput { output: Some(word) });
+        let output = Some(TerminalOutput {
+            output: Some(for_client(word)),
+        });
         let message = Message::SessionOutput(SessionOutput { session, output });
         let message = AgentMessage {
             message: Some(message),

@@ -37,6 +37,8 @@ const INPUT_MAX: usize = 8;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// How long it is tried.
 const RECONNECT_FOR: Duration = Duration::from_secs(30 * 60);
+/// How long a program is tried to be begun while its node is away for a moment.
+const BEGIN_FOR: Duration = Duration::from_secs(10);
 /// How long the goodbye to a program may take.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// A connection that is away for less is not worth a word.
@@ -103,6 +105,7 @@ pub(crate) struct Talk<'a> {
     confirmed: u64,
     has_new_size: bool,
     is_stdin_open: bool,
+    began: Instant,
 }
 
 impl<'a> Talk<'a> {
@@ -139,6 +142,7 @@ impl<'a> Talk<'a> {
             confirmed: 0,
             has_new_size: false,
             is_stdin_open: true,
+            began: Instant::now(),
         })
     }
 
@@ -376,9 +380,15 @@ impl<'a> Talk<'a> {
         match Refusal::from_status(status) {
             Some(refusal) => self.refused(refusal),
             // The transport's, or a server that stops.
-            None if self.is_session() || self.received.is_some() => Broken::Connection,
+            None if self.is_session() || self.is_tried_again() => Broken::Connection,
             None => Broken::End(End::Refused(refusal(status))),
         }
+    }
+
+    /// What is connected already comes back; a program that is not is known by its key, and is not begun twice.
+    fn is_tried_again(&self) -> bool {
+        let is_beginning = !self.is_session() && self.began.elapsed() < BEGIN_FOR;
+        self.received.is_some() || is_beginning
     }
 
     fn refused(&self, refusal: Refusal) -> Broken {
@@ -388,8 +398,8 @@ impl<'a> Talk<'a> {
             Pbse::NodeDown | Pbse::Timeout | Pbse::Protocol
         );
         match (self.received.is_some(), is_passing) {
-            (true, true) => Broken::Connection,
-            (true, false) => Broken::End(End::Gone(refusal.text())),
+            (_, true) if self.is_tried_again() => Broken::Connection,
+            (true, _) => Broken::End(End::Gone(refusal.text())),
             (false, _) => Broken::End(End::Refused(refusal)),
         }
     }

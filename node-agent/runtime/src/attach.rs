@@ -5,6 +5,7 @@
 //! the container has a terminal, so nothing needs guessing, and no frame is ever held as a whole.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
@@ -126,6 +127,11 @@ impl Raw {
             output(self.first, read, has_terminal, Seen::default()),
             Box::pin(write),
         )
+    }
+
+    /// The connection, for somebody else to read and write, and what was read on it already.
+    pub(crate) fn hand_over(self) -> io::Result<(OwnedFd, Vec<u8>)> {
+        Ok((self.socket.into_std()?.into(), self.first.to_vec()))
     }
 
     /// Output from the log, without what was `seen`.

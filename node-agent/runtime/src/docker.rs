@@ -322,8 +322,20 @@ impl ContainerEngine for DockerEngine {
         }
     }
 
-    async fn enter(&self, id: &ContainerId, spec: &EnterSpec) -> Result<Entered, EngineError> {
-        entering::enter(self, &self.socket, id, spec).await
+    async fn create_entered(
+        &self,
+        id: &ContainerId,
+        spec: &EnterSpec,
+    ) -> Result<String, EngineError> {
+        entering::create(self, id, spec).await
+    }
+
+    async fn enter(
+        &self,
+        id: &str,
+        terminal: Option<TerminalSize>,
+    ) -> Result<Entered, EngineError> {
+        entering::enter(self, &self.socket, id, terminal).await
     }
 
     async fn resize_entered(&self, id: &str, size: TerminalSize) -> Result<(), EngineError> {

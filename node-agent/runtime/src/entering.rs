@@ -13,12 +13,11 @@ use crate::attach;
 use crate::docker::DockerEngine;
 use crate::said;
 
-pub(crate) async fn enter(
+pub(crate) async fn create(
     engine: &DockerEngine,
-    socket: &Path,
     id: &ContainerId,
     spec: &EnterSpec,
-) -> Result<Entered, EngineError> {
+) -> Result<String, EngineError> {
     let docker = engine.docker().await?;
     let has_terminal = spec.terminal.is_some();
     let config = ExecConfig {
@@ -32,21 +31,28 @@ pub(crate) async fn enter(
         ..ExecConfig::default()
     };
     let created = docker.create_exec(&id.0, config).await;
-    let exec = created.map_err(|error| engine.about(id, error))?.id;
+    Ok(created.map_err(|error| engine.about(id, error))?.id)
+}
+
+pub(crate) async fn enter(
+    engine: &DockerEngine,
+    socket: &Path,
+    exec: &str,
+    terminal: Option<TerminalSize>,
+) -> Result<Entered, EngineError> {
+    let docker = engine.docker().await?;
+    let has_terminal = terminal.is_some();
     let path = format!("/v{}/exec/{exec}/start", docker.client_version());
     let body = format!("{{\"Detach\":false,\"Tty\":{has_terminal}}}");
     let raw = attach::start(socket, &path, &body).await;
     let raw = raw.map_err(|error| said::no_stream(socket, error))?;
-    let (output, input) = raw.split(has_terminal);
-    if let Some(size) = spec.terminal {
+    let handed = raw.hand_over();
+    let (stream, first) = handed.map_err(|error| said::no_stream(socket, error.into()))?;
+    if let Some(size) = terminal {
         // It may have ended already; then nobody needs the size.
-        drop(resize(engine, &exec, size).await);
+        drop(resize(engine, exec, size).await);
     }
-    Ok(Entered {
-        id: exec,
-        output,
-        input,
-    })
+    Ok(Entered { stream, first })
 }
 
 pub(crate) async fn resize(
@@ -73,5 +79,6 @@ pub(crate) async fn state(engine: &DockerEngine, exec: &str) -> Result<EnteredSt
     Ok(EnteredState {
         exit: exit.map(|code| code as i32),
         pid: pid.filter(|pid| *pid > 0),
+        container: ContainerId(seen.container_id.unwrap_or_default()),
     })
 }

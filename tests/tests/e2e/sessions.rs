@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Stdio};
 
+use capstan_tests::engine::{self, IMAGE};
 use capstan_tests::{Cluster, Terminal, User, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -254,4 +255,110 @@ fn a_program_whose_client_is_killed_ends_soon() {
         wait_gone(secs);
     }
     cluster.sh(&alice, &format!("qdel {id}")).ok();
+}
+
+#[test]
+fn no_byte_of_a_program_in_a_container_is_lost_when_its_agent_is_killed() {
+    let Some(mut cluster) = cluster("1") else {
+        return;
+    };
+    if !engine::is_there() {
+        return;
+    }
+    let alice = User::alice();
+    let folder = alice.folder("sessions-image");
+    let options = format!("-W image={IMAGE} -o /dev/null -e /dev/null -l walltime=600");
+    let id = cluster.submit(&alice, &folder, &options, "exec sleep 600");
+    wait_until("the container runs", || {
+        let ran = cluster.sh(&alice, &format!("qexec {id} true"));
+        if ran.status == 0 { Ok(()) } else { Err(ran) }
+    });
+    // What it waits for must be visible inside: the job's own folder is.
+    let line = format!(
+        "cd; exec qexec {id} sh -c 'cd {}; {COUNT}' 2>{0}/errors",
+        folder.display()
+    );
+    let mut child = begin(&cluster, &alice, &folder, &line);
+    wait_for_file(&folder.join("half"));
+    kill_and_start(&mut cluster, "node01");
+    fs::write(folder.join("go"), "").expect("written");
+    assert_eq!(end(&mut child), 7);
+    let text = |name: &str| fs::read_to_string(folder.join(name)).expect("text");
+    check_counted(&text("shown"), "out");
+    let errors = text("errors");
+    let errors = errors.lines().filter(|line| !line.contains("qexec:"));
+    check_counted(
+        &errors.fold(String::new(), |all, line| all + line + "\n"),
+        "err",
+    );
+
+    let mut terminal = Terminal::run(&cluster, &alice, &folder, &format!("exec qexec {id}"));
+    terminal.line("kept=still; echo bef''ore");
+    terminal.wait_for("before");
+    kill_and_start(&mut cluster, "node01");
+    terminal.line("echo $kept-the''re");
+    terminal.wait_for("still-there");
+    terminal.resize(31, 97);
+    wait_until("the size arrives", || {
+        terminal.line("stty size; echo siz''ed");
+        let shown = terminal.wait_for("sized");
+        if shown.contains("31 97") {
+            Ok(())
+        } else {
+            Err(shown)
+        }
+    });
+    terminal.line("exit 9");
+    assert_eq!(terminal.end(), 9);
+
+    // Left by its client, it ends, whichever agent began it; and it ends with the job.
+    for (secs, is_left) in [("620", true), ("621", false)] {
+        let line = format!("exec qexec {id} sleep {secs}");
+        let mut terminal = Terminal::run(&cluster, &alice, &folder, &line);
+        wait_until(
+            "it runs",
+            || {
+                if is_running(secs) { Ok(()) } else { Err(()) }
+            },
+        );
+        kill_and_start(&mut cluster, "node01");
+        cluster.wait_nodes();
+        if is_left {
+            terminal.keys("~.");
+        } else {
+            cluster.sh(&alice, &format!("qdel {id}")).ok();
+        }
+        terminal.end();
+        wait_gone(secs);
+    }
+    cluster.wait_state(&id, "C");
+}
+
+#[test]
+fn no_byte_of_an_interactive_job_in_a_container_is_lost_when_its_agent_is_killed() {
+    let Some(mut cluster) = cluster("1") else {
+        return;
+    };
+    if !engine::is_there() {
+        return;
+    }
+    let alice = User::alice();
+    let folder = alice.folder("sessions-image-job");
+    let line = format!("exec qsub -I -l walltime=600 -W image={IMAGE}");
+    let mut terminal = Terminal::run(&cluster, &alice, &folder, &line);
+    terminal.wait_for(" ready");
+    terminal.line("stty -echo; PS1=; echo qui''et");
+    terminal.wait_for("quiet");
+    terminal.line("i=0; while [ $i -lt 30000 ]; do i=$((i+1)); echo count-$i; done; echo do''ne");
+    let mut shown = terminal.wait_for("count-2000\r");
+    kill_and_start(&mut cluster, "node01");
+    shown.push_str(&terminal.wait_for("done"));
+    let lines = shown.lines().filter(|line| line.starts_with("count-"));
+    let expected: Vec<String> = (1..=30_000).map(|i| format!("count-{i}")).collect();
+    let seen: Vec<&str> = lines.map(str::trim).collect();
+    assert_eq!(seen.len(), expected.len());
+    assert!(seen == expected, "whole and in order");
+    terminal.line("exit");
+    terminal.wait_for(" completed");
+    assert_eq!(terminal.end(), 0);
 }

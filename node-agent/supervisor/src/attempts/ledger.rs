@@ -4,6 +4,7 @@
 //! lock on the file for as long as it lives: unlike a process id, a lock cannot be mistaken for another's. One file,
 //! because making and removing files is what an attempt costs most on a disk.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -19,6 +20,8 @@ use super::record::{Damaged, Entry, Kind, ShimRecord, seal, unseal};
 pub(super) const TERMINAL: &str = "terminal";
 /// How the name of a socket ends at which a program of a person's is to be had.
 const PROGRAM: &str = "program";
+/// How the name of a file beside that socket ends: it says what the engine calls the program, which runs in a container.
+pub(super) const ENTERED: &str = "entered";
 /// Longest file read back; a script is bounded far below by the server.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
@@ -109,16 +112,18 @@ impl Ledger {
         self.folder.join(format!("{}.{key}.{PROGRAM}", attempt.0))
     }
 
-    /// The sockets of such programs that are there, also of those that have ended.
-    pub(super) fn programs(&self) -> Vec<(AttemptId, PathBuf)> {
+    /// The sockets of such programs, also of those that have ended, or that were begun by an engine and are held by nobody.
+    pub(super) fn programs(&self) -> BTreeSet<(AttemptId, PathBuf)> {
         let folder = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let programs = folder.filter_map(|file| {
             let path = file.path();
-            if path.extension()? != PROGRAM {
+            let extension = path.extension()?;
+            if extension != PROGRAM && extension != ENTERED {
                 return None;
             }
             let number = path.file_name()?.to_str()?.split('.').next()?;
-            Some((AttemptId(number.parse().ok()?), path))
+            let number = number.parse().ok()?;
+            Some((AttemptId(number), path.with_extension(PROGRAM)))
         });
         programs.collect()
     }

@@ -49,5 +49,7 @@ pub use spawner::{SHIM_COMMAND, SPAWNER_COMMAND, execute_shim, serve as serve_sp
 pub use table::{Held, Order, Supervisor};
 pub use tasks::TaskWanted;
 pub use terminal::OpenedSession;
-pub(crate) use terminal::{Ends as SessionEnds, failed as session_failed, session};
+pub(crate) use terminal::{
+    Ends as SessionEnds, EngineProgram, Seat, failed as session_failed, session,
+};
 pub use witness::Witness;

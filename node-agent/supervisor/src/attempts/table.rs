@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use capstan_proto::wire::{
     AgentMessage, AttemptEnded, AttemptUse, KnownAttempt, LaunchSpec, agent_message::Message,
@@ -100,6 +100,7 @@ pub struct Supervisor {
     pub(super) tasks: TaskTable,
     warden: Arc<Warden>,
     pub(super) guests: Guests,
+    orphans: Arc<Mutex<Option<mpsc::UnboundedReceiver<String>>>>,
 }
 
 impl Supervisor {
@@ -137,7 +138,9 @@ impl Supervisor {
         }
         let mut known: BTreeSet<AttemptId> = table.rows.keys().copied().collect();
         // Also those whose script runs elsewhere, and somebody's program here.
-        known.extend(guard::adopt(&site.ledger, &tasks));
+        // Bounded by what was found.
+        let (ended, orphans) = mpsc::unbounded_channel();
+        known.extend(guard::adopt(&site.ledger, &tasks, &ended));
         sweep(known, &site.cgroups, table.shared.containers.clone());
         let guests = Guests::keep(table.shared.containers.clone());
         let task = tokio::spawn(table.run(ordered, heard));
@@ -148,8 +151,16 @@ impl Supervisor {
             tasks,
             warden,
             guests,
+            orphans: Arc::new(Mutex::new(Some(orphans))),
         };
         Ok((supervisor, task))
+    }
+
+    /// Programs in containers that an agent before us began: what the engine calls each, when nobody holds it any more. To
+    /// be asked for once.
+    pub(crate) fn orphans(&self) -> Option<mpsc::UnboundedReceiver<String>> {
+        let mut orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        orphans.take()
     }
 
     /// There is a connection to the server from now on: who was cut off from a program can come back to it.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::pin::Pin;
 
@@ -297,22 +298,24 @@ pub struct EnterSpec {
 }
 
 /// One that runs. Dropping it detaches.
+#[derive(Debug)]
 pub struct Entered {
-    /// The engine's name of it.
-    pub id: String,
-    /// Ends when the program does.
-    pub output: Pin<Box<dyn Stream<Item = std::io::Result<Output>> + Send>>,
-    /// Stdin; shutting it down is the end of file.
-    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+    /// The engine's connection to it, in the form of the Docker Engine API: what is written is its stdin, shutting that down
+    /// is the end of file; what is read is its output, in frames unless it has a terminal, and ends when the program does.
+    pub stream: OwnedFd,
+    /// What was read already.
+    pub first: Vec<u8>,
 }
 
 /// How it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnteredState {
     /// The exit code, once it has ended.
     pub exit: Option<i32>,
     /// Its process, as the host numbers it.
     pub pid: Option<i32>,
+    /// In which container.
+    pub container: ContainerId,
 }
 
 /// A signal for the container's first process.
@@ -367,11 +370,19 @@ pub trait ContainerEngine: ImageStore {
         size: TerminalSize,
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Runs a program in a container. Not to be repeated: each call runs one.
-    fn enter(
+    /// Makes a program in a container that does not run yet; the engine's name of it. One that is never begun costs nothing
+    /// and goes with the container.
+    fn create_entered(
         &self,
         id: &ContainerId,
         spec: &EnterSpec,
+    ) -> impl Future<Output = Result<String, EngineError>> + Send;
+
+    /// Begins it, with a terminal of this size if it was made with one. The engine refuses to do so twice.
+    fn enter(
+        &self,
+        id: &str,
+        terminal: Option<TerminalSize>,
     ) -> impl Future<Output = Result<Entered, EngineError>> + Send;
 
     /// Sets the size of the terminal of such a program; one that has ended has none.

@@ -9,11 +9,12 @@ use capstan_proto::wire::{OpenTerminal, TerminalInput, TerminalOutput};
 use capstan_types::AttemptId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 
 use super::process::{KILL, LINKED};
 use super::{TaskPlace, TaskTable};
 use crate::attempts::keeper::connect_to;
-use crate::attempts::ledger::Ledger;
+use crate::attempts::ledger::{ENTERED, Ledger};
 use crate::attempts::terminal::{VERSION, frames};
 
 /// Holds `place` until the process at the other end of `stream` is gone, whose socket is `door`.
@@ -36,18 +37,37 @@ pub(in crate::attempts) async fn guard(mut stream: UnixStream, place: TaskPlace,
         }
     }
     // Left behind by one that was killed.
-    drop(std::fs::remove_file(door));
+    clear_away(&door);
 }
 
-/// Takes up again what an agent before us left running; their attempts. Sockets at which nobody listens go.
-pub(in crate::attempts) fn adopt(ledger: &Ledger, tasks: &TaskTable) -> Vec<AttemptId> {
+/// What tells of a program; what the engine calls it, if that was noted.
+fn clear_away(door: &Path) -> Option<String> {
+    let note = door.with_extension(ENTERED);
+    let entered = std::fs::read_to_string(&note).ok();
+    for path in [door, &note] {
+        // Most often there is none of the two any more.
+        drop(std::fs::remove_file(path));
+    }
+    entered
+}
+
+/// Takes up again what an agent before us left running; their attempts. Sockets at which nobody listens go. What an engine
+/// calls a program in a container is told to `ended` when nobody holds that any more.
+pub(in crate::attempts) fn adopt(
+    ledger: &Ledger,
+    tasks: &TaskTable,
+    ended: &mpsc::UnboundedSender<String>,
+) -> Vec<AttemptId> {
     let mut found = Vec::new();
     for (attempt, door) in ledger.programs() {
         let stream = connect_to(&door).and_then(UnixStream::from_std);
         let (stream, place) = match (stream, tasks.admit(attempt)) {
             (Ok(stream), Ok(place)) => (stream, place),
             (Err(_), _) => {
-                drop(std::fs::remove_file(&door));
+                if let Some(entered) = clear_away(&door) {
+                    tracing::info!(%attempt, "a program in a container that nobody holds is ended");
+                    drop(ended.send(entered));
+                }
                 continue;
             }
             (Ok(_), Err(refused)) => {
@@ -57,14 +77,24 @@ pub(in crate::attempts) fn adopt(ledger: &Ledger, tasks: &TaskTable) -> Vec<Atte
         };
         tracing::info!(%attempt, "a program that somebody runs in it goes on");
         found.push(attempt);
-        tokio::spawn(watch(stream, place, door));
+        tokio::spawn(watch(stream, place, door, ended.clone()));
     }
     found
 }
 
-async fn watch(mut stream: UnixStream, place: TaskPlace, door: PathBuf) {
-    if greet(&mut stream).await.is_some() {
-        guard(stream, place, door).await;
+async fn watch(
+    mut stream: UnixStream,
+    place: TaskPlace,
+    door: PathBuf,
+    ended: mpsc::UnboundedSender<String>,
+) {
+    let Some(Output::Ready(ready)) = greet(&mut stream).await else {
+        return;
+    };
+    guard(stream, place, door).await;
+    if !ready.entered.is_empty() {
+        // Nobody hears of it where there is no engine.
+        drop(ended.send(ready.entered));
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use capstan_proto::wire::open_terminal::Wish;
 use capstan_proto::wire::terminal_input::Input;
 use capstan_proto::wire::terminal_output::Output;
-use capstan_proto::wire::{OpenTerminal, TerminalInput, TerminalOutput, TerminalReady};
+use capstan_proto::wire::{OpenTerminal, TerminalInput, TerminalOutput};
 use capstan_types::{AttemptId, Pbse};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -118,7 +118,7 @@ async fn show(mut reading: OwnedReadHalf, output: &mpsc::Sender<Output>) -> bool
             let Some(word) = word else { continue };
             let has_exited = matches!(word, Output::ExitStatus(_));
             let is_last = has_exited || matches!(word, Output::Failed(_) | Output::Replaced(_));
-            let is_heard = output.send(for_client(word)).await.is_ok();
+            let is_heard = output.send(word).await.is_ok();
             if is_last || !is_heard {
                 return is_heard && has_exited;
             }
@@ -131,23 +131,6 @@ async fn show(mut reading: OwnedReadHalf, output: &mpsc::Sender<Output>) -> bool
                 return false;
             }
         }
-    }
-}
-
-/// What was between us and the process that holds the terminal is nobody else's business.
-fn for_client(word: Output) -> Output {
-    match word {
-        Output::Ready(ready) => Output::Ready(TerminalReady {
-            version: 0,
-            entered: String::new(),
-            ..ready
-        }),
-        Output::Stdout(_)
-        | Output::Stderr(_)
-        | Output::ExitStatus(_)
-        | Output::Failed(_)
-        | Output::InputTaken(_)
-        | Output::Replaced(_) => word,
     }
 }
 

@@ -5,6 +5,7 @@
 mod attach;
 mod execute;
 pub(super) mod frames;
+mod hold;
 pub(super) mod pty;
 
 use capstan_proto::wire::open_terminal::Wish;
@@ -14,6 +15,7 @@ use capstan_proto::wire::{Failure, OpenSession};
 use capstan_types::{AttemptId, Pbse};
 use tokio::sync::mpsc;
 
+pub(crate) use self::hold::{EngineProgram, Seat};
 use super::table::Supervisor;
 
 /// Which words we speak with processes that hold terminals. It is said in the first word each way, so that the younger of

@@ -442,9 +442,22 @@ impl ContainerEngine for FakeEngine {
         }
     }
 
-    async fn enter(&self, id: &ContainerId, _spec: &EnterSpec) -> Result<Entered, EngineError> {
+    async fn create_entered(
+        &self,
+        id: &ContainerId,
+        _spec: &EnterSpec,
+    ) -> Result<String, EngineError> {
         // A container of words has no inside.
         Err(EngineError::NoContainer { id: id.clone() })
+    }
+
+    async fn enter(
+        &self,
+        id: &str,
+        _terminal: Option<TerminalSize>,
+    ) -> Result<Entered, EngineError> {
+        let id = ContainerId(id.to_owned());
+        Err(EngineError::NoContainer { id })
     }
 
     async fn resize_entered(&self, id: &str, _size: TerminalSize) -> Result<(), EngineError> {
