@@ -40,6 +40,11 @@ pub(super) const OPTIONS: &[Opt] = &[
         "against POLICY",
         "Run again with this policy, and say who wins and who loses",
     ),
+    Opt::value(
+        '-',
+        "join WORD,WORD",
+        "Run again where nodes with cards of one model share these properties, and say who wins and who loses",
+    ),
     Opt::value('-', "json", "Print one JSON object"),
     Opt::value('-', "plot FILE.svg", "Draw use, queue and waits over time"),
     Opt::value('-', "trace-out FILE", "Write when and where each job ran"),
@@ -55,6 +60,8 @@ pub(super) struct Arguments {
     pub(super) dumps: Vec<PathBuf>,
     pub(super) against: Option<PolicyName>,
     pub(super) changes: Vec<Order>,
+    /// Properties that nodes with cards of one model share.
+    pub(super) joined: Vec<Box<str>>,
     pub(super) is_json: bool,
     pub(super) plot: Option<PathBuf>,
     pub(super) trace_out: Option<PathBuf>,
@@ -122,6 +129,7 @@ impl Arguments {
             "--policy" => self.policy = Some(policy(option, value)?),
             "--against" => self.against = Some(policy(option, value)?),
             "--set" => self.settings.push(order(option, value)?),
+            "--join" => self.joined.extend(value.split(',').map(Box::from)),
             "--change" => self.changes.push(order(option, value)?),
             "--qmgr" => self.dumps.push(value.into()),
             "--cluster" => {

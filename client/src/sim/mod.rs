@@ -117,12 +117,16 @@ fn site(arguments: &Arguments, cluster: Cluster) -> Result<Site, Failure> {
 /// The site to compare with, if any.
 fn changed(arguments: &Arguments, site: &Site) -> Option<Site> {
     let Arguments {
-        against, changes, ..
+        against,
+        changes,
+        joined,
+        ..
     } = arguments;
-    if against.is_none() && changes.is_empty() {
+    if against.is_none() && changes.is_empty() && joined.is_empty() {
         return None;
     }
     let mut other = site.clone();
+    other.cluster = site.cluster.joined(joined);
     other.policy = against.or(site.policy);
     other.orders.extend(changes.iter().map(Order::clone));
     Some(other)

@@ -175,3 +175,28 @@ fn runs_and_pictures_are_written() {
         "{runs}"
     );
 }
+
+/// Two jobs want the one node of their class, while the other one, of the same cards, stands idle.
+#[test]
+fn joined_classes_show_what_the_classes_cost() {
+    let line = |id: u32| {
+        format!(
+            "11/22/2026 05:16:40;E;{id}.hn1;user=alice group=users jobname=train queue=batch ctime=100 qtime=100 etime=100 \
+             start=200 owner=alice@hn1 exec_host=gpu01/0 Resource_List.nodes=1:gpus=2:S Resource_List.walltime=01:00:00 \
+             Resource_List.nodect=1 session=1 end=3800 Exit_status=0 resources_used.cput=0 \
+             resources_used.walltime=01:00:00\n"
+        )
+    };
+    let log = trace(&format!("{}{}", line(1), line(2)));
+    let nodes = trace(
+        "a cores=4 cards=2:GTX1080Ti:11gb properties=S\nb cores=4 cards=2:GTX1080Ti:11gb properties=E\n",
+    );
+    let words = [path(&log), "--cluster", path(&nodes), "--json"];
+    let (out, _) = said(&words).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(value["mean_wait_s"], 1800.0, "{out}");
+    let (out, _) = said(&[&words[..], &["--join", "S,E"]].concat()).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(value["mean_wait_s"], 1800.0, "{out}");
+    assert_eq!(value["after"]["mean_wait_s"], 0.0, "{out}");
+}

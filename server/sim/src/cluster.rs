@@ -1,6 +1,7 @@
 //! The nodes of a simulation: so many alike, or as a file describes them. A line of the file is
 //! `NAME[A-B,C] cores=64 mem=512gb cards=8:RTX4090:24gb properties=S,nvlink`; `#` begins a comment.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use capstan_types::{NodeName, Size};
@@ -64,6 +65,29 @@ impl NodeDescription {
 }
 
 impl Cluster {
+    /// The same, where nodes with cards of one model have all of these properties that any of them has: words that nail a
+    /// node to one size of jobs then name the model only.
+    #[must_use]
+    pub fn joined(&self, words: &[Box<str>]) -> Self {
+        let model = |node: &NodeDescription| node.cards.first().map(|cards| cards.model.clone());
+        let mut of_model: BTreeMap<Option<Box<str>>, BTreeSet<Box<str>>> = BTreeMap::new();
+        for node in &self.nodes {
+            let own = node.properties.iter().filter(|word| words.contains(word));
+            of_model
+                .entry(model(node))
+                .or_default()
+                .extend(own.cloned());
+        }
+        let mut joined = self.clone();
+        for node in &mut joined.nodes {
+            let all = of_model.get(&model(node)).into_iter().flatten();
+            let missing = all.filter(|word| !node.properties.contains(word));
+            let missing: Vec<Box<str>> = missing.cloned().collect();
+            node.properties.extend(missing);
+        }
+        joined
+    }
+
     /// `nodes` nodes of `slots` slots, each a card with a core.
     ///
     /// # Errors
@@ -283,6 +307,23 @@ mod tests {
 
     fn read(text: &str) -> Result<Cluster, String> {
         Cluster::parse(Path::new("c"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn joined_words_are_those_of_all_nodes_with_cards_of_the_model() {
+        let text = "a cores=8 cards=8:GTX1080Ti properties=S,old\nb cores=8 cards=8:GTX1080Ti properties=E\n\
+                    c cores=8 cards=8:RTX3090 properties=A\nd cores=8\n";
+        let cluster = Cluster::parse(Path::new("x"), text).unwrap();
+        let words = ["S", "E", "A"].map(Box::from);
+        let properties = |cluster: &Cluster| -> Vec<String> {
+            let nodes = cluster.nodes.iter();
+            nodes.map(|node| node.properties.join(",")).collect()
+        };
+        assert_eq!(
+            properties(&cluster.joined(&words)),
+            ["S,old,E", "E,S", "A", ""]
+        );
+        assert_eq!(cluster.joined(&[]), cluster);
     }
 
     #[test]

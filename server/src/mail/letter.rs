@@ -385,6 +385,25 @@ mod tests {
         );
     }
 
+    /// Whatever was asked for, unless nothing at all was; with another host's name where one was named.
+    #[test]
+    fn an_owner_hears_of_output_that_stayed_on_its_node() {
+        let mut job = job(414, "far", &[("Mail_Points", "n")]);
+        job.spec.stdout_path = "login2:/data/".into();
+        let job = ended_job(job, run(&[("gpu01", &[0], &[])], 0, 1), 26, 0);
+        let told = "Unable to copy file a to login2:/data/, error 1\n";
+        let record = Account::NotDelivered(told.into());
+        let letter = sent(&job, &record, &rules()).unwrap();
+        assert_eq!(
+            letter.body,
+            "PBS Job Id: 414.hn1\nJob Name:   far\nExec host:  gpu01/0\n\
+             An error has occurred processing your job, see below.\n\
+             Post job file processing error; job 414.hn1 on host gpu01/0\n\n\
+             Unable to copy file a to login2:/data/, error 1\n\
+             Error_Path: hn1:/home/alice/far.e414\nOutput_Path: login2:/data/\n"
+        );
+    }
+
     fn check(points: &str, record: &Account, status: i32, is_sent: bool) {
         let asked = job(1, "a", &[("Mail_Points", points)]);
         let over = ended_job(asked, run(&[("gpu01", &[0], &[])], 0, 1), 2, status);

@@ -386,3 +386,49 @@ fn a_late_start_of_a_deleted_job_is_stopped_again() {
     world.started(job);
     assert_eq!(letters_of(&world), "Q>D!S!");
 }
+
+#[test]
+fn an_owner_is_told_where_output_stayed_that_could_not_be_copied() {
+    let check = |told: &str, letters: &str, comment: &str| {
+        let mut world = one_node();
+        let job = world.queue("");
+        world.place();
+        world.started(job);
+        let ReportedPhase::Exited {
+            at,
+            exit_status,
+            usage,
+            unclean,
+            cause,
+            images,
+            undelivered: _,
+        } = exited(0)
+        else {
+            panic!("an end");
+        };
+        let phase = ReportedPhase::Exited {
+            at,
+            exit_status,
+            usage,
+            unclean,
+            cause,
+            images,
+            undelivered: told.into(),
+        };
+        world.report(job, phase);
+        assert_eq!((world.letter(job), world.exit_status(job)), ('C', Some(0)));
+        assert_eq!(letters_of(&world), letters, "{told}");
+        let seen = world.job(job).comment.as_deref().unwrap_or_default();
+        assert!(seen.ends_with(comment), "{seen}");
+    };
+    check("", "Q>SE.", "");
+    let kept = "Unable to copy file a to h:/x, error 1\n*** end error output\n\
+                Output retained on that host in: /s/undelivered/1.hn1.OU\n\
+                Unable to copy file b to h:/y, error 1\n\
+                Output retained on that host in: /s/undelivered/1.hn1.ER\n";
+    let comment = "is kept on node01: /s/undelivered/1.hn1.OU /s/undelivered/1.hn1.ER";
+    check(kept, "Q>SoE.", comment);
+    let staged = "Unable to copy file a to h:/x, error 1\n";
+    let comment = "files are left on node01: Unable to copy file a to h:/x, error 1";
+    check(staged, "Q>SoE.", comment);
+}
