@@ -389,7 +389,7 @@ mod tests {
     #[test]
     fn an_owner_hears_of_output_that_stayed_on_its_node() {
         let mut job = job(414, "far", &[("Mail_Points", "n")]);
-        job.spec.stdout_path = "login2:/data/".into();
+        std::sync::Arc::make_mut(&mut job.spec).stdout_path = "login2:/data/".into();
         let job = ended_job(job, run(&[("gpu01", &[0], &[])], 0, 1), 26, 0);
         let told = "Unable to copy file a to login2:/data/, error 1\n";
         let record = Account::NotDelivered(told.into());

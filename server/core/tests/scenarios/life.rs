@@ -418,7 +418,8 @@ fn an_owner_is_told_where_output_stayed_that_could_not_be_copied() {
         world.report(job, phase);
         assert_eq!((world.letter(job), world.exit_status(job)), ('C', Some(0)));
         assert_eq!(letters_of(&world), letters, "{told}");
-        let seen = world.job(job).comment.as_deref().unwrap_or_default();
+        let ended = world.job(job);
+        let seen = ended.comment.as_deref().unwrap_or_default();
         assert!(seen.ends_with(comment), "{seen}");
     };
     check("", "Q>SE.", "");
