@@ -1,6 +1,7 @@
 //! Terminals, as the commands see them that connect one with a job: `qsub -I`, `qattach`, `qexec`, `startdocker`.
 
 mod escapes;
+mod pieces;
 mod signals;
 mod stdin;
 pub(crate) mod talk;

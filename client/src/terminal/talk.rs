@@ -2,7 +2,6 @@
 //! the connection breaks, because server or agent are restarted or the network is away, a session or a program goes on, and
 //! so does the talk, without a byte lost or seen twice.
 
-use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -12,7 +11,6 @@ use capstan_proto::wire::terminal_input::Input;
 use capstan_proto::wire::terminal_output::Output;
 use capstan_proto::wire::{
     DeleteJobRequest, Done, Failure as Failed, OpenTerminal, TerminalInput, TerminalOutput,
-    TerminalReady,
 };
 use capstan_types::Pbse;
 use nix::sys::signal::{Signal, raise};
@@ -22,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::escapes::{Escapes, Typed};
+use super::pieces::Pieces;
 use super::signals::Signals;
 use super::stdin::Stdin;
 use super::tty::{self, Raw};
@@ -31,8 +30,6 @@ use crate::door::{self, Server};
 
 /// Words on their way to the server: all that may be.
 const WORDS_MAX: usize = 64;
-/// Pieces of input that may be on their way, as the protocol says.
-const INPUT_MAX: usize = 8;
 /// Pause between two tries to be connected again, first and longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// How long it is tried.
@@ -97,12 +94,7 @@ pub(crate) struct Talk<'a> {
     raw: Option<Raw>,
     /// So much of the session was shown; none before it began.
     received: Option<u64>,
-    input_left: usize,
-    /// Pieces of input to a program that it has not taken: those that were on their way when a connection breaks are said
-    /// again.
-    unconfirmed: VecDeque<Input>,
-    /// How many pieces were taken.
-    confirmed: u64,
+    pieces: Pieces,
     has_new_size: bool,
     is_stdin_open: bool,
     began: Instant,
@@ -137,9 +129,7 @@ impl<'a> Talk<'a> {
             escapes: has_keys.then(Escapes::default),
             raw: None,
             received: None,
-            input_left: INPUT_MAX,
-            unconfirmed: VecDeque::new(),
-            confirmed: 0,
+            pieces: Pieces::default(),
             has_new_size: false,
             is_stdin_open: true,
             began: Instant::now(),
@@ -241,7 +231,7 @@ impl<'a> Talk<'a> {
             Ok(Err(status)) => return self.judge(&status),
             Err(end) => return Broken::End(end),
         };
-        self.input_left = INPUT_MAX;
+        self.pieces.begin_anew();
         let mut is_ready = false;
         let broken = loop {
             if let Err(broken) = self.step(&mut heard, &say, &mut is_ready, server).await {
@@ -276,7 +266,7 @@ impl<'a> Talk<'a> {
         server: &mut Server,
     ) -> Result<(), Broken> {
         // One place stays free for sizes.
-        let may_type = *is_ready && self.is_stdin_open && self.input_left > 1;
+        let may_type = *is_ready && self.is_stdin_open && self.pieces.left() > 1;
         tokio::select! {
             word = heard.message() => match word {
                 Ok(Some(TerminalOutput { output: Some(output) })) => {
@@ -316,16 +306,14 @@ impl<'a> Talk<'a> {
                 *is_ready = true;
                 self.received = Some(ready.from_byte);
                 self.begin().await?;
-                self.say_again(&ready, say);
+                for piece in self.pieces.again(&ready) {
+                    send(say, piece);
+                }
                 self.tell_size(say, true);
                 return Ok(());
             }
             Output::InputTaken(count) => {
-                let left = self.input_left + count as usize;
-                self.input_left = left.min(INPUT_MAX);
-                self.confirmed += u64::from(count);
-                let count = self.unconfirmed.len().min(count as usize);
-                self.unconfirmed.drain(..count);
+                self.pieces.taken(count);
                 self.tell_size(say, *is_ready);
                 return Ok(());
             }
@@ -469,7 +457,8 @@ impl<'a> Talk<'a> {
     }
 
     fn tell_size(&mut self, say: &mpsc::Sender<TerminalInput>, is_ready: bool) {
-        if !is_ready || !self.has_new_size || self.input_left == 0 || self.open.window.is_none() {
+        if !is_ready || !self.has_new_size || self.pieces.left() == 0 || self.open.window.is_none()
+        {
             return;
         }
         self.has_new_size = false;
@@ -480,27 +469,8 @@ impl<'a> Talk<'a> {
 
     /// A piece of input.
     fn say_piece(&mut self, piece: Input, say: &mpsc::Sender<TerminalInput>) {
-        self.input_left = self.input_left.saturating_sub(1);
-        if !self.is_session() {
-            self.unconfirmed.push_back(piece.clone());
-        }
+        self.pieces.say(&piece, !self.is_session());
         send(say, piece);
-    }
-
-    /// Says again what did not arrive on the connection that broke.
-    fn say_again(&mut self, ready: &TerminalReady, say: &mpsc::Sender<TerminalInput>) {
-        let Some(arrived) = ready.input_pieces else {
-            self.unconfirmed.clear();
-            return;
-        };
-        let taken = ready.input_taken.saturating_sub(self.confirmed) as usize;
-        self.unconfirmed.drain(..taken.min(self.unconfirmed.len()));
-        self.confirmed = ready.input_taken;
-        let known = arrived.saturating_sub(ready.input_taken) as usize;
-        for piece in self.unconfirmed.iter().skip(known) {
-            send(say, piece.clone());
-        }
-        self.input_left = INPUT_MAX.saturating_sub(self.unconfirmed.len());
     }
 }
 

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use super::cgroup::CgroupTree;
 use super::live::{LiveAttempt, LiveTable, now_ms};
 use super::proc;
+use super::table::Supervisor;
 use super::tasks::TaskTable;
 use crate::cards::{Tenants, Warden, strangers};
 use crate::ports::{GpuUse, Gpus};
@@ -43,6 +44,24 @@ impl Tenants for Holders<'_> {
         guest.is_some_and(|attempt: AttemptId| {
             self.tasks.has(attempt) && self.tasks.visits().has_card(attempt, card.as_str())
         })
+    }
+}
+
+impl Supervisor {
+    /// The attempts that have the card.
+    #[must_use]
+    pub fn tenants(&self, card: &str) -> Vec<AttemptId> {
+        let all = self.live.all();
+        let theirs = all.iter().filter(|attempt| attempt.has_card(card));
+        theirs.map(|attempt| attempt.entry.attempt()).collect()
+    }
+
+    pub(super) fn holders(&self) -> Holders<'_> {
+        Holders {
+            live: &self.live,
+            cgroups: &self.site.cgroups,
+            tasks: &self.tasks,
+        }
     }
 }
 

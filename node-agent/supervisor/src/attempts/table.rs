@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use capstan_proto::wire::{
     AgentMessage, AttemptEnded, AttemptUse, KnownAttempt, LaunchSpec, agent_message::Message,
@@ -22,11 +22,11 @@ use super::live::{self, LiveTable};
 use super::phase::Phase;
 use super::proc::boot_id;
 use super::reconcile::{Action, Known, reconcile};
-use super::settling::Holders;
 use super::signalling::wake;
 use super::site::Site;
 use super::strays::sweep;
-use super::tasks::{TaskTable, guard};
+use super::tasks::TaskTable;
+use super::tasks::guard::{self, Orphans};
 use crate::cards::Warden;
 use crate::ports::{Containers, Gpus};
 
@@ -100,7 +100,7 @@ pub struct Supervisor {
     pub(super) tasks: TaskTable,
     warden: Arc<Warden>,
     pub(super) guests: Guests,
-    orphans: Arc<Mutex<Option<mpsc::UnboundedReceiver<String>>>>,
+    pub(super) orphans: Orphans,
 }
 
 impl Supervisor {
@@ -138,9 +138,8 @@ impl Supervisor {
         }
         let mut known: BTreeSet<AttemptId> = table.rows.keys().copied().collect();
         // Also those whose script runs elsewhere, and somebody's program here.
-        // Bounded by what was found.
-        let (ended, orphans) = mpsc::unbounded_channel();
-        known.extend(guard::adopt(&site.ledger, &tasks, &ended));
+        let (programs, orphans) = guard::adopt(&site.ledger, &tasks);
+        known.extend(programs);
         sweep(known, &site.cgroups, table.shared.containers.clone());
         let guests = Guests::keep(table.shared.containers.clone());
         let task = tokio::spawn(table.run(ordered, heard));
@@ -151,21 +150,9 @@ impl Supervisor {
             tasks,
             warden,
             guests,
-            orphans: Arc::new(Mutex::new(Some(orphans))),
+            orphans,
         };
         Ok((supervisor, task))
-    }
-
-    /// Programs in containers that an agent before us began: what the engine calls each, when nobody holds it any more. To
-    /// be asked for once.
-    pub(crate) fn orphans(&self) -> Option<mpsc::UnboundedReceiver<String>> {
-        let mut orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
-        orphans.take()
-    }
-
-    /// There is a connection to the server from now on: who was cut off from a program can come back to it.
-    pub fn linked(&self) {
-        self.tasks.linked();
     }
 
     /// Gives an order; waits when too many are waiting.
@@ -200,22 +187,6 @@ impl Supervisor {
     #[must_use]
     pub fn warden(&self) -> &Arc<Warden> {
         &self.warden
-    }
-
-    /// The attempts that have the card.
-    #[must_use]
-    pub fn tenants(&self, card: &str) -> Vec<AttemptId> {
-        let all = self.live.all();
-        let theirs = all.iter().filter(|attempt| attempt.has_card(card));
-        theirs.map(|attempt| attempt.entry.attempt()).collect()
-    }
-
-    pub(super) fn holders(&self) -> Holders<'_> {
-        Holders {
-            live: &self.live,
-            cgroups: &self.site.cgroups,
-            tasks: &self.tasks,
-        }
     }
 }
 

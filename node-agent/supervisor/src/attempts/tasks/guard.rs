@@ -2,6 +2,7 @@
 //! tasks, and passes on that the attempt has ended, or that clients can come back. A restarted agent takes this up again.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use capstan_proto::wire::terminal_input::Input;
 use capstan_proto::wire::terminal_output::Output;
@@ -15,7 +16,25 @@ use super::process::{KILL, LINKED};
 use super::{TaskPlace, TaskTable};
 use crate::attempts::keeper::connect_to;
 use crate::attempts::ledger::{ENTERED, Ledger};
+use crate::attempts::table::Supervisor;
 use crate::attempts::terminal::{VERSION, frames};
+
+/// What the engine calls programs in containers that nobody holds any more; for one listener.
+pub(in crate::attempts) type Orphans = Arc<Mutex<Option<mpsc::UnboundedReceiver<String>>>>;
+
+impl Supervisor {
+    /// Programs in containers that an agent before us began: what the engine calls each, when nobody holds it any more. To
+    /// be asked for once.
+    pub(crate) fn orphans(&self) -> Option<mpsc::UnboundedReceiver<String>> {
+        let mut orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        orphans.take()
+    }
+
+    /// There is a connection to the server from now on: who was cut off from a program can come back to it.
+    pub fn linked(&self) {
+        self.tasks.linked();
+    }
+}
 
 /// Holds `place` until the process at the other end of `stream` is gone, whose socket is `door`.
 pub(in crate::attempts) async fn guard(mut stream: UnixStream, place: TaskPlace, door: PathBuf) {
@@ -52,12 +71,10 @@ fn clear_away(door: &Path) -> Option<String> {
 }
 
 /// Takes up again what an agent before us left running; their attempts. Sockets at which nobody listens go. What an engine
-/// calls a program in a container is told to `ended` when nobody holds that any more.
-pub(in crate::attempts) fn adopt(
-    ledger: &Ledger,
-    tasks: &TaskTable,
-    ended: &mpsc::UnboundedSender<String>,
-) -> Vec<AttemptId> {
+/// calls a program in a container is told when nobody holds that any more.
+pub(in crate::attempts) fn adopt(ledger: &Ledger, tasks: &TaskTable) -> (Vec<AttemptId>, Orphans) {
+    // Bounded by what is found.
+    let (ended, orphans) = mpsc::unbounded_channel();
     let mut found = Vec::new();
     for (attempt, door) in ledger.programs() {
         let stream = connect_to(&door).and_then(UnixStream::from_std);
@@ -79,7 +96,7 @@ pub(in crate::attempts) fn adopt(
         found.push(attempt);
         tokio::spawn(watch(stream, place, door, ended.clone()));
     }
-    found
+    (found, Arc::new(Mutex::new(Some(orphans))))
 }
 
 async fn watch(

@@ -3,6 +3,7 @@
 
 mod adopt;
 pub(super) mod guard;
+mod order;
 pub(super) mod process;
 pub(super) mod session;
 pub(super) mod shim;
@@ -13,19 +14,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use capstan_proto::wire::task_report::Report;
-use capstan_proto::wire::{
-    Failure, LaunchSpec, RunTask, SisterHooks, TaskRequest, Variable, WindowSize,
-};
+use capstan_proto::wire::{Failure, LaunchSpec, RunTask, TaskRequest, Variable};
 use capstan_types::{AttemptId, Pbse};
-use prost::Message;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::environment::{Place, is_settable, of_task};
+pub(super) use self::order::{SessionTask, TaskOrder};
+use super::environment::{is_settable, of_task};
 use super::figures;
 use super::gang::Member;
 use super::live::{self, LiveAttempt};
-use super::record::Entry;
 use super::sampling::Visits;
 use super::site::Site;
 use super::table::Supervisor;
@@ -50,76 +48,6 @@ pub struct TaskWanted {
     pub request: TaskRequest,
     /// Where what it says goes. Closed when nobody waits for it any more: it is to end then.
     pub reports: mpsc::Sender<Report>,
-}
-
-/// What a process for a task is told.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct TaskOrder {
-    #[prost(message, required, tag = "1")]
-    pub(super) entry: Entry,
-    #[prost(uint32, tag = "2")]
-    pub(super) node: u32,
-    #[prost(uint32, tag = "3")]
-    pub(super) vnode: u32,
-    #[prost(uint32, tag = "4")]
-    pub(super) task: u32,
-    #[prost(string, repeated, tag = "5")]
-    pub(super) arguments: Vec<String>,
-    #[prost(message, repeated, tag = "6")]
-    pub(super) environment: Vec<Variable>,
-    /// Empty: where the script began.
-    #[prost(string, tag = "7")]
-    pub(super) folder: String,
-    /// In place of a program: the site's scripts for other nodes.
-    #[prost(message, optional, tag = "40")]
-    pub(super) hooks: Option<SisterHooks>,
-    /// Somebody sits at it, or feeds it: it has all variables of the job, and without a command it is a login shell.
-    #[prost(message, optional, tag = "60")]
-    pub(super) session: Option<SessionTask>,
-}
-
-/// What is special about a program that a person runs in a job.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct SessionTask {
-    /// Its streams are a terminal.
-    #[prost(bool, tag = "1")]
-    pub(super) has_terminal: bool,
-    /// Of which kind.
-    #[prost(string, tag = "2")]
-    pub(super) term: String,
-    /// Of which size; absent without one.
-    #[prost(message, optional, tag = "3")]
-    pub(super) window: Option<WindowSize>,
-    /// The socket at which it is to be had, in a folder that only root can enter.
-    #[prost(string, tag = "4")]
-    pub(super) door: String,
-    /// It goes on for a while when its client is lost.
-    #[prost(bool, tag = "5")]
-    pub(super) is_kept: bool,
-    /// What the engine calls it, in whose container it runs.
-    #[prost(string, tag = "6")]
-    pub(super) entered: String,
-    /// What was read from the engine's connection already.
-    #[prost(bytes = "vec", tag = "7")]
-    pub(super) first: Vec<u8>,
-}
-
-impl SessionTask {
-    /// The name of its socket in the folder.
-    pub(super) fn door_name(&self) -> &str {
-        let name = self.door.rsplit_once('/');
-        name.map_or(&self.door, |(_, name)| name)
-    }
-}
-
-impl TaskOrder {
-    fn place(&self) -> Place {
-        Place {
-            node: self.node,
-            vnode: self.vnode,
-            task: self.task,
-        }
-    }
 }
 
 /// The tasks of this node, and the way to those of others.
