@@ -42,12 +42,16 @@ fn both((cards, one): (u64, Measured), (more_cards, other): (u64, Measured)) -> 
         peak: one.peak.saturating_add(other.peak),
         last: one.last.saturating_add(other.last),
     };
+    // What was not seen weighs nothing.
+    let seen = |measured: &Measured, cards: u64| if measured.is_load_unknown { 0 } else { cards };
+    let (cards, more_cards) = (seen(&one, cards), seen(&other, more_cards));
     let of_cards = |one: u32, other: u32| {
         let weighed = u64::from(one) * cards + u64::from(other) * more_cards;
         let mean = weighed.checked_div(cards + more_cards).unwrap_or(0);
         u32::try_from(mean).unwrap_or(u32::MAX)
     };
     Measured {
+        is_load_unknown: one.is_load_unknown && other.is_load_unknown,
         samples: one.samples.saturating_add(other.samples),
         cpu_percent: sum(one.cpu_percent, other.cpu_percent),
         memory_mib: sum(one.memory_mib, other.memory_mib),

@@ -114,6 +114,7 @@ pub(super) fn measured(measures: wire::Measures) -> Measured {
         }
     };
     Measured {
+        is_load_unknown: card_percent.is_none(),
         samples,
         cpu_percent: series(cpu_percent, 1),
         memory_mib: series(memory_kb, 1024),

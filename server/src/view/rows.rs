@@ -72,11 +72,12 @@ fn how_busy(scene: Scene<'_>, job: &Job) -> wire::WideUse {
         })
     };
     let of_cards = |series| value(series).filter(|_| cards > 0);
+    let is_seen = measured.as_ref().is_some_and(|it| !it.is_load_unknown);
     wire::WideUse {
         cards: cards as u32,
-        card_percent: of_cards(|measured| measured.card_percent),
+        card_percent: of_cards(|measured| measured.card_percent).filter(|_| is_seen),
         card_memory_mib: of_cards(|measured| measured.card_memory_mib),
-        power_watts: of_cards(|measured| measured.power_watts),
+        power_watts: of_cards(|measured| measured.power_watts).filter(|_| is_seen),
         cpu_percent: value(|measured| measured.cpu_percent),
         memory_mib: value(|measured| measured.memory_mib),
     }

@@ -14,6 +14,7 @@ pub(crate) fn measured_words(measured: &Measured, has_cards: bool) -> Vec<(&'sta
         power_watts,
         read_kb,
         written_kb,
+        is_load_unknown,
     } = measured;
     let mut words = Vec::new();
     let mut put = |names: [&'static str; 3], series: &Series, unit: &str| {
@@ -25,17 +26,21 @@ pub(crate) fn measured_words(measured: &Measured, has_cards: bool) -> Vec<(&'sta
                 .map(|(name, value)| (name, format!("{value}{unit}"))),
         );
     };
-    if has_cards {
+    if has_cards && !is_load_unknown {
         put(
             ["gpu_util_mean", "gpu_util_peak", "gpu_util_last"],
             card_percent,
             "",
         );
+    }
+    if has_cards {
         put(
             ["gpu_mem_mean", "gpu_mem_peak", "gpu_mem_last"],
             card_memory_mib,
             "mb",
         );
+    }
+    if has_cards && !is_load_unknown {
         put(
             ["gpu_power_mean", "gpu_power_peak", "gpu_power_last"],
             power_watts,
@@ -79,6 +84,17 @@ mod tests {
                 .starts_with("gpu_util_mean=40 gpu_util_peak=97 gpu_util_last=3 gpu_mem_mean=0mb ")
         );
         assert!(!names(false).contains("gpu"));
+        // Of parts of divided cards only memory is known.
+        let parts = Measured {
+            is_load_unknown: true,
+            ..measured
+        };
+        let words = measured_words(&parts, true);
+        let of_cards: Vec<&str> = words
+            .iter()
+            .filter_map(|(name, _)| name.strip_prefix("gpu_"))
+            .collect();
+        assert_eq!(of_cards, ["mem_mean", "mem_peak", "mem_last"]);
         assert!(names(false).ends_with("io_read=7kb io_write=0kb"));
     }
 }

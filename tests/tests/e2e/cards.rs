@@ -296,3 +296,59 @@ fn a_card_that_stays_dirty_is_quarantined_with_evidence() {
     cluster.wait_state(&both, "C");
     node_says(&cluster, "message=card", false);
 }
+
+/// Goal: of a load that goes up and down its mean, its peak and its last value are told, of power, memory and disks as well,
+/// while the job runs, afterwards and in the accounting log.
+#[test]
+fn a_load_that_goes_up_and_down_is_told_as_mean_peak_and_last() {
+    if !is_root() {
+        return;
+    }
+    let cluster = up();
+    let alice = User::alice();
+    let folder = alice.folder("curve");
+    let curve = "utilization_curve = [10, 90]\ncurve_step_ms = 1300\npower_milliwatts = 123000";
+    Driver::of(&cluster).set(&[curve, curve]);
+    let options = "-l nodes=1:gpus=2 -d . -j oe -o out";
+    let job = cluster.submit(&alice, &folder, options, WAITS);
+    let used = |name: &str| {
+        let value = cluster.attribute(&job, &format!("resources_used.{name}"));
+        value.unwrap_or_default()
+    };
+    let load = |name: &str| used(&format!("gpu_util_{name}")).parse::<u32>().ok();
+    wait_until("both ends of the curve are in the samples", || {
+        match (load("mean"), load("peak"), load("last")) {
+            (Some(11..90), Some(90), Some(10 | 90)) => Ok(()),
+            other => Err(other),
+        }
+    });
+    // Of both cards together.
+    assert_eq!(used("gpu_power_last"), "246");
+    let wide = cluster.root("qstat -a -G").stdout;
+    assert!(wide.contains(" 246W"), "{wide}");
+    fs::write(folder.join("go"), "").unwrap();
+    cluster.wait_state(&job, "C");
+    assert_eq!(load("peak"), Some(90));
+    let line = format!(
+        "grep -h ';E;{job};' {}/accounting/*",
+        cluster.server_state().display()
+    );
+    let record = wait_until("the accounting log has it", || {
+        let ran = cluster.root(&line);
+        match ran.stdout.contains(";E;") {
+            true => Ok(ran.stdout),
+            false => Err(ran),
+        }
+    });
+    for word in [
+        "gpu_util_peak=90",
+        "gpu_power_mean=246",
+        "gpu_mem_peak=",
+        "cpupercent_mean=",
+        "mem_peak=",
+        "io_write=",
+    ] {
+        let word = format!(" resources_used.{word}");
+        assert!(record.contains(&word), "{word}: {record}");
+    }
+}

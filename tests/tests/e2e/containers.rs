@@ -155,3 +155,26 @@ fn docker_free_find(folder: &std::path::Path) -> Option<PathBuf> {
     let text = String::from_utf8_lossy(&found.stdout).into_owned();
     text.lines().next().map(PathBuf::from)
 }
+
+/// Goal: processor time of a container is its job's: it counts for `-l cput` and stands in `resources_used`.
+#[test]
+fn what_a_container_computes_counts_as_the_jobs_own() {
+    if !is_root() || !engine::is_there() {
+        return;
+    }
+    let cluster = Cluster::up(&["--nodes", "1", "--cores", "2", "--debug"]);
+    let alice = User::alice();
+    let folder = alice.folder("container-cput");
+    let script = format!("startdocker -c \"sh -c 'while :; do :; done'\" {IMAGE}");
+    let job = cluster.submit(&alice, &folder, "-d . -j oe -o out -l cput=2", &script);
+    cluster.wait_state(&job, "C");
+    let said = fs::read_to_string(folder.join("out")).unwrap_or_default();
+    let status = cluster.attribute(&job, "exit_status");
+    assert_eq!(status.as_deref(), Some("-12"), "{said}");
+    assert!(said.contains("=>> PBS: job killed: cput "), "{said}");
+    let cput = cluster.attribute(&job, "resources_used.cput");
+    assert!(
+        cput.is_some_and(|cput| cput.as_str() >= "00:00:02"),
+        "{said}"
+    );
+}

@@ -116,8 +116,11 @@ fn cpu(cput_secs: u64, measures: Option<&Measures>) -> String {
 }
 
 fn gpu(measures: &Measures) -> String {
-    let load = measures.card_percent.unwrap_or_default();
     let memory = measures.card_memory_kb.unwrap_or_default();
+    let Some(load) = measures.card_percent else {
+        let peak = size(memory.peak);
+        return format!("memory peak {peak}; how busy parts of a card are is not told");
+    };
     let power = measures.power_milliwatts.unwrap_or_default();
     format!(
         "mean {} %, peak {} % busy; memory peak {}; mean {} W",
@@ -310,6 +313,22 @@ mod tests {
             "exit     9: rank 1 on gpu02 failed first, with exit status 9",
         ];
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn of_parts_of_a_card_only_memory_is_told() {
+        let measures = Measures {
+            samples: 9,
+            card_memory_kb: Some(Series {
+                mean: 0,
+                peak: 5 << 20,
+                last: 0,
+            }),
+            ..Measures::default()
+        };
+        let lines = lines(&spec(1), &ended(Outcome::ExitStatus(0), Some(measures)));
+        let expected = "gpu      memory peak 5.0 GiB; how busy parts of a card are is not told";
+        assert!(lines.contains(&expected.to_owned()), "{lines:?}");
     }
 
     #[test]

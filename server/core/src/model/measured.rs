@@ -33,4 +33,7 @@ pub struct Measured {
     pub read_kb: u64,
     /// Written to disks, kilobytes.
     pub written_kb: u64,
+    /// Load and power of its cards were never seen: no driver tells those of parts of divided cards.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_load_unknown: bool,
 }

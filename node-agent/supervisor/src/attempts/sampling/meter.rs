@@ -21,10 +21,13 @@ pub(super) struct Sample {
 /// All cards of the attempt together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CardSample {
-    /// The mean over them.
-    pub(super) percent: u64,
+    /// The mean over those whose load is told; `None` when it is of none: drivers tell nothing of parts of divided cards.
+    pub(super) percent: Option<u64>,
     pub(super) memory_kb: u64,
-    pub(super) power_milliwatts: u64,
+    /// As above, their sum.
+    pub(super) power_milliwatts: Option<u64>,
+    /// At least one is at work.
+    pub(super) is_at_work: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,6 +46,11 @@ impl Sum {
         self.span_ms = self.span_ms.saturating_add(span_ms);
         self.peak = self.peak.max(value);
         self.last = value;
+    }
+
+    /// `None` when nothing was ever seen.
+    fn known(&self) -> Option<wire::Series> {
+        (self.span_ms > 0).then(|| self.series())
     }
 
     fn series(&self) -> wire::Series {
@@ -89,9 +97,13 @@ impl Meter {
         self.samples = self.samples.saturating_add(1);
         self.memory_kb.add(sample.memory_kb, span_ms);
         if let Some(cards) = sample.cards {
-            self.card_percent.add(cards.percent, span_ms);
             self.card_memory_kb.add(cards.memory_kb, span_ms);
-            self.power_milliwatts.add(cards.power_milliwatts, span_ms);
+            if let Some(percent) = cards.percent {
+                self.card_percent.add(percent, span_ms);
+            }
+            if let Some(power) = cards.power_milliwatts {
+                self.power_milliwatts.add(power, span_ms);
+            }
         }
         self.read_kb = self.read_kb.max(sample.read_kb);
         self.written_kb = self.written_kb.max(sample.written_kb);
@@ -104,9 +116,9 @@ impl Meter {
             samples: self.samples,
             cpu_percent: Some(self.cpu_percent.series()),
             memory_kb: Some(self.memory_kb.series()),
-            card_percent: Some(self.card_percent.series()),
-            card_memory_kb: Some(self.card_memory_kb.series()),
-            power_milliwatts: Some(self.power_milliwatts.series()),
+            card_percent: self.card_percent.known(),
+            card_memory_kb: self.card_memory_kb.known(),
+            power_milliwatts: self.power_milliwatts.known(),
             read_kb: self.read_kb,
             written_kb: self.written_kb,
         })
@@ -125,7 +137,7 @@ mod tests {
                 cpu_us,
                 memory_kb,
                 cards: percent.map(|percent| CardSample {
-                    percent,
+                    percent: Some(percent),
                     ..CardSample::default()
                 }),
                 ..Sample::default()
@@ -146,6 +158,24 @@ mod tests {
         let cards = seen.card_percent.unwrap();
         assert_eq!((cards.mean, cards.peak, cards.last), (30, 90, 10));
         assert_eq!(seen.samples, 3);
+    }
+
+    #[test]
+    fn a_load_that_nobody_tells_is_not_zero() {
+        let mut meter = Meter::default();
+        for at_ms in [0, 1000] {
+            meter.add(Sample {
+                at_ms,
+                cards: Some(CardSample {
+                    memory_kb: 7,
+                    ..CardSample::default()
+                }),
+                ..Sample::default()
+            });
+        }
+        let seen = meter.measures().unwrap();
+        assert_eq!((seen.card_percent, seen.power_milliwatts), (None, None));
+        assert_eq!(seen.card_memory_kb.unwrap().peak, 7);
     }
 
     #[test]

@@ -30,6 +30,8 @@ const YOUNG: Duration = Duration::from_secs(30);
 /// A look is followed by a pause of so many times what it took: at most 0.25 % of a core.
 const COST_FACTOR: u32 = 400;
 const PERIOD_MAX: Duration = Duration::from_secs(60);
+/// How the UUIDs of parts of divided cards begin.
+const PART: &str = "MIG-";
 /// Between looks whether there is anything to look at.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -146,14 +148,21 @@ impl<'a> Shared<'a> {
     fn of_attempt(&self, attempt: &Entry, cgroups: &CgroupTree) -> Option<CardSample> {
         let cards = &attempt.spec.cards;
         let mut sum = CardSample::default();
-        let mut count = 0;
+        let (mut count, mut loads) = (0, 0);
         for card in cards {
             let Some(seen) = self.uses.get(card.uuid.as_str()) else {
                 continue;
             };
             count += 1;
-            sum.percent += u64::from(seen.utilization_percent);
-            sum.power_milliwatts += u64::from(seen.power_milliwatts);
+            if card.uuid.starts_with(PART) {
+                sum.is_at_work |= !seen.processes.is_empty();
+            } else {
+                loads += 1;
+                let (percent, power) = (seen.utilization_percent, seen.power_milliwatts);
+                *sum.percent.get_or_insert(0) += u64::from(percent);
+                *sum.power_milliwatts.get_or_insert(0) += u64::from(power);
+                sum.is_at_work |= percent > 0;
+            }
             let is_shared = self
                 .tenants
                 .get(card.uuid.as_str())
@@ -167,8 +176,8 @@ impl<'a> Shared<'a> {
                 false => seen.memory_used_bytes / 1024,
             };
         }
-        sum.percent = sum.percent.checked_div(count)?;
-        Some(sum)
+        sum.percent = sum.percent.and_then(|percent| percent.checked_div(loads));
+        (count > 0).then_some(sum)
     }
 }
 
@@ -184,7 +193,7 @@ impl LiveAttempt {
             written_kb,
         } = kernel::counts(&self.entry.cgroups, shim);
         let cards = cards.of_attempt(&self.entry, cgroups);
-        if self.must_be_used() && cards.as_ref().is_some_and(|cards| cards.percent > 0) {
+        if self.must_be_used() && cards.is_some_and(|cards| cards.is_at_work) {
             self.cards_used.notify_one();
         }
         self.measure(Sample {
@@ -222,6 +231,40 @@ impl Tenants for Supervisor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A session on a part of a card would be taken for idle, as its load is never told.
+    #[test]
+    fn a_part_of_a_card_is_at_work_while_somebody_computes_on_it() {
+        let check = |uuid: &str, percent, is_computed_on: bool, expected: (Option<u64>, bool)| {
+            let mut entry = Entry::default();
+            entry.spec.cards.push(capstan_proto::wire::Card {
+                uuid: uuid.to_owned(),
+                ..Default::default()
+            });
+            let process = crate::ports::CardProcess {
+                pid: 1,
+                memory_bytes: 1 << 20,
+            };
+            let seen = [GpuUse {
+                uuid: uuid.into(),
+                utilization_percent: percent,
+                memory_used_bytes: 2 << 20,
+                temperature_celsius: 0,
+                power_milliwatts: 0,
+                processes: is_computed_on.then_some(process).into_iter().collect(),
+                detail: crate::ports::GpuDetail::default(),
+                health: crate::ports::GpuHealth::default(),
+            }];
+            let shared = Shared::of([&entry].into_iter(), &seen);
+            let sample = shared.of_attempt(&entry, &CgroupTree::default()).unwrap();
+            assert_eq!((sample.percent, sample.is_at_work), expected, "{uuid}");
+            assert_eq!(sample.memory_kb, 2048);
+        };
+        check("GPU-1", 40, false, (Some(40), true));
+        check("GPU-1", 0, true, (Some(0), false));
+        check("MIG-1", 0, true, (None, true));
+        check("MIG-1", 0, false, (None, false));
+    }
 
     #[test]
     fn looking_never_takes_more_than_a_small_share_of_a_core() {

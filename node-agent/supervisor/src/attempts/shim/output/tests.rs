@@ -164,3 +164,66 @@ fn output_is_written_anew_and_appended_to() {
     streams.stdout.write_all(b"c").unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "abc");
 }
+
+#[test]
+fn the_null_device_takes_output_and_keeps_nothing_whatever_host_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = OutputFiles {
+        stdout: "/dev/null".into(),
+        stderr: "192.0.2.7:/dev/null".into(),
+        ..OutputFiles::default()
+    };
+    check(folder.path(), output, &[]);
+}
+
+#[test]
+fn members_of_an_array_have_files_of_their_own_in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut entry = Entry {
+        state_folder: folder.path().to_string_lossy().into_owned(),
+        ..Entry::default()
+    };
+    entry.spec.job_id = "12[3].srv".into();
+    entry.spec.job_name = "run-3".into();
+    entry.spec.array_index = Some(3);
+    entry.spec.output = Some(OutputFiles {
+        stdout: format!("localhost:{}/", folder.path().display()),
+        keep: "e".into(),
+        ..OutputFiles::default()
+    });
+    let streams = open(
+        &entry,
+        &me(folder.path()),
+        &Env::default(),
+        Mode::from_bits_truncate(0o077),
+    );
+    assert!(streams.unwrap().outgoing.is_empty());
+    for name in ["run.o12-3", "run.e12-3"] {
+        assert!(folder.path().join(name).is_file(), "{name}");
+    }
+}
+
+/// For a host whose files are not here both are written beside the spool, and are one file when they go to one path.
+#[test]
+fn output_for_another_host_is_kept_by_its_user_until_it_is_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("spool")).unwrap();
+    let count = |stdout: &str, stderr: &str| {
+        let output = OutputFiles {
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+            ..OutputFiles::default()
+        };
+        let mut streams = opened(folder.path(), output, &me(folder.path()));
+        streams.stdout.write_all(b"o").unwrap();
+        streams.stderr.write_all(b"e").unwrap();
+        let kept = folder.path().join("spool/12.srv.0.o/run.o12");
+        (streams.outgoing.len(), fs::read_to_string(kept).unwrap())
+    };
+    let (one, other) = ("192.0.2.7:/none/x", "192.0.2.7:/none/y");
+    assert_eq!(count(one, other), (2, "o".to_owned()));
+    assert_eq!(count(one, one), (1, "oe".to_owned()));
+    // In a folder they have names of their own.
+    let folder = "192.0.2.7:/none/";
+    assert_eq!(count(folder, folder), (2, "o".to_owned()));
+}
