@@ -1,9 +1,14 @@
-//! What a shim tells its agent of an end that is near, when output is about to leave the node: the footer is to stand in it
-//! by then. One line of text.
+//! The footer's coming into the output: what the agent adds to an end, and what a shim tells it of one that is near, when
+//! output is about to leave the node and the footer is to stand in it by then. That is one line of text.
 
 use capstan_proto::wire::{self, AttemptEnded, attempt_ended::Outcome};
 
-use super::live;
+use super::figures;
+use super::keeper::Keeping;
+use super::live::{self, LiveAttempt};
+use super::outputs;
+use super::sisters::Answer;
+use crate::ports::Containers;
 
 /// The first word of the line.
 const WORD: &str = "farewell";
@@ -80,6 +85,35 @@ impl Farewell {
             cause,
             ..live::ended(attempt, Outcome::ExitStatus(exit_status))
         }
+    }
+}
+
+impl<C: Containers, G> Keeping<C, G> {
+    /// Adds what the agent saw of an attempt to its end.
+    pub(super) fn complete(&self, attempt: &LiveAttempt, ended: &mut AttemptEnded) {
+        if let Some(usage) = &mut ended.usage {
+            usage.vmem_kb = usage.vmem_kb.max(attempt.vmem_kb_peak());
+            usage.measures = attempt.with_meter(|meter| meter.measures());
+        }
+        if let (Some(failed), Some(Outcome::ExitStatus(1..))) = (attempt.failed(), &ended.outcome)
+            && ended.cause.is_empty()
+        {
+            ended.cause.clone_from(&failed.words);
+        }
+    }
+
+    /// The footer of output that is about to leave the node.
+    pub(super) async fn say_farewell(&self, attempt: &LiveAttempt, farewell: Farewell) -> Answer {
+        let mut ended = farewell.ended(attempt.entry.spec.attempt);
+        self.complete(attempt, &mut ended);
+        ended.images = self.containers.images_of(attempt.entry.attempt());
+        self.add_footer(attempt, &ended).await;
+        Ok(())
+    }
+
+    pub(super) async fn add_footer(&self, attempt: &LiveAttempt, ended: &AttemptEnded) {
+        let sisters = figures::of_sisters(&attempt.entry, &self.tasks).await;
+        outputs::add_footer(attempt, ended, sisters).await;
     }
 }
 

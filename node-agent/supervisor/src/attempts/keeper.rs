@@ -18,16 +18,14 @@ use tokio::task::{JoinSet, spawn_blocking};
 
 use super::cgroup::Cgroup;
 use super::farewell::Farewell;
-use super::figures;
 use super::ledger::{AttemptFile, LedgerError};
 use super::live::{self, LiveAttempt, LiveTable};
-use super::outputs;
 use super::proc;
 use super::record::{Entry, ShimRecord};
 use super::settling::{Holders, settle};
 use super::shim::control::CARDS_USED;
 use super::shim::{clear_outgoing, is_outgoing, leave_scratch};
-use super::sisters::{Answer, Asking, Wanted, answer_line, fail_line};
+use super::sisters::{Asking, Wanted, answer_line, fail_line};
 use super::site::{Aftermath, Refused, Site};
 use super::tasks::TaskTable;
 use crate::cards::Warden;
@@ -114,35 +112,6 @@ impl<C, G> Clone for Keeping<C, G> {
             tasks: self.tasks.clone(),
             news: self.news.clone(),
         }
-    }
-}
-
-impl<C: Containers, G> Keeping<C, G> {
-    /// Adds what the agent saw of an attempt to its end.
-    fn complete(&self, attempt: &LiveAttempt, ended: &mut AttemptEnded) {
-        if let Some(usage) = &mut ended.usage {
-            usage.vmem_kb = usage.vmem_kb.max(attempt.vmem_kb_peak());
-            usage.measures = attempt.with_meter(|meter| meter.measures());
-        }
-        if let (Some(failed), Some(Outcome::ExitStatus(1..))) = (attempt.failed(), &ended.outcome)
-            && ended.cause.is_empty()
-        {
-            ended.cause.clone_from(&failed.words);
-        }
-    }
-
-    /// The footer of output that is about to leave the node.
-    async fn say_farewell(&self, attempt: &LiveAttempt, farewell: Farewell) -> Answer {
-        let mut ended = farewell.ended(attempt.entry.spec.attempt);
-        self.complete(attempt, &mut ended);
-        ended.images = self.containers.images_of(attempt.entry.attempt());
-        self.add_footer(attempt, &ended).await;
-        Ok(())
-    }
-
-    async fn add_footer(&self, attempt: &LiveAttempt, ended: &AttemptEnded) {
-        let sisters = figures::of_sisters(&attempt.entry, &self.tasks).await;
-        outputs::add_footer(attempt, ended, sisters).await;
     }
 }
 

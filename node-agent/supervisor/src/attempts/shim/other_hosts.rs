@@ -114,8 +114,8 @@ fn is_shared(path: &Path) -> bool {
 
 fn is_network(kind: FsType) -> bool {
     let statfs::FsType(number) = kind;
-    // Some machines have the number signed and with 32 bits.
-    SHARED.contains(&(number as i64 & 0xffff_ffff))
+    // Some of the numbers come with their sign drawn out.
+    SHARED.contains(&(number & 0xffff_ffff))
 }
 
 fn is_address_here(entry: &Entry, host: &str) -> bool {
