@@ -40,6 +40,7 @@ pub(crate) async fn run<W: Write>(call: &Call, screen: &mut Screen<W>) -> Result
         term: call.env.get("TERM").unwrap_or_default().to_owned(),
         wish: Some(Wish::Attach(AttachSession::default())),
         version: 0,
+        message: String::new(),
     };
     let end = Talk::new(call, open)?.run(server).await;
     tell(screen, "qattach", &id, end)

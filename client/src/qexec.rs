@@ -63,6 +63,7 @@ pub(crate) async fn run(call: &Call) -> Result<u8, Failure> {
         term: call.env.get("TERM").unwrap_or_default().to_owned(),
         wish: Some(Wish::Execute(execute)),
         version: 0,
+        message: String::new(),
     };
     let failure = |text: String| Err(Failure::new(NOT_RUN, text));
     match Talk::new(call, open)?.run(server.clone()).await {

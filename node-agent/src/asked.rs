@@ -281,6 +281,7 @@ fn not_reached(problem: &NotReached, of_file: Pbse) -> Failure {
             failure(Pbse::Badstate, "")
         }
         NotReached::File { .. } => failure(of_file, &text),
+        NotReached::Terminal { .. } => failure(Pbse::System, &text),
         NotReached::Busy => failure(Pbse::ServerBusy, &text),
     }
 }

@@ -51,6 +51,7 @@ fn opening(call: &Call, id: &str) -> OpenTerminal {
         term: call.env.get("TERM").unwrap_or_default().to_owned(),
         wish: Some(Wish::Attach(attach)),
         version: 0,
+        message: String::new(),
     }
 }
 

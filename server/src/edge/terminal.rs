@@ -23,11 +23,13 @@ use tracing::Instrument;
 use super::Door;
 use super::identity::Person;
 use super::refusal::edge_status;
+use crate::clock;
 use crate::engine::payload_id;
 use crate::link::launch;
 use crate::link::sessions::{Misspoken, Session};
 use crate::snapshot::Snapshot;
-use crate::view::selection;
+use crate::view::attributes::expected_start;
+use crate::view::{Scene, selection};
 
 /// How long the first word may take.
 const FIRST_WORD_WITHIN: Duration = Duration::from_secs(10);
@@ -217,8 +219,31 @@ impl Visit {
             }
             Ok(reached) => Ok(Some(reached)),
             Err(Unreached::NotRunning) if wanted.waits => Ok(None),
+            Err(Unreached::NotRunning) => Err(edge_status(self.not_started(&snapshot))),
             Err(unreached) => Err(edge_status(refusal(unreached))),
         }
+    }
+
+    /// Of a job that waits, when it is expected to start.
+    fn not_started(&self, snapshot: &Snapshot) -> Refusal {
+        let scene = Scene {
+            snapshot,
+            telemetry: &self.door.telemetry,
+            now: clock::wall(),
+        };
+        let job = snapshot.state.resolve(self.job);
+        let start = job.as_deref().and_then(|job| expected_start(scene, job));
+        let detail = match start {
+            Some((at, _)) => {
+                let secs = at.secs().saturating_sub(scene.now.secs());
+                format!(
+                    "the job has not started yet: it is expected to within {} min",
+                    secs / 60 + 1
+                )
+            }
+            None => "the job has not started yet: qwhy tells what it waits for".to_owned(),
+        };
+        Refusal::new(Pbse::Badstate, detail)
     }
 
     async fn sit(
@@ -230,6 +255,7 @@ impl Visit {
     ) -> Result<(), Status> {
         // Of nobody's business but an agent's and its processes'.
         wanted.open.version = 0;
+        wanted.open.message.clear();
         let reached = match reached {
             Some(reached) => reached,
             None => {
@@ -444,6 +470,7 @@ mod tests {
             term: "xterm\x1b[2J".to_owned(),
             wish,
             version: 7,
+            message: "x".to_owned(),
         }
     }
 

@@ -30,6 +30,7 @@ mod reports;
 mod reserving;
 mod sessions;
 mod store_faults;
+mod terminals;
 
 /// Says aloud why a test does nothing here.
 fn skipped(why: &str) {

@@ -263,7 +263,8 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
             .skip(1)
             .filter_map(|word| word.parse().ok())
             .collect();
-        let [pid, start_ticks, session, started_ms] = numbers[..] else {
+        // A younger shim may say more.
+        let [pid, start_ticks, session, started_ms, ..] = numbers[..] else {
             tracing::warn!(attempt = %attempt.entry.attempt(), "shim said something unknown");
             return;
         };
@@ -272,6 +273,7 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
             start_ticks,
             session: session as u32,
             started_ms,
+            version: 0, // Looked up where it is wanted.
         });
         let started = AttemptStarted {
             attempt: attempt.entry.spec.attempt,

@@ -90,6 +90,13 @@ impl LiveAttempt {
             .unwrap_or_default()
     }
 
+    /// Which words its shim knows at its terminal. Reads the attempt's file.
+    pub(super) fn terminal_version(&self) -> u32 {
+        let contents = self.file.read().ok();
+        let mark = contents.and_then(|contents| contents.shim);
+        mark.map_or(0, |shim| shim.version)
+    }
+
     /// A restarted agent cannot know who called its predecessor.
     pub(super) fn assume_containers(&self) {
         self.used_door.store(true, Ordering::Relaxed);

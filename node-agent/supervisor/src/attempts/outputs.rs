@@ -21,6 +21,7 @@ use super::record::{Entry, Identity};
 use super::shim::output_paths;
 use super::signalling::NotReached;
 use super::table::Supervisor;
+use super::terminal::{look_on, tell};
 use crate::containers::reach::Rights;
 
 /// Files of attempts that are being read or written at once.
@@ -56,6 +57,9 @@ impl Supervisor {
     ) -> Result<(), NotReached> {
         let attempt = AttemptId(wish.attempt);
         let live = self.started(attempt)?;
+        if live.entry.spec.interactive.is_some() {
+            return look_on(&live, &wish, &chunks).await;
+        }
         let table = self.live.clone();
         let is_stderr = wish.stderr;
         self.as_user(&live, "reading", move |paths| {
@@ -76,6 +80,9 @@ impl Supervisor {
     /// When the attempt does not run here, or its user may not write to the file.
     pub async fn write_message(&self, message: WriteMessage) -> Result<(), NotReached> {
         let live = self.started(AttemptId(message.attempt))?;
+        if live.entry.spec.interactive.is_some() {
+            return tell(&live, &message.text).await;
+        }
         self.as_user(&live, "writing", move |(stdout, stderr)| {
             let line = format!("{}\n", message.text);
             let wanted = [(message.to_stdout, stdout), (message.to_stderr, stderr)];

@@ -330,6 +330,9 @@ pub(super) struct ShimRecord {
     /// When the script was started, milliseconds since 1970.
     #[prost(uint64, tag = "4")]
     pub(super) started_ms: u64,
+    /// Which words it knows at its terminal; 0 for one of a time before there were numbers.
+    #[prost(uint32, tag = "5")]
+    pub(super) version: u32,
 }
 
 /// `263[3].hn1` as `263-3.hn1`.
@@ -361,6 +364,7 @@ mod tests {
             start_ticks: 9,
             session: 8,
             started_ms: 1 << 40,
+            version: 1,
         };
         seal(Kind::Shim, &record)
     }

@@ -44,6 +44,12 @@ pub enum NotReached {
         #[source]
         source: std::io::Error,
     },
+    /// Its shim does not know how, or does not answer.
+    #[error("the job's terminal cannot be reached: {problem}")]
+    Terminal {
+        /// What is wrong.
+        problem: String,
+    },
     /// Enough such requests are under way.
     #[error("too many files of jobs are being read")]
     Busy,

@@ -106,6 +106,8 @@ impl Control {
             start_ticks,
             session,
             started_ms,
+            // In the attempt's file.
+            version: _,
         } = shim;
         let line = format!("started {pid} {start_ticks} {session} {started_ms}\n");
         // A peer that cannot take a line has gone or is broken; a new agent asks again.

@@ -99,7 +99,9 @@ impl Course<'_> {
         hooks: &Hooks<'_>,
         started: impl FnOnce(&mut Control, u32),
     ) -> Over {
-        let limits = match hooks.before(self.control) {
+        let before = hooks.before(self.control);
+        prepared.show(hooks.streams);
+        let limits = match before {
             Ok(limits) => limits,
             Err(NotBegun::Aborted(problem)) => {
                 prepared.dismiss(verdict::PROLOGUE_ABORTED, &problem);

@@ -4,6 +4,7 @@ use std::ffi::{CString, NulError};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use capstan_proto::wire::attempt_ended::Outcome;
@@ -27,6 +28,9 @@ use crate::attempts::record::{Entry, Identity};
 
 /// The umask of jobs, and of the output of jobs that ask for none.
 const UMASK: u32 = 0o077;
+
+/// Of what prologues print, so much is shown on a terminal.
+const SHOWN_BYTES_MAX: usize = 64 << 10;
 
 /// Why a script never ran, in a sentence for its user.
 #[derive(Debug, thiserror::Error)]
@@ -175,13 +179,37 @@ fn on_terminal(terminal: &Terminal) -> io::Result<Streams> {
 }
 
 impl Prepared<'_> {
-    /// The job's streams, once more, for what runs around its script. Nothing of that is shown on a terminal, which nobody
-    /// attends to before and after the shell.
+    /// The job's streams, once more, for what runs around its script. Nobody attends to a terminal before and after the
+    /// shell: what is written then is kept in a file without a name. As in Torque, that of prologues is shown at the
+    /// beginning of the session, and that of epilogues goes nowhere.
     pub(super) fn kept(&self) -> Kept {
-        match self.terminal {
-            Some(_) => Kept::default(),
-            None => self.again(),
+        if self.terminal.is_none() {
+            return self.again();
         }
+        let folder = format!("{}/spool", self.entry.state_folder);
+        let flags = OFlag::O_TMPFILE.bits();
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(flags)
+            .open(folder);
+        // What cannot be kept is not shown.
+        let file = file.ok();
+        Kept {
+            stdout: file.as_ref().and_then(|file| file.try_clone().ok()),
+            stderr: file,
+        }
+    }
+
+    /// Shows on the terminal what was written before the shell.
+    pub(super) fn show(&mut self, kept: &Kept) {
+        let (Some(terminal), Some(file)) = (&mut self.terminal, &kept.stdout) else {
+            return;
+        };
+        let mut bytes = vec![0; SHOWN_BYTES_MAX];
+        let count = file.read_at(&mut bytes, 0).unwrap_or(0);
+        terminal.show(&bytes[..count]);
     }
 
     /// The shell is started when somebody sits at the terminal; limits that are ordered meanwhile come behind `limits`.

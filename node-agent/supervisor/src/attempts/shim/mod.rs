@@ -52,6 +52,7 @@ use super::cgroup::Cgroup;
 use super::ledger::{AttemptFile, LedgerError, LockedFile};
 use super::proc;
 use super::record::{Entry, ShimRecord};
+use super::terminal::VERSION;
 
 /// An agent that looks whether a shim lives holds the lock for an instant; a shim tries again so often.
 const LOCK_TRIES: u32 = 50;
@@ -109,6 +110,7 @@ pub(super) fn run(path: &Path, agent: Option<OwnedFd>) -> Result<(), ShimError> 
     let mut record = ShimRecord {
         pid,
         start_ticks: proc::stat(pid).map_or(0, |stat| stat.start_ticks),
+        version: VERSION,
         ..ShimRecord::default()
     };
     locked.mark(&record)?;

@@ -6,6 +6,7 @@ mod attach;
 mod execute;
 pub(super) mod frames;
 mod hold;
+mod look;
 pub(super) mod pty;
 
 use capstan_proto::wire::open_terminal::Wish;
@@ -16,11 +17,12 @@ use capstan_types::{AttemptId, Pbse};
 use tokio::sync::mpsc;
 
 pub(crate) use self::hold::{EngineProgram, Seat};
+pub(super) use self::look::{look_on, tell};
 use super::table::Supervisor;
 
 /// Which words we speak with processes that hold terminals. It is said in the first word each way, so that the younger of
 /// the two can keep to what the older one knows. Words that the older one may pass over need no new number. A process that
-/// says 0 is of a time before there were numbers; it knows all words but `Leave`.
+/// says 0 is of a time before there were numbers; it knows all words but `Leave`, and nothing of onlookers and messages.
 pub(super) const VERSION: u32 = 1;
 /// Words on their way, each way: more than the protocol has, so that nobody ever waits.
 const WORDS_MAX: usize = 64;

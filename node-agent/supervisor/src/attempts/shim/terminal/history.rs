@@ -28,7 +28,7 @@ impl History {
         self.bytes.drain(..excess);
     }
 
-    fn start(&self) -> u64 {
+    pub(super) fn start(&self) -> u64 {
         self.end - self.bytes.len() as u64
     }
 

@@ -29,6 +29,8 @@ use super::control::{Control, Limits, Order, Stop};
 use crate::attempts::record::{Entry, Identity};
 use crate::attempts::terminal::pty::{self, Pty};
 
+/// Those who look on at a time.
+const ONLOOKERS_MAX: usize = 16;
 /// Connections that have not said what they want.
 const VISITORS_MAX: usize = 4;
 const READ_BYTES: usize = 16 << 10;
@@ -54,6 +56,8 @@ pub(super) struct Terminal {
     listener: UnixListener,
     visitors: Vec<Peer>,
     peer: Option<Peer>,
+    /// Those who look on (`qpeek`).
+    onlookers: Vec<Peer>,
     /// Up to here the client that was lost has the session.
     taken: u64,
     history: History,
@@ -88,6 +92,7 @@ impl Terminal {
             listener,
             visitors: Vec::new(),
             peer: None,
+            onlookers: Vec::new(),
             taken: 0,
             history: History::default(),
             keys: Keys::default(),
@@ -153,6 +158,7 @@ impl Terminal {
             watched.push(PollFd::new(self.master.as_fd(), events));
         }
         watched.extend(self.visitors.iter().map(Peer::watched));
+        watched.extend(self.onlookers.iter().map(Peer::watched));
         watched.extend(self.peer.iter().map(Peer::watched));
         watched
     }
@@ -183,6 +189,21 @@ impl Terminal {
                 self.lose_peer();
             }
         }
+        self.show_onlookers();
+    }
+
+    /// Nobody waits for those who look on: what they are too slow for they do not see.
+    fn show_onlookers(&mut self) {
+        for onlooker in &mut self.onlookers {
+            for word in onlooker.read() {
+                if let Input::Taken(count) = word {
+                    onlooker.take(count);
+                }
+            }
+            onlooker.skip_to(self.history.start());
+            onlooker.show(&self.history);
+        }
+        self.onlookers.retain(|onlooker| !onlooker.is_gone());
     }
 
     fn lose_peer(&mut self) {
@@ -207,6 +228,19 @@ impl Terminal {
         self.history.push(line.as_bytes());
     }
 
+    /// Shows what was written without a terminal.
+    pub(super) fn show(&mut self, text: &[u8]) {
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            match line.strip_suffix(b"\n") {
+                Some(line) => {
+                    self.history.push(line);
+                    self.history.push(b"\r\n");
+                }
+                None => self.history.push(line),
+            }
+        }
+    }
+
     fn let_in(&mut self) {
         while let Ok((stream, _)) = self.listener.accept() {
             if self.visitors.len() < VISITORS_MAX {
@@ -216,6 +250,7 @@ impl Terminal {
         for mut visitor in std::mem::take(&mut self.visitors) {
             let mut words = visitor.read().into_iter();
             match words.next() {
+                Some(Input::Open(open)) if open.wish.is_none() => self.receive(visitor, &open),
                 Some(Input::Open(open)) if !visitor.is_gone() => {
                     self.seat(visitor, open);
                     words.for_each(|word| self.heard(word));
@@ -223,6 +258,24 @@ impl Terminal {
                 None if !visitor.is_gone() => self.visitors.push(visitor),
                 Some(_) | None => {}
             }
+        }
+    }
+
+    /// An agent that has a message, or wants to look on.
+    fn receive(&mut self, mut visitor: Peer, open: &OpenTerminal) {
+        if !open.message.is_empty() {
+            for line in open.message.lines() {
+                self.notice(line);
+            }
+        }
+        visitor.begin(TerminalReady {
+            from_byte: self.history.start(),
+            end_byte: self.history.end(),
+            ..TerminalReady::default()
+        });
+        visitor.send();
+        if open.message.is_empty() && self.onlookers.len() < ONLOOKERS_MAX {
+            self.onlookers.push(visitor);
         }
     }
 

@@ -126,6 +126,11 @@ impl Peer {
         frames::put(&TerminalOutput { output }, &mut self.unsent);
     }
 
+    /// What stands before byte number `from` is not to be had any more.
+    pub(in crate::attempts) fn skip_to(&mut self, from: u64) {
+        self.sent = self.sent.max(from);
+    }
+
     /// The client has taken so many pieces.
     pub(in crate::attempts) fn take(&mut self, count: u32) {
         for _ in 0..count {

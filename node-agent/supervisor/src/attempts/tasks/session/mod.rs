@@ -266,6 +266,7 @@ impl Held<'_> {
             input_taken: self.input_taken,
             version: 0, // The connection says it.
             entered: self.session.entered.clone(),
+            end_byte: 0,
         }
     }
 
