@@ -76,6 +76,7 @@ pub enum Reply {
 /// When the event is refused.
 pub fn apply(state: &mut State, event: &Event, now: Timestamp) -> Result<Outcome, Rejection> {
     let mut draft = Draft::new(state, now);
+    forecast::learn_of_late(&mut draft);
     decide(&mut draft, event)?;
     dependants::settle(&mut draft)?;
     let (decided, outcome) = draft.finish();

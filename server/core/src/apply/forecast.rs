@@ -23,6 +23,20 @@ pub(super) fn told(draft: &Draft, before: Option<&Job>, job: &Job) -> Option<For
     kept.or_else(|| Some(draft.state.forecast(job, draft.now)))
 }
 
+/// Learns of those who should have started by now and have not.
+pub(super) fn learn_of_late(draft: &mut Draft) {
+    let known = draft.state.forecasts();
+    let mut late = draft
+        .state
+        .told_between(known.seen_until(), draft.now)
+        .peekable();
+    if late.peek().is_none() {
+        return;
+    }
+    let forecasts = Arc::new(known.after_late(late, draft.now));
+    draft.put_forecasts(Change::PutForecasts(forecasts));
+}
+
 /// Learns from the start of `job`, which is about to be placed.
 pub(super) fn learn(draft: &mut Draft, job: &Job) {
     let Some(told) = job.told_before(draft.now) else {

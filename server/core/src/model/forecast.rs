@@ -1,5 +1,5 @@
 //! When waiting jobs are likely to start: a rough wait from how much work is before them, stretched by as many doublings
-//! as it took of late for four of five jobs to have started by then. What is promised is scored at each start, so that
+//! as it took of late for four of five jobs to have started by then. What is promised is scored at each start, and as soon as it is late, so that
 //! "80 % likely" stays true whatever the cluster and its users are like (an online form of conformal prediction: Gibbs
 //! and Candès, Adaptive Conformal Inference Under Distribution Shift, NeurIPS 2021).
 
@@ -23,8 +23,8 @@ const FACTOR_FIRST: i64 = 2 * ONE;
 const FACTOR_MAX: i64 = 20 * ONE;
 /// Of a hundred that are told a time, so many are to start by it.
 const AIM: i64 = 80;
-/// Those that start late are seen late: of the starts that have been seen, a few more have to be in time.
-const QUANTILE_AIM: i64 = 85;
+/// The same of the quantile: a little less, because who is late counts twice where the quantile has grown since it was told.
+const QUANTILE_AIM: i64 = 76;
 /// A step of the quantile: the first ones are larger.
 const STEP_LEAST: i64 = ONE / 4;
 /// A step of the correction, and how far it goes: much slower, because a start tells of a word that was given long ago, and
@@ -55,6 +55,9 @@ pub struct Forecast {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forecasts {
     classes: Vec<ForecastClass>,
+    /// It is known who of those that were to start before this did not.
+    #[serde(default)]
+    seen_until: Timestamp,
 }
 
 /// Forecasts of one class.
@@ -65,7 +68,7 @@ pub struct ForecastClass {
     /// What is added so that what was told comes true for four of five in the long run: backlogs grow and shrink faster
     /// than starts are seen.
     pub correction: i64,
-    /// Jobs that started of those that were told a time.
+    /// Jobs that were told a time and have started, or had not by then.
     pub started: u64,
     /// Those of them that started by it.
     pub in_time: u64,
@@ -86,6 +89,7 @@ impl Default for Forecasts {
     fn default() -> Self {
         Self {
             classes: vec![ForecastClass::default(); Self::CLASSES],
+            seen_until: Timestamp::default(),
         }
     }
 }
@@ -128,17 +132,37 @@ impl Forecasts {
         self.of(at.secs_since(now), 0, now).likely_by
     }
 
-    /// Learns that a job started at `at` that was told `forecast`.
+    /// Learns that a job started at `at` that was told `forecast`; of one that is late it is known already.
     #[must_use]
     pub(crate) fn after(&self, forecast: Forecast, at: Timestamp) -> Self {
         let mut after = self.clone();
-        after
-            .classes
-            .resize(Self::CLASSES, ForecastClass::default());
-        if let Some(class) = after.classes.get_mut(usize::from(forecast.class)) {
-            class.learn(forecast, at);
+        if at <= forecast.likely_by {
+            after.learn(forecast, Some(at));
         }
         after
+    }
+
+    /// From when on it is not known yet who did not start in time.
+    pub(crate) const fn seen_until(&self) -> Timestamp {
+        self.seen_until
+    }
+
+    /// Learns that at `now` jobs that were told this had not started by then.
+    #[must_use]
+    pub(crate) fn after_late(&self, late: impl Iterator<Item = Forecast>, now: Timestamp) -> Self {
+        let mut after = self.clone();
+        after.seen_until = now;
+        for told in late {
+            after.learn(told, None);
+        }
+        after
+    }
+
+    fn learn(&mut self, told: Forecast, started: Option<Timestamp>) {
+        self.classes.resize(Self::CLASSES, ForecastClass::default());
+        if let Some(class) = self.classes.get_mut(usize::from(told.class)) {
+            class.learn(told, started);
+        }
     }
 }
 
@@ -149,13 +173,18 @@ impl ForecastClass {
         self.quantile + self.correction
     }
 
-    fn learn(&mut self, told: Forecast, at: Timestamp) {
+    /// Learns when a job that was told this has started; `None` when it is past the time that it was told.
+    fn learn(&mut self, told: Forecast, started: Option<Timestamp>) {
         let seen = i64::try_from(self.started).unwrap_or(i64::MAX);
         let step = (4 * ONE / seen.saturating_add(4)).max(STEP_LEAST);
-        let waited = log2(at.secs_since(told.made));
-        let needed = waited - log2(u64::from(told.rough_secs));
-        self.quantile = moved(self.quantile, (step, QUANTILE_AIM), needed <= self.quantile);
-        let is_in_time = at <= told.likely_by;
+        let needed = started.map(|at| {
+            let waited = log2(at.secs_since(told.made));
+            waited - log2(u64::from(told.rough_secs))
+        });
+        // How late who is late will be nobody knows: it counts as too late whatever is told now.
+        let is_hit = needed.is_some_and(|needed| needed <= self.quantile);
+        self.quantile = moved(self.quantile, (step, QUANTILE_AIM), is_hit);
+        let is_in_time = started.is_some();
         let corrected = moved(self.correction, (CORRECTION_STEP, AIM), is_in_time);
         self.correction = corrected.clamp(-CORRECTION_MAX, CORRECTION_MAX);
         self.started += 1;
@@ -407,8 +436,12 @@ mod tests {
             let now = Timestamp(at * 1000);
             let forecast = forecasts.of(rough, 0, now);
             let start = now.plus_secs(wait(thrown(&mut seed), at));
-            in_time += u64::from(start <= forecast.likely_by);
-            forecasts = forecasts.after(forecast, start);
+            let is_in_time = start <= forecast.likely_by;
+            in_time += u64::from(is_in_time);
+            forecasts = match is_in_time {
+                true => forecasts.after(forecast, start),
+                false => forecasts.after_late([forecast].into_iter(), start),
+            };
         }
         in_time as f64 / jobs as f64
     }

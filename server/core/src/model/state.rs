@@ -3,6 +3,7 @@
 //! hold a clone while the engine goes on.
 
 mod live;
+mod told;
 
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub struct State {
     reservations: OrdMap<ReservationId, Arc<Reservation>>,
     /// How good forecasts have been.
     pub(super) forecasts: Arc<Forecasts>,
+    /// (when it was called likely to have started, waiting job).
+    told: OrdSet<(Timestamp, JobId)>,
     /// How much waits and runs.
     pub(super) load: Load,
 }
@@ -317,6 +320,7 @@ impl State {
         let old = self.jobs.insert(job.id, job.clone());
         self.count(old.as_deref(), Some(&job));
         self.load.count_job(old.as_deref(), Some(&job));
+        self.index_told(old.as_deref(), Some(&job));
         match old {
             Some(old) if is_indexed_alike(&old, &job) => {
                 if let JobState::Pending = job.state {
@@ -357,6 +361,7 @@ impl State {
         if let Some(old) = self.jobs.remove(&id) {
             self.count(Some(&old), None);
             self.load.count_job(Some(&old), None);
+            self.index_told(Some(&old), None);
             self.unindex(&old);
         }
     }

@@ -277,6 +277,33 @@ fn what_is_told_at_submission_is_learnt_from_at_the_start() {
 }
 
 #[test]
+fn who_is_late_is_learnt_from_before_it_starts_and_only_once() {
+    let mut world = World::with_nodes(&[("a", 8, 1)]);
+    let first = world.queue("nodes=1:gpus=1 walltime=100:00:00");
+    world.place();
+    world.started(first);
+    let second = world.queue("nodes=1:gpus=1 walltime=00:10:00");
+    let by = world.job(second).forecast.unwrap().likely_by;
+    let scored = |world: &World| {
+        let classes = world.state.forecasts().classes().iter();
+        let all = classes.map(|class| (class.started, class.in_time, class.factor()));
+        all.filter(|(started, ..)| *started > 0).collect::<Vec<_>>()
+    };
+    world.pass(by.secs_since(world.now));
+    assert_eq!(scored(&world), [], "it may still start now");
+    world.pass(1);
+    let [(1, 0, factor)] = scored(&world)[..] else {
+        panic!("{:?}", scored(&world));
+    };
+    let fresh = capstan_core::Forecasts::default().classes()[0].factor();
+    assert!(factor > fresh, "the next one is told a later time");
+    world.pass(3600);
+    world.exits(first, 0);
+    world.place();
+    assert_eq!(scored(&world), [(1, 0, factor)]);
+}
+
+#[test]
 fn who_was_held_is_told_anew_when_it_may_start() {
     let mut world = World::with_nodes(&[("a", 8, 1)]);
     let mut job = submission("nodes=1:gpus=1");
