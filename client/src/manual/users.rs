@@ -346,7 +346,9 @@ pub(super) const PAGES: &[Page] = &[
             "Runs a program in a running job of the caller's, without one a login shell: on the job's node, within its cores, \
              memory and cards, with its variables and in its folder; in its container when the job is one. On a terminal \
              the program has a terminal; else input, output and errors are three streams.",
-            "What is started so ends with the job at the latest, and when qexec does. Options stand in front of the job: \
+            "What is started so ends with the job at the latest, and when qexec does; while agent or server are restarted it \
+             goes on, and so does qexec. Keys at the beginning of a line on a terminal: ~. ends the program, ~^Z stops qexec \
+             for now, ~~ is a ~, ~? lists them. Options stand in front of the job: \
              what is behind it is the program's.",
         ],
         &["qattach", "pbsdsh", "qsig"],

@@ -1,9 +1,10 @@
 //! Terminals of jobs: who may be connected with which, until when one waits for a job that has not started, and what is
 //! said about the end. The words themselves are passed on as they are.
 
-use std::collections::BTreeMap;
+mod seats;
+
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use capstan_core::query::{self, Reached, Unreached};
@@ -20,6 +21,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tracing::Instrument;
 
+use self::seats::PER_USER_MAX;
+pub(super) use self::seats::Seats;
 use super::Door;
 use super::identity::Person;
 use super::refusal::edge_status;
@@ -33,8 +36,6 @@ use crate::view::{Scene, selection};
 
 /// How long the first word may take.
 const FIRST_WORD_WITHIN: Duration = Duration::from_secs(10);
-/// Terminals of one user at once.
-const PER_USER_MAX: usize = 32;
 /// Longest command line, bytes and words.
 const COMMAND_BYTES_MAX: usize = 128 << 10;
 const WORDS_MAX: usize = 4096;
@@ -56,44 +57,6 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 const KEY_DIGITS: usize = 32;
 /// As many words as a session has on its way; none of them waits.
 const WORDS_ON_THE_WAY: usize = 64;
-
-/// Who has how many terminals.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Seats(Arc<Mutex<BTreeMap<u32, usize>>>);
-
-/// The seat at one terminal; given back when it is dropped.
-struct Seat {
-    seats: Seats,
-    uid: u32,
-}
-
-impl Seats {
-    fn counts(&self) -> MutexGuard<'_, BTreeMap<u32, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn admit(&self, uid: u32) -> Option<Seat> {
-        let mut counts = self.counts();
-        let own = counts.entry(uid).or_default();
-        if *own >= PER_USER_MAX {
-            return None;
-        }
-        *own += 1;
-        let seats = self.clone();
-        Some(Seat { seats, uid })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut counts = self.seats.counts();
-        let left = counts.get(&self.uid).map_or(0, |own| own.saturating_sub(1));
-        match left {
-            0 => counts.remove(&self.uid),
-            left => counts.insert(self.uid, left),
-        };
-    }
-}
 
 /// What a terminal shows.
 pub(crate) type TerminalStream =
@@ -500,17 +463,5 @@ mod tests {
         check(&["a\0b"], false);
         check(&[&"x".repeat(COMMAND_BYTES_MAX + 1)], false);
         check(&vec!["x"; WORDS_MAX + 1], false);
-    }
-
-    #[test]
-    fn one_user_cannot_take_all_terminals() {
-        let seats = Seats::default();
-        let mut own: Vec<Seat> = (0..99).filter_map(|_| seats.admit(7)).collect();
-        assert_eq!(own.len(), PER_USER_MAX);
-        assert!(seats.admit(8).is_some());
-        own.pop();
-        assert!(seats.admit(7).is_some());
-        drop(own);
-        assert!(seats.counts().is_empty());
     }
 }

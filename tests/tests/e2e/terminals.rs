@@ -40,6 +40,13 @@ fn keys_that_end_input_or_quit_are_for_the_program_in_front() {
     let alice = User::alice();
     let folder = alice.folder("terminals-keys");
     let (mut terminal, _job) = session(&cluster, &alice, &folder, BEGIN);
+    // It has its terminal, and nothing else of whoever made it; nobody else has the terminal.
+    terminal
+        .line("bash -c 'ls /proc/$$/fd | tr \"\\n\" ,'; echo fd''s; stat -c '%a-%U-mo''de' $(tty)");
+    let descriptors = terminal.wait_for("fds");
+    assert!(descriptors.contains("0,1,2,"), "{descriptors:?}");
+    assert!(!descriptors.contains("4,"), "{descriptors:?}");
+    terminal.wait_for(&format!("600-{}-mode", alice.name));
     terminal.line("cat; echo end-of-in''put");
     terminal.line("typed");
     terminal.wait_for("typed");
@@ -236,7 +243,7 @@ fn a_session_whose_card_works_is_not_idle() {
     let alice = User::alice();
     let folder = alice.folder("terminals-idle");
     cluster
-        .root("qmgr -c 'set server interactive_idle = 8'")
+        .root("qmgr -c 'set server interactive_idle = 20'")
         .ok();
     Driver::of(&cluster).set(&["utilization_percent = 80", "utilization_percent = 80"]);
     let (mut terminal, id) = session(
@@ -246,12 +253,12 @@ fn a_session_whose_card_works_is_not_idle() {
         &format!("{BEGIN} -l nodes=1:gpus=1"),
     );
     // Longer than an idle session would live, counted by itself: no key is typed meanwhile.
-    terminal.line("sleep 14; echo worke''d");
+    terminal.line("sleep 24; echo worke''d");
     terminal.wait_for("worked");
     assert!(!terminal.shown().contains("no key was typed"));
     Driver::of(&cluster).set(&["utilization_percent = 0", "utilization_percent = 0"]);
-    terminal.wait_for("this session ends in 4 s");
-    terminal.wait_for("the session was idle for 8 s");
+    terminal.wait_for("this session ends in 10 s");
+    terminal.wait_for("the session was idle for 20 s");
     terminal.wait_for(" completed");
     cluster.wait_state(&id, "C");
 }

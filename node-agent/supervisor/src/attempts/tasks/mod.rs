@@ -33,6 +33,9 @@ use crate::ports::{AttemptContext, TaskAsked, TaskRefused, TaskStarted, Tasks};
 pub(super) const TASKS_PER_ATTEMPT_MAX: usize = 1024;
 /// Tasks of all attempts on this node.
 const TASKS_MAX: usize = 8192;
+/// Of those, programs that people run in one attempt, and in all: each has a process of ours that may hold some output.
+const PROGRAMS_PER_ATTEMPT_MAX: usize = 64;
+const PROGRAMS_MAX: usize = 512;
 /// Words of a task's command line and variables, and bytes of them together.
 const WORDS_MAX: usize = 16 * 1024;
 const BYTES_MAX: usize = 512 * 1024;
@@ -67,6 +70,8 @@ struct Inner {
 /// The tasks of one attempt.
 struct Row {
     count: watch::Sender<usize>,
+    /// Of those, programs that people run.
+    programs: usize,
     ending: CancellationToken,
     /// What the door is told of its processes, when its script runs on another node.
     guest: Option<Arc<AttemptContext>>,
@@ -76,6 +81,7 @@ struct Row {
 pub(super) struct TaskPlace {
     table: TaskTable,
     attempt: AttemptId,
+    is_program: bool,
     /// The attempt ends.
     pub(super) ending: CancellationToken,
 }
@@ -106,6 +112,7 @@ impl TaskTable {
         let all: usize = rows.values().map(|row| *row.count.borrow()).sum();
         let row = rows.entry(attempt).or_insert_with(|| Row {
             count: watch::Sender::new(0),
+            programs: 0,
             ending: CancellationToken::new(),
             guest: None,
         });
@@ -120,8 +127,28 @@ impl TaskTable {
         Ok(TaskPlace {
             table: self.clone(),
             attempt,
+            is_program: false,
             ending: row.ending.clone(),
         })
+    }
+
+    /// A place for a program that a person runs in `attempt`.
+    pub(super) fn admit_program(&self, attempt: AttemptId) -> Result<TaskPlace, TaskRefused> {
+        let mut place = self.admit(attempt)?;
+        let mut rows = self.rows();
+        let all: usize = rows.values().map(|row| row.programs).sum();
+        let Some(row) = rows.get_mut(&attempt) else {
+            return Err(TaskRefused::Ending);
+        };
+        let own = row.programs;
+        if own < PROGRAMS_PER_ATTEMPT_MAX && all < PROGRAMS_MAX {
+            row.programs += 1;
+            place.is_program = true;
+            return Ok(place);
+        }
+        // The place is given back, which looks at the rows as well.
+        drop(rows);
+        Err(TaskRefused::TooMany { running: own })
     }
 
     /// Sends a task on its way to another node; false when there is no connection to the server, or no room on it.
@@ -170,9 +197,10 @@ impl TaskTable {
 impl Drop for TaskPlace {
     fn drop(&mut self) {
         let mut rows = self.table.rows();
-        let Some(row) = rows.get(&self.attempt) else {
+        let Some(row) = rows.get_mut(&self.attempt) else {
             return;
         };
+        row.programs -= usize::from(self.is_program);
         let mut left = 0;
         row.count.send_modify(|count| {
             *count -= 1;

@@ -60,6 +60,23 @@ fn an_attempt_has_a_bounded_number_of_tasks() {
     assert!(!table.has(one));
 }
 
+#[test]
+fn people_run_a_bounded_number_of_programs_in_an_attempt_and_in_all() {
+    let table = TaskTable::default();
+    let admit = |attempt| table.admit_program(AttemptId(attempt));
+    let mut own: Vec<_> = (0..999).map_while(|_| admit(1).ok()).collect();
+    assert_eq!(own.len(), PROGRAMS_PER_ATTEMPT_MAX);
+    assert!(table.admit(AttemptId(1)).is_ok(), "its tasks are not fewer");
+    own.pop();
+    own.extend(admit(1));
+    assert_eq!(own.len(), PROGRAMS_PER_ATTEMPT_MAX);
+    let others = (2..999).flat_map(|attempt| (0..9).map_while(move |_| admit(attempt).ok()));
+    let others: Vec<_> = others.collect();
+    assert_eq!(own.len() + others.len(), PROGRAMS_MAX);
+    drop((own, others));
+    assert!(!table.has(AttemptId(1)));
+}
+
 #[tokio::test]
 async fn the_end_of_an_attempt_waits_for_its_tasks_and_lets_no_more_in() {
     let table = TaskTable::default();

@@ -212,6 +212,33 @@ impl Plain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attempts::ledger::Ledger;
+    use crate::attempts::record::{Entry, ShimRecord};
+
+    /// It would take whoever looks on for the client, and put the client out.
+    #[tokio::test]
+    async fn a_shim_of_a_time_before_onlookers_is_left_alone() {
+        let state = tempfile::tempdir().expect("a folder");
+        let ledger = Ledger::open(state.path()).expect("a ledger");
+        let mut entry = Entry::default();
+        entry.spec.attempt = 1;
+        let file = ledger.record(&entry).expect("written");
+        let old = ShimRecord {
+            pid: 1,
+            ..ShimRecord::default()
+        };
+        let mut locked = file.lock().expect("read").expect("free");
+        locked.mark(&old).expect("written");
+        let listener = std::os::unix::net::UnixListener::bind(file.terminal()).expect("bound");
+        listener.set_nonblocking(true).expect("set");
+        let live = Arc::new(LiveAttempt::new(entry, file));
+        let (chunks, _shown) = mpsc::channel(1);
+        let seen = look_on(&live, &ReadOutput::default(), &chunks).await;
+        assert!(matches!(seen, Err(NotReached::Terminal { .. })), "{seen:?}");
+        let told = tell(&live, "hello").await;
+        assert!(matches!(told, Err(NotReached::Terminal { .. })), "{told:?}");
+        assert!(listener.accept().is_err(), "nobody has knocked");
+    }
 
     #[test]
     fn what_a_terminal_is_told_to_do_is_left_out() {

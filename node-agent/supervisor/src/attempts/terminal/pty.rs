@@ -9,7 +9,7 @@ use capstan_proto::wire::WindowSize;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::pty::{Winsize, grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Uid, fchown, geteuid, tcgetpgrp};
 
 nix::ioctl_write_ptr_bad!(set_window_size, nix::libc::TIOCSWINSZ, Winsize);
@@ -41,6 +41,8 @@ impl Pty {
         if geteuid().is_root() {
             fchown(&slave, Some(Uid::from_raw(uid)), None)?;
         }
+        // However the file system of terminals is mounted: nobody else writes on it, nor reads along.
+        fchmod(&slave, Mode::S_IRUSR | Mode::S_IWUSR)?;
         fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let master = File::from(OwnedFd::from(master));
         resize(&master, window)?;
@@ -80,6 +82,8 @@ mod tests {
     #[test]
     fn what_is_written_on_one_end_is_read_on_the_other() {
         let Pty { mut master, slave } = Pty::open(geteuid().as_raw(), USUAL).expect("a terminal");
+        let mode = nix::sys::stat::fstat(&slave).expect("it is open").st_mode;
+        assert_eq!(mode & 0o777, 0o600);
         (&slave).write_all(b"hello\n").expect("written");
         let mut seen = [0; 64];
         let count = master.read(&mut seen).expect("read");
