@@ -1,6 +1,7 @@
 //! One line of the accounting log: `MM/DD/YYYY HH:MM:SS;X;jobid;key=value …`, keys in Torque's order. Times inside a
 //! record are epoch seconds; the head is local time.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
@@ -60,9 +61,10 @@ fn started(text: &mut String, job: &Job) {
     );
     let mut shown = job.spec.shown.iter();
     if let Some((_, account)) = shown.find(|(name, _)| **name == *"Account_Name") {
-        put(text, format_args!("account={account} "));
+        put(text, format_args!("account={} ", one_word(account)));
     }
     let name = job_name(job);
+    let name = one_word(&name);
     put(text, format_args!("jobname={name} queue={} ", job.queue));
     let [created, queued] = [job.created, job.queued].map(Timestamp::secs);
     let eligible = job.eligible.unwrap_or(job.queued).secs();
@@ -81,7 +83,10 @@ fn started(text: &mut String, job: &Job) {
         put(text, format_args!("exec_host={} ", exec_host(&run.shares)));
     }
     for (name, value) in job.spec.resources.iter() {
-        put(text, format_args!("Resource_List.{name}={value} "));
+        put(
+            text,
+            format_args!("Resource_List.{name}={} ", one_word(value)),
+        );
         // What the scheduler asked the nodes for: here always what the job asked for.
         if let Some(nodes) = job.spec.resources.get("nodes").filter(|_| name == "nodect") {
             put(text, format_args!("Resource_List.neednodes={nodes} "));
@@ -150,6 +155,27 @@ fn nodes(run: &Run) -> usize {
     names.len()
 }
 
+/// What a user chose, as one word: blanks, ends of fields and controls as `%20`, so that nobody writes words of his own into
+/// the record, or a whole one.
+fn one_word(value: &str) -> Cow<'_, str> {
+    let breaks = |letter: char| letter.is_whitespace() || letter.is_control() || letter == ';';
+    if !value.contains(breaks) {
+        return Cow::Borrowed(value);
+    }
+    let mut word = String::with_capacity(value.len() + 16);
+    for letter in value.chars() {
+        if breaks(letter) {
+            let mut bytes = [0; 4];
+            for byte in letter.encode_utf8(&mut bytes).bytes() {
+                put(&mut word, format_args!("%{byte:02X}"));
+            }
+        } else {
+            word.push(letter);
+        }
+    }
+    Cow::Owned(word)
+}
+
 fn put(text: &mut String, what: fmt::Arguments<'_>) {
     text.write_fmt(what).expect("a String takes everything");
 }
@@ -212,6 +238,25 @@ mod tests {
             line(&over, &Account::Ended),
             format!("E;1.hn1;{head}{tail}\n")
         );
+    }
+
+    #[test]
+    fn nobody_writes_words_of_his_own_into_a_record() {
+        let forged = "x;E;1;user=bob group=g Exit_status=0\n\u{85}";
+        let asked = [("nodes", "1"), ("software", "a resources_used.walltime=0")];
+        let mut job = job(JobId::whole(1), "STDIN", &asked);
+        let mut spec = (*job.spec).clone();
+        spec.shown = vec![("Account_Name".into(), forged.into())].into();
+        job.spec = spec.into();
+        job.state = JobState::Running(run(&[("gpu01", &[0], &[])], 0, 23458));
+        let line = line(&job, &Account::Started);
+        let word = "account=x%3BE%3B1%3Buser=bob%20group=g%20Exit_status=0%0A%C2%85 jobname=STDIN ";
+        assert!(line.contains(word), "{line}");
+        assert!(
+            line.contains(" Resource_List.software=a%20resources_used.walltime=0 "),
+            "{line}"
+        );
+        assert_eq!(line.matches(';').count(), 2, "{line}");
     }
 
     /// Jobs 220 and 263[3].

@@ -106,21 +106,29 @@ fn files(folder: &Path, month: &str) -> std::io::Result<Vec<PathBuf>> {
 
 /// Whose job ended by this line, and what it used: `TIME;E;ID;user=… group=… … resources_used.walltime=…`.
 fn ended(line: &str) -> Option<(Who, Used)> {
-    let (_, rest) = line.split_once(";E;")?;
-    let (_, words) = rest.split_once(';')?;
-    // What a user may choose (the job's name, an account) may hold any word but no blank; ours stand before it, or have a
-    // longer name than it could begin with.
+    let mut fields = line.splitn(4, ';');
+    let words = fields.nth(1).filter(|letter| *letter == "E");
+    let words = words.and_then(|_| fields.nth(1))?;
+    // What a user may choose (an account, the job's name, a resource) stands between: it has no blank now, but older records
+    // may hold one.
+    fn value<'w>(word: &'w str, name: &str) -> Option<&'w str> {
+        word.strip_prefix(name)?.strip_prefix('=')
+    }
     let word = |name: &str| {
         let mut words = words.split_ascii_whitespace();
-        words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+        words.find_map(|word| value(word, name))
     };
-    let wall_secs = Seconds::parse(word("resources_used.walltime")?).ok()?.0;
-    let slots: u64 = word("total_execution_slots")
+    let last = |name: &str| {
+        let mut words = words.split_ascii_whitespace().rev();
+        words.find_map(|word| value(word, name))
+    };
+    let wall_secs = Seconds::parse(last("resources_used.walltime")?).ok()?.0;
+    let slots: u64 = last("total_execution_slots")
         .and_then(|slots| slots.parse().ok())
         .unwrap_or(0);
     let used = Used {
         jobs: 1,
-        failed: u64::from(word("Exit_status").is_none_or(|status| status != "0")),
+        failed: u64::from(last("Exit_status").is_none_or(|status| status != "0")),
         running: 0,
         wall_secs,
         core_secs: wall_secs.saturating_mul(slots),
@@ -163,6 +171,10 @@ mod tests {
         std::fs::create_dir(&logs).unwrap();
         let write = |day: &str, text: &str| std::fs::write(logs.join(day), text).unwrap();
         let started = line("alice", "1:gpus=4", 0).replace(";E;", ";S;");
+        // As records were that held an account as it was typed.
+        let account =
+            " account=x;E;1;user=bob Exit_status=0 resources_used.walltime=99:00:00 jobname";
+        let started = started.replace(" jobname", account);
         let torn = "11/22/2026 03:45:58;E;2.hn1;user=alice gr";
         write(
             "20261101",
@@ -170,7 +182,8 @@ mod tests {
         );
         write(
             "20261130",
-            &(line("alice", "1", 271) + &line("bob", "gpu01:gpus=1+1:gpus=3", 0)),
+            &(line("alice", "1", 271).replace(" jobname", account)
+                + &line("bob", "gpu01:gpus=1+1:gpus=3", 0)),
         );
         write("20261201", &line("bob", "1:gpus=8", 0));
         write("202611xx", &line("bob", "1:gpus=8", 0));
