@@ -246,7 +246,7 @@ mod tests {
         let asked = [("nodes", "1"), ("software", "a resources_used.walltime=0")];
         let mut job = job(JobId::whole(1), "STDIN", &asked);
         let mut spec = (*job.spec).clone();
-        spec.shown = vec![("Account_Name".into(), forged.into())].into();
+        spec.shown = vec![("Account_Name".into(), forged.into())];
         job.spec = spec.into();
         job.state = JobState::Running(run(&[("gpu01", &[0], &[])], 0, 23458));
         let line = line(&job, &Account::Started);

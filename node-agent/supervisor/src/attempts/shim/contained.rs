@@ -5,6 +5,8 @@
 use std::ffi::{CString, NulError};
 use std::path::{Path, PathBuf};
 
+use capstan_types::Env;
+
 use crate::attempts::record::Entry;
 
 /// What the command is called: it is one of the client's many names.
@@ -40,6 +42,34 @@ pub(super) fn carrier(entry: &Entry) -> Result<Option<Carrier>, NulError> {
     }))
 }
 
+/// What of the job's environment the carrier itself gets: nothing that has a program load, read or write files of the user's
+/// choosing before it does anything (those that the C library ignores in set-uid programs, `sysdeps/generic/unsecvars.h`). The
+/// script inside gets all of it by the agent.
+///
+/// # Errors
+/// A variable holds a NUL.
+pub(super) fn environment(env: &Env) -> Result<Vec<CString>, NulError> {
+    const LOADERS: [&str; 13] = [
+        "GCONV_PATH",
+        "GETCONF_DIR",
+        "GLIBC_TUNABLES",
+        "HOSTALIASES",
+        "LOCALDOMAIN",
+        "LOCPATH",
+        "MALLOC_TRACE",
+        "NIS_PATH",
+        "NLSPATH",
+        "RESOLV_HOST_CONF",
+        "RES_OPTIONS",
+        "TMPDIR",
+        "TZDIR",
+    ];
+    let is_harmless = |name: &str| !name.starts_with("LD_") && !LOADERS.contains(&name);
+    let kept = env.iter().filter(|(name, _)| is_harmless(name));
+    kept.map(|(name, value)| CString::new(format!("{name}={value}")))
+        .collect()
+}
+
 /// The site's folder first, then beside the agent, then where commands usually are. Never by PATH: it may be the
 /// user's.
 fn places(commands_folder: &str, own: Option<&Path>) -> Vec<PathBuf> {
@@ -55,6 +85,25 @@ fn places(commands_folder: &str, own: Option<&Path>) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_of_the_users_is_loaded_into_the_carrier() {
+        let given = [
+            ("LD_PRELOAD", "/home/alice/x.so"),
+            ("LD_LIBRARY_PATH", "/home/alice"),
+            ("GCONV_PATH", "/home/alice"),
+            ("RANK", "3"),
+            ("PBS_JOBID", "1.hn1"),
+        ];
+        let env: Env = given
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        let kept = environment(&env).unwrap();
+        let mut kept: Vec<&str> = kept.iter().map(|it| it.to_str().unwrap()).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, ["PBS_JOBID=1.hn1", "RANK=3"]);
+    }
 
     #[test]
     fn only_a_job_with_an_image_is_carried_and_by_the_sites_command_first() {

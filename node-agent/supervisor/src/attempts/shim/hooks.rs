@@ -218,9 +218,11 @@ impl<'a> Hooks<'a> {
         fs::symlink_metadata(&path).ok().map(|_| path)
     }
 
-    /// The job's own script (`-l prologue=PATH`), beside the folder of `qsub` when its path is not whole.
+    /// The job's own script (`-l prologue=PATH`), beside the folder of `qsub` when its path is not whole. A job inside an image
+    /// has none: nothing of the user's runs on the host then.
     fn job_level(&self, path: &str) -> Option<PathBuf> {
-        if path.is_empty() || self.entry.hooks_folder.is_empty() {
+        let is_contained = !self.entry.spec.image.is_empty();
+        if path.is_empty() || self.entry.hooks_folder.is_empty() || is_contained {
             return None;
         }
         let variables = &self.entry.spec.variables;

@@ -286,7 +286,10 @@ impl Prepared<'_> {
             folder: CString::new(environment::start_folder(&entry.spec, identity))?,
             arguments: first.arguments,
             paths: first.paths,
-            environment: variables(&env)?,
+            environment: match entry.spec.image.is_empty() {
+                true => variables(&env)?,
+                false => contained::environment(&env)?,
+            },
             umask: job_mask(entry),
             has_terminal: terminal.is_some(),
             limits: Some(&entry.spec),
