@@ -1,10 +1,11 @@
 //! What a running attempt has written, for those who may look, and lines that the server adds to it. The files are
 //! opened with the rights of the attempt's user, on a thread of its own: a file that hangs there hangs nobody else.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use capstan_proto::wire::{AttemptEnded, ReadOutput, WriteMessage};
@@ -12,7 +13,7 @@ use capstan_types::{AttemptId, Env};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::figures::Sister;
 use super::footer::{self, Facts};
@@ -26,6 +27,10 @@ use crate::containers::reach::Rights;
 
 /// Files of attempts that are being read or written at once.
 const FILES_MAX: usize = 64;
+/// Those of one user's attempts: his files may lie on a server that does not answer.
+const FILES_PER_USER_MAX: usize = 24;
+/// How long the end of an attempt waits for its footer: cards stay lent until then.
+const FOOTER_WAIT: Duration = Duration::from_secs(10);
 /// Bytes of one chunk.
 const CHUNK_BYTES: usize = 32 << 10;
 /// Of a file without line feeds, so much is searched for the beginning of the last lines.
@@ -35,7 +40,46 @@ const FOOTER_BYTES_MAX: u64 = 128 << 10;
 /// A file that is followed is looked at so often.
 const FOLLOW_EVERY: Duration = Duration::from_millis(250);
 
-static FILES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(FILES_MAX)));
+static FILES: LazyLock<Places> = LazyLock::new(Places::default);
+
+/// Who reads or writes how many files.
+#[derive(Clone, Debug, Default)]
+struct Places(Arc<Mutex<BTreeMap<u32, usize>>>);
+
+/// A place to read or write one file, given back when it is dropped.
+struct Place {
+    places: Places,
+    uid: u32,
+}
+
+impl Places {
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<u32, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a file of this user's, if there is one.
+    fn take(&self, uid: u32) -> Option<Place> {
+        let mut counts = self.counts();
+        let own = counts.get(&uid).copied().unwrap_or(0);
+        if own >= FILES_PER_USER_MAX || counts.values().sum::<usize>() >= FILES_MAX {
+            return None;
+        }
+        counts.insert(uid, own + 1);
+        let places = self.clone();
+        Some(Place { places, uid })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.places.counts();
+        let left = counts.get(&self.uid).map_or(0, |own| own.saturating_sub(1));
+        match left {
+            0 => counts.remove(&self.uid),
+            left => counts.insert(self.uid, left),
+        };
+    }
+}
 
 /// The record of an attempt, its user, and the environment by which paths are expanded.
 struct Outputs {
@@ -141,8 +185,14 @@ pub(super) async fn add_footer(live: &LiveAttempt, ended: &AttemptEnded, sisters
         };
         add().map_err(|error| (stdout, error))
     });
-    if let Err(problem) = added.await {
-        tracing::debug!(attempt = %live.entry.attempt(), %problem, "no footer");
+    match tokio::time::timeout(FOOTER_WAIT, added).await {
+        Ok(Ok(())) => {}
+        Ok(Err(problem)) => {
+            tracing::debug!(attempt = %live.entry.attempt(), %problem, "no footer");
+        }
+        Err(_late) => {
+            tracing::warn!(attempt = %live.entry.attempt(), "no footer: the file does not answer");
+        }
     }
 }
 
@@ -152,8 +202,7 @@ where
     W: FnOnce((PathBuf, PathBuf)) -> Result<(), (PathBuf, io::Error)> + Send + 'static,
 {
     let outputs = outputs(live).ok_or(NotReached::NotHere)?;
-    let place = FILES.clone().try_acquire_owned();
-    let place = place.map_err(|_| NotReached::Busy)?;
+    let place = FILES.take(outputs.identity.uid).ok_or(NotReached::Busy)?;
     let user = outputs.identity.user.clone();
     let rights = Rights {
         uid: outputs.identity.uid,
@@ -320,6 +369,19 @@ mod tests {
         let long = format!("{}\nlast\n", "x".repeat(3 * CHUNK_BYTES));
         check(&long, 1, "last\n");
         check(&long, 2, &long);
+    }
+
+    #[test]
+    fn one_users_files_take_no_others_places() {
+        let places = Places::default();
+        let alices: Vec<Place> = (0..FILES_MAX).map_while(|_| places.take(1000)).collect();
+        assert_eq!(alices.len(), FILES_PER_USER_MAX);
+        let others: Vec<Place> = (0..).map_while(|uid| places.take(2000 + uid)).collect();
+        assert_eq!(alices.len() + others.len(), FILES_MAX);
+        drop(alices);
+        assert!(places.take(1000).is_some());
+        drop(others);
+        assert!(places.counts().is_empty());
     }
 
     #[test]
