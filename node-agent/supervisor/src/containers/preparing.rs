@@ -17,6 +17,9 @@ use crate::images::{Asker, Progress, PullProblem, registry_of};
 /// A pull of which nothing more comes for so long is given up: the registry has gone to sleep over it.
 const SILENCE_MAX: Duration = Duration::from_secs(600);
 
+/// So long a pull may take that goes on and on: others wait for its place.
+const PULL_TIME_MAX: Duration = Duration::from_secs(6 * 3600);
+
 /// Whose accounts at registries may be used for an image.
 #[derive(Clone, Debug)]
 pub struct Customer {
@@ -142,7 +145,7 @@ impl<E: ContainerEngine> Keeper<E> {
         let pull = self.stock.pull(&self.engine, &name, &asker, &told);
         tokio::select! {
             pulled = pull => pulled.map_err(Refused::Pull)?,
-            () = silence(progress) => return Err(Refused::Pull(stalled(&name)).into()),
+            said = stalling(progress) => return Err(Refused::Pull(stalled(&name, said)).into()),
         }
         self.has_come(&name, &asker, held.as_ref()).await?;
         Ok(())
@@ -191,25 +194,36 @@ impl<E: ContainerEngine> Keeper<E> {
     }
 }
 
-/// Returns when nothing more has come for [`SILENCE_MAX`].
-async fn silence(mut progress: watch::Receiver<Progress>) {
-    loop {
+/// Returns, with the reason, when a pull that has begun is to be given up: nothing more has come for [`SILENCE_MAX`], or it
+/// has gone on for [`PULL_TIME_MAX`]. While it waits behind other pulls nothing is counted.
+async fn stalling(mut progress: watch::Receiver<Progress>) -> String {
+    if progress.changed().await.is_err() {
+        // The pull is over, which its own end tells.
+        return std::future::pending().await;
+    }
+    let until = tokio::time::Instant::now() + PULL_TIME_MAX;
+    while tokio::time::Instant::now() < until {
         match tokio::time::timeout(SILENCE_MAX, progress.changed()).await {
             Ok(Ok(())) => {}
-            // The pull is over, which its own end tells.
-            Ok(Err(_)) => std::future::pending().await,
-            Err(_) => return,
+            Ok(Err(_)) => return std::future::pending().await,
+            Err(_) => {
+                return format!(
+                    "nothing more came for {} minutes",
+                    SILENCE_MAX.as_secs() / 60
+                );
+            }
         }
     }
+    format!(
+        "it was not there after {} hours",
+        PULL_TIME_MAX.as_secs() / 3600
+    )
 }
 
-fn stalled(image: &str) -> PullProblem {
+fn stalled(image: &str, said: String) -> PullProblem {
     PullProblem::Unreachable {
         image: image.to_owned(),
         registry: registry_of(image),
-        said: format!(
-            "nothing more came for {} minutes",
-            SILENCE_MAX.as_secs() / 60
-        ),
+        said,
     }
 }

@@ -35,6 +35,8 @@ type Key = (String, Option<u32>);
 
 #[derive(Clone, Debug)]
 enum State {
+    /// For a place.
+    Waiting,
     Going(Progress),
     Done(Result<(), PullProblem>),
 }
@@ -83,6 +85,8 @@ impl Pulls {
                     };
                     // Never closed; and a pull without a place would only be slower for all.
                     let _place = self.places.acquire().await;
+                    // Now it begins, for those who wait only so long for more.
+                    tell(Progress::default());
                     let credentials = asker.credentials.as_ref();
                     let pulled = store.pull_image(&key.0, credentials, &tell).await;
                     lead.state.send_replace(State::Done(pulled.clone()));
@@ -108,7 +112,7 @@ impl Pulls {
         if let Some(state) = under_way.get(key) {
             return Role::Follow(state.clone());
         }
-        let (state, seen) = watch::channel(State::Going(Progress::default()));
+        let (state, seen) = watch::channel(State::Waiting);
         under_way.insert(key.clone(), seen);
         Role::Lead(Lead {
             pulls: self,
@@ -140,6 +144,7 @@ async fn follow(
         match now {
             State::Done(pulled) => return Some(pulled),
             State::Going(progress) => told(progress),
+            State::Waiting => {}
         }
         state.changed().await.ok()?;
     }
@@ -248,6 +253,33 @@ mod tests {
         assert_eq!(store.pulls.load(Ordering::Relaxed), 3);
         store.gate.add_permits(3);
         assert!(all.await.iter().all(Result::is_ok));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_place_hears_nothing_before_he_has_it() {
+        let (store, pulls, heard) = (Slow::with(Ok(())), Pulls::default(), AtomicU32::new(0));
+        let asker = of(None);
+        let names: Vec<String> = (0..PULLS_MAX).map(|nth| format!("slow{nth}")).collect();
+        let slow = names
+            .iter()
+            .map(|name| pulls.ensure(&store, name, &asker, &|_| {}));
+        let mut slow = Box::pin(join_all(slow));
+        begin(&mut slow).await;
+        let told = |_| {
+            heard.fetch_add(1, Ordering::Relaxed);
+        };
+        let waiting = || Box::pin(pulls.ensure(&store, "a", &asker, &told));
+        let (mut lead, mut follower) = (waiting(), waiting());
+        begin(&mut lead).await;
+        begin(&mut follower).await;
+        assert_eq!(heard.load(Ordering::Relaxed), 0);
+        store.gate.add_permits(PULLS_MAX);
+        assert!(slow.await.iter().all(Result::is_ok));
+        assert_eq!((lead.await, follower.await), (Ok(()), Ok(())));
+        assert!(
+            heard.load(Ordering::Relaxed) >= 2,
+            "that it begins, and how far it is"
+        );
     }
 
     #[tokio::test]
