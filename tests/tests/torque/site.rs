@@ -10,6 +10,9 @@ use capstan_tests::cluster::{binaries, sources};
 /// Its users and names belong to the host, so there is one at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
+/// The folder of the site for what its commands keep for a while.
+const SCRATCH: &str = "scratch";
+
 /// The site while it is up.
 pub(crate) struct Site {
     folder: tempfile::TempDir,
@@ -37,6 +40,9 @@ impl Site {
             .tempdir()
             .unwrap();
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let scratch = folder.path().join(SCRATCH);
+        std::fs::create_dir(&scratch).unwrap();
+        std::fs::set_permissions(&scratch, PermissionsExt::from_mode(0o1777)).unwrap();
         let usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         let path = format!("{}:{usual}", folder.path().join("bin").display());
         let site = Self {
@@ -54,10 +60,11 @@ impl Site {
         self.folder.path()
     }
 
-    /// Runs a command as root with the site's commands on its PATH.
+    /// Runs a command as root with the site's commands on its PATH. What it leaves in its temporary folder goes with the site.
     #[track_caller]
     pub(crate) fn run(&self, command: &mut Command) -> Output {
         let command = command.env("PATH", &self.path).stdin(Stdio::null());
+        let command = command.env("TMPDIR", self.path().join(SCRATCH));
         command.output().unwrap()
     }
 
