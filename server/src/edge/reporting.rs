@@ -1,5 +1,5 @@
-//! `get_report`: what was used in a month, also by jobs that still run. The sums of those that ended are made of the accounting log, one month at a time and not again for a
-//! while, so that nobody keeps the disk busy by asking.
+//! `get_report`: what was used in a month, also by jobs that still run. The sums of those that ended are made of the
+//! accounting log, one month at a time and not again for a while, so that nobody keeps the disk busy by asking.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -53,14 +53,17 @@ pub(super) fn running(state: &State, now: Timestamp) -> BTreeMap<Who, Used> {
 #[derive(Debug)]
 pub(super) struct Reports {
     state_folder: PathBuf,
-    known: Mutex<BTreeMap<String, (Instant, Arc<Month>)>>,
+    known: Arc<Mutex<Known>>,
 }
+
+/// When each was summed up.
+type Known = BTreeMap<String, (Instant, Arc<Month>)>;
 
 impl Reports {
     pub(super) fn of(state_folder: PathBuf) -> Self {
         Self {
             state_folder,
-            known: Mutex::default(),
+            known: Arc::default(),
         }
     }
 
@@ -112,27 +115,29 @@ impl Reports {
 
     /// One caller reads at a time; the others then find what was read.
     async fn sums(&self, wanted: &str) -> Result<Arc<Month>, Status> {
-        let mut known = self.known.lock().await;
+        let mut known = self.known.clone().lock_owned().await;
         if let Some((at, sums)) = known.get(wanted)
             && at.elapsed() < GOOD_FOR
         {
             return Ok(sums.clone());
         }
         let (folder, name) = (self.state_folder.clone(), wanted.to_owned());
-        let read = tokio::task::spawn_blocking(move || month(&folder, &name)).await;
+        // The turn belongs to the reading: who hangs up does not give it back sooner, and what was read is remembered.
+        let read = tokio::task::spawn_blocking(move || {
+            let sums = Arc::new(month(&folder, &name)?);
+            if known.len() >= MONTHS_MAX {
+                known.clear();
+            }
+            known.insert(name, (Instant::now(), sums.clone()));
+            Ok::<_, std::io::Error>(sums)
+        });
         let problem = |problem: String| {
             let detail = format!("the accounting log cannot be read: {problem}");
             edge_status(Refusal::new(Pbse::System, detail))
         };
-        let sums = match read {
-            Ok(Ok(sums)) => Arc::new(sums),
-            Ok(Err(error)) => return Err(problem(error.to_string())),
-            Err(error) => return Err(problem(error.to_string())),
-        };
-        if known.len() >= MONTHS_MAX {
-            known.clear();
+        match read.await {
+            Ok(read) => read.map_err(|error| problem(error.to_string())),
+            Err(error) => Err(problem(error.to_string())),
         }
-        known.insert(wanted.to_owned(), (Instant::now(), sums.clone()));
-        Ok(sums)
     }
 }

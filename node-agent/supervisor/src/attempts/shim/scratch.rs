@@ -37,25 +37,36 @@ pub(in crate::attempts) fn leave(entry: &Entry, has_failed: bool) {
     let Some(folder) = entry.scratch_folder() else {
         return;
     };
-    let is_noted = has_failed && entry.scratch_keep_secs > 0 && has_content(&folder) && {
-        let until = now_secs().saturating_add(entry.scratch_keep_secs);
-        let notes = Path::new(&entry.state_folder).join(KEPT);
-        let note = notes.join(entry.spec.attempt.to_string());
-        let written =
-            make_private(&notes).and_then(|()| fs::write(note, format!("{until} {folder}\n")));
-        written.is_ok()
-    };
+    let until = now_secs().saturating_add(entry.scratch_keep_secs);
+    let is_noted = has_failed
+        && entry.scratch_keep_secs > 0
+        && has_content(&folder)
+        && note(entry, &folder, until).is_ok();
     // Without a note nobody would ever remove it.
     if !is_noted {
         remove(entry);
     }
 }
 
-/// Removes the folder.
+/// Notes that the folder is to be removed then, seconds since 1970.
+fn note(entry: &Entry, folder: &str, until: u64) -> io::Result<()> {
+    let notes = Path::new(&entry.state_folder).join(KEPT);
+    let note = notes.join(entry.spec.attempt.to_string());
+    make_private(&notes)?;
+    fs::write(note, format!("{until} {folder}\n"))
+}
+
+/// Removes the folder; notes one that cannot be removed, so that it is tried again.
 pub(super) fn remove(entry: &Entry) {
-    if let Some(folder) = entry.scratch_folder() {
-        // Removed again by name when the disk lets us: the name is never used twice.
-        let _left = fs::remove_dir_all(folder);
+    let Some(folder) = entry.scratch_folder() else {
+        return;
+    };
+    match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            // A disk that takes no note either keeps the folder: there is nobody to tell here.
+            let _unnoted = note(entry, &folder, now_secs());
+        }
+        Ok(()) | Err(_) => {}
     }
 }
 
@@ -158,6 +169,21 @@ mod tests {
         check(60, true, true);
         check(60, false, false);
         check(0, true, false);
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_noted_and_tried_again() {
+        let root = tempfile::tempdir().unwrap();
+        let entry = entry(root.path(), 0);
+        let (state, scratch) = (root.path().join("state"), root.path().join("scratch"));
+        // Something that is no folder cannot be removed as one.
+        fs::write(folder(root.path()), "").unwrap();
+        leave(&entry, false);
+        assert_eq!(sweep(&state, &scratch), 0, "it is still in the way");
+        fs::remove_file(folder(root.path())).unwrap();
+        fs::create_dir(folder(root.path())).unwrap();
+        assert_eq!(sweep(&state, &scratch), 1);
+        assert!(!folder(root.path()).exists());
     }
 
     #[test]
