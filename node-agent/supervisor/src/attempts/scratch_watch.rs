@@ -2,15 +2,15 @@
 //! may is ended. Counting is bounded in what it looks at, costs little of a core, and follows no link: the folders are
 //! their users' to fill.
 
-use std::collections::VecDeque;
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, ReadDir};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::signal::Signal;
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 
 use super::record::Entry;
 use super::table::{Order, Supervisor};
@@ -20,10 +20,10 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// A count may cost this part of the time between two.
 const COST_FACTOR: u32 = 100;
 const PERIOD_MAX: Duration = Duration::from_secs(600);
-/// Files and folders that one count looks at; what is behind them is not counted.
-const FILES_MAX: usize = 500_000;
-/// Folders that wait to be looked at, each with a descriptor.
-const FOLDERS_MAX: usize = 512;
+/// Files and folders that one count looks at.
+const FILES_MAX: usize = 3_000_000;
+/// Folders within folders that one count looks at, each with two descriptors.
+const DEPTH_MAX: usize = 200;
 /// Bytes of one block of `st_blocks`.
 const BLOCK_BYTES: u64 = 512;
 /// The exit status of a job that wrote too much: as of a program that goes beyond the limit of a file.
@@ -72,55 +72,77 @@ fn limit(entry: &Entry) -> Option<u64> {
 /// How the folder is beyond its limit, in Torque's words for limits.
 fn excess(entry: &Entry) -> Option<String> {
     let (limit, folder) = (limit(entry)?, entry.scratch_folder()?);
-    let held = held(Path::new(&folder)).ok()?;
-    let (held, limit) = (held / 1024, limit / 1024);
-    (held > limit).then(|| format!("scratch {held}kb exceeded limit {limit}kb"))
+    let limit = limit / 1024;
+    match held(Path::new(&folder)).ok()? {
+        Held::Bytes(held) if held / 1024 > limit => Some(format!(
+            "scratch {}kb exceeded limit {limit}kb",
+            held / 1024
+        )),
+        Held::Bytes(_) => None,
+        Held::TooMuchToCount => Some(format!(
+            "scratch with over {FILES_MAX} files, or folders {DEPTH_MAX} deep, cannot be held to its limit {limit}kb"
+        )),
+    }
+}
+
+/// What is in a folder.
+#[derive(Debug, PartialEq, Eq)]
+enum Held {
+    Bytes(u64),
+    /// More files, or deeper folders, than one count looks at: who could hide something there might.
+    TooMuchToCount,
 }
 
 /// Bytes on the disk under `folder`, which is counted as far as it lies on one file system.
-fn held(folder: &Path) -> nix::Result<u64> {
+fn held(folder: &Path) -> nix::Result<Held> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let root = open(folder, flags, Mode::empty())?;
     let device = fstat(&root)?.st_dev;
     let (mut bytes, mut files) = (0, 0);
-    let mut folders: VecDeque<OwnedFd> = VecDeque::from([root]);
-    while let Some(folder) = folders.pop_back() {
-        // By way of the descriptor, so that nobody can put another folder in its place.
-        let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string());
-        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-            files += 1;
-            if files > FILES_MAX {
-                return Ok(bytes);
-            }
-            let name = entry.file_name();
-            // Gone since.
-            let Ok(found) = fstatat(&folder, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) else {
-                continue;
-            };
-            if found.st_dev != device {
-                continue;
-            }
-            bytes += size(&found);
-            let is_folder =
-                SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR;
-            if is_folder
-                && folders.len() < FOLDERS_MAX
-                && let Ok(inner) = openat(folder.as_fd(), name.as_os_str(), flags, Mode::empty())
-            {
-                folders.push_back(inner);
-            }
+    // Files with several names, to count each once.
+    let mut linked = BTreeSet::new();
+    // The folders on the way to the one that is read: as many descriptors as it is deep, however many there are.
+    let mut way: Vec<(OwnedFd, ReadDir)> = listed(root).into_iter().collect();
+    loop {
+        let depth = way.len();
+        let Some((folder, entries)) = way.last_mut() else {
+            return Ok(Held::Bytes(bytes));
+        };
+        let Some(entry) = entries.next() else {
+            way.pop();
+            continue;
+        };
+        files += 1;
+        if files > FILES_MAX || depth > DEPTH_MAX {
+            return Ok(Held::TooMuchToCount);
+        }
+        let Ok(name) = entry.map(|entry| entry.file_name()) else {
+            continue;
+        };
+        // Gone since.
+        let Ok(found) = fstatat(&*folder, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) else {
+            continue;
+        };
+        let kind = SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits());
+        let is_counted =
+            kind == SFlag::S_IFREG && found.st_nlink > 1 && !linked.insert(found.st_ino);
+        if found.st_dev != device || is_counted {
+            continue;
+        }
+        bytes += u64::try_from(found.st_blocks).unwrap_or_default() * BLOCK_BYTES;
+        if kind == SFlag::S_IFDIR
+            && let Ok(inner) = openat(folder.as_fd(), name.as_os_str(), flags, Mode::empty())
+        {
+            way.extend(listed(inner));
         }
     }
-    Ok(bytes)
 }
 
-/// Its part of a file that has several names.
-fn size(found: &FileStat) -> u64 {
-    let bytes = u64::try_from(found.st_blocks).unwrap_or_default() * BLOCK_BYTES;
-    match SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFREG {
-        true => bytes / found.st_nlink.max(1),
-        false => bytes,
-    }
+/// The folder with its entries, by way of the descriptor, so that nobody can put another folder in its place.
+fn listed(folder: OwnedFd) -> Option<(OwnedFd, ReadDir)> {
+    let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string());
+    let entries = fs::read_dir(path).ok()?;
+    Some((folder, entries))
 }
 
 #[cfg(test)]
@@ -132,6 +154,22 @@ mod tests {
     }
 
     #[test]
+    fn nothing_hides_behind_many_folders_and_what_is_too_deep_is_an_excess() {
+        let root = tempfile::tempdir().unwrap();
+        for number in 0..2000 {
+            fs::create_dir(root.path().join(number.to_string())).unwrap();
+        }
+        write(&root.path().join("1999/file"), 1024);
+        write(&root.path().join("0/file"), 1024);
+        assert!(matches!(held(root.path()), Ok(Held::Bytes(bytes)) if bytes >= 2 << 20));
+        let deep = "d/".repeat(DEPTH_MAX + 1);
+        fs::create_dir_all(root.path().join(deep)).unwrap();
+        write(&root.path().join("d/d/file"), 1);
+        fs::write(root.path().join("d/".repeat(DEPTH_MAX + 1) + "x"), "").unwrap();
+        assert_eq!(held(root.path()), Ok(Held::TooMuchToCount));
+    }
+
+    #[test]
     fn what_is_held_is_counted_once_and_through_no_link() {
         let root = tempfile::tempdir().unwrap();
         let (folder, elsewhere) = (root.path().join("scratch"), root.path().join("elsewhere"));
@@ -139,12 +177,16 @@ mod tests {
         fs::create_dir(&elsewhere).unwrap();
         write(&elsewhere.join("big"), 4096);
         write(&folder.join("a/b/file"), 256);
-        let few = held(&folder).unwrap();
+        let bytes = |folder: &Path| match held(folder).unwrap() {
+            Held::Bytes(bytes) => bytes,
+            Held::TooMuchToCount => panic!("{}", folder.display()),
+        };
+        let few = bytes(&folder);
         assert!((256 << 10..1 << 20).contains(&few), "{few}");
         std::os::unix::fs::symlink(&elsewhere, folder.join("a/link")).unwrap();
         std::os::unix::fs::symlink(elsewhere.join("big"), folder.join("big")).unwrap();
         fs::hard_link(folder.join("a/b/file"), folder.join("again")).unwrap();
-        let same = held(&folder).unwrap();
+        let same = bytes(&folder);
         assert!(same < few + (32 << 10), "{few} {same}");
         assert!(held(&folder.join("big")).is_err());
     }
