@@ -345,17 +345,21 @@ fn a_kernel_error_is_tied_to_its_job_and_shown_without_rights_s2_102() {
         err.contains("the kernel complains of this job: SLUB:"),
         "{err}"
     );
-    let next = cluster.submit(&bob, &bob.folder("klog"), "-d .", "true");
-    cluster.wait_state(&next, "Q");
-    // An administrator has looked at it: work comes back, the words stay for their hour.
-    cluster.root("pbsnodes -r node01").ok();
-    cluster.wait_state(&next, "C");
-    node_says(&cluster, "message=ERROR kernel", false);
-    node_says(&cluster, "kernel: SLUB: Unable to allocate memory", true);
+    until_somebody_looks(&cluster, &bob);
     let none = cluster.sh(&bob, "k_log nowhere");
     assert_ne!(none.status, 0, "{none:?}");
     fs::write(folder.join("go"), "").unwrap();
     cluster.wait_state(&job, "C");
+}
+
+/// Nothing is started until an administrator has looked at it: then work comes back, and the words stay for their hour.
+fn until_somebody_looks(cluster: &Cluster, user: &User) {
+    let next = cluster.submit(user, &user.folder("klog"), "-d .", "true");
+    cluster.wait_state(&next, "Q");
+    cluster.root("pbsnodes -r node01").ok();
+    cluster.wait_state(&next, "C");
+    node_says(cluster, "message=ERROR kernel", false);
+    node_says(cluster, "kernel: SLUB: Unable to allocate memory", true);
 }
 
 /// Goal: who used what this month is told by the accounting log, to everybody or to each of his own.

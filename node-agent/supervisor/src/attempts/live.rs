@@ -225,12 +225,18 @@ impl LiveTable {
     }
 
     pub(super) fn insert(&self, attempt: Arc<LiveAttempt>) {
-        let mut table = self.attempts.write().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self
+            .attempts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         table.insert(attempt.entry.attempt(), attempt);
     }
 
     pub(super) fn remove(&self, attempt: AttemptId) {
-        let mut table = self.attempts.write().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self
+            .attempts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         table.remove(&attempt);
     }
 

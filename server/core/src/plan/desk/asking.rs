@@ -53,7 +53,10 @@ impl<'a> Desk<'a> {
 
     /// For whom nodes are reserved before this span ends, where such gaps are not filled.
     pub(super) fn held_back(&self, span: Span) -> Option<JobId> {
-        let mut bookings = self.bookings.iter().filter(|_| !self.policy.backfills_spare);
+        let mut bookings = self
+            .bookings
+            .iter()
+            .filter(|_| !self.policy.backfills_spare);
         let first = bookings.find(|booking| span.until > booking.span.from)?;
         Some(first.job)
     }
