@@ -299,7 +299,7 @@ mod tests {
         );
         assert_eq!(spec.array_index, Some(3));
         let output = spec.output.unwrap();
-        assert_eq!(output.stdout, "/home/alice/ar.o7-3");
+        assert_eq!(output.stdout, "hn1:/home/alice/ar.o7-3");
         let variables: Vec<_> = spec
             .variables
             .iter()
@@ -331,6 +331,6 @@ mod tests {
         assert_eq!(spec.group, "physics");
         let output = spec.output.unwrap();
         assert_eq!(output.join(), wire::output_files::Join::IntoStdout);
-        assert_eq!(output.stdout, "/x/$PBS_JOBID");
+        assert_eq!(output.stdout, "hn1:/x/$PBS_JOBID");
     }
 }

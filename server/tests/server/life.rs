@@ -49,8 +49,8 @@ async fn a_job_runs_from_submission_to_history() {
         (Some(300), 0o077, 2)
     );
     let output = spec.output.unwrap();
-    assert_eq!(output.stdout, "/tmp/$PBS_JOBID.out");
-    assert_eq!(output.stderr, "/tmp/testjob.e1");
+    assert_eq!(output.stdout, "hn1:/tmp/$PBS_JOBID.out");
+    assert_eq!(output.stderr, "hn1:/tmp/testjob.e1");
     let variables: Vec<&str> = spec.variables.iter().map(|v| v.name.as_str()).collect();
     assert_eq!(variables, ["PBS_O_QUEUE", "PBS_O_WORKDIR", "PBS_O_SERVER"]);
 

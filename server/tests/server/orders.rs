@@ -85,7 +85,7 @@ async fn an_altered_job_starts_as_it_was_altered() {
     );
     assert_eq!(
         spec.output.unwrap().stdout,
-        "/tmp/STDIN.o1",
+        "hn1:/tmp/STDIN.o1",
         "the name of the output stays"
     );
 }
