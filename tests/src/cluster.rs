@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::engine::docker;
 use crate::{User, wait_until};
 
 /// A running cluster; ended when dropped.
@@ -217,6 +218,27 @@ impl Cluster {
                 _ => Err(listing),
             }
         });
+    }
+
+    /// The ids of the containers, running or not, that the agents of this cluster have made for a job, one per line. Other
+    /// clusters on this host have jobs of the same number.
+    ///
+    /// # Panics
+    /// When an agent has not written down who it is, or the engine does not answer.
+    #[must_use]
+    pub fn containers_of(&self, job: &str) -> String {
+        let of_job = format!("label=capstan.job={job}");
+        let nodes = fs::read_dir(self.path().join("nodes")).expect("the cluster has nodes");
+        let found = nodes.map(|node| {
+            let path = node.expect("the folder is ours").path();
+            let id = fs::read_to_string(path.join("state/agent-id"))
+                .expect("an agent writes down who it is");
+            let of_agent = format!("label=capstan.agent={}", id.trim());
+            docker(&["ps", "-aq", "--filter", &of_agent, "--filter", &of_job])
+                .expect("the engine answers")
+        });
+        let found: Vec<String> = found.collect();
+        found.join("\n").trim().to_owned()
     }
 
     /// Waits until every job that `qstat` lists is completed.

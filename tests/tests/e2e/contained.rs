@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use capstan_tests::engine::{self, IMAGE, docker};
+use capstan_tests::engine::{self, IMAGE};
 use capstan_tests::{Cluster, User, images, wait_until};
 
 use crate::is_root;
@@ -71,12 +71,7 @@ fn the_script_of_a_job_with_an_image_runs_inside_it_as_its_user() {
             cluster.attribute(&job, "image").as_deref(),
             Some(image.name)
         );
-        let filter = format!("label=capstan.job={job}");
-        assert_eq!(
-            docker(&["ps", "-aq", "--filter", &filter]).unwrap_or_default(),
-            "",
-            "{said}"
-        );
+        assert_eq!(cluster.containers_of(&job), "", "{said}");
     }
 }
 
@@ -114,11 +109,7 @@ fn a_script_inside_hears_signals_and_ends_with_its_walltime() {
     );
     let job = cluster.submit(&alice, &folder, &options, "exec sleep 600");
     cluster.wait_state(&job, "C");
-    let filter = format!("label=capstan.job={job}");
-    assert_eq!(
-        docker(&["ps", "-aq", "--filter", &filter]).unwrap_or_default(),
-        ""
-    );
+    assert_eq!(cluster.containers_of(&job), "");
     assert!(read(&folder.join("late")).contains("walltime"), "told why");
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use capstan_tests::engine::{self, IMAGE, docker};
+use capstan_tests::engine::{self, IMAGE};
 use capstan_tests::{Cluster, User, wait_until};
 
 use crate::is_root;
@@ -56,11 +56,6 @@ impl Drop for GHome {
     }
 }
 
-fn containers_of(job: &str) -> String {
-    let filter = format!("label=capstan.job={job}");
-    docker(&["ps", "-aq", "--filter", &filter]).unwrap_or_default()
-}
-
 #[test]
 fn the_demo_script_of_the_seed_cluster_runs_on_a_card_in_a_container() {
     if !is_root() || !engine::is_there() {
@@ -101,7 +96,7 @@ fn the_demo_script_of_the_seed_cluster_runs_on_a_card_in_a_container() {
         Some("5"),
         "{stderr}"
     );
-    assert_eq!(containers_of(&job), "");
+    assert_eq!(cluster.containers_of(&job), "");
 }
 
 #[test]
@@ -120,10 +115,10 @@ fn deleting_a_job_ends_its_container() {
             false => Err(cluster.attribute(&job, "job_state")),
         }
     });
-    assert_ne!(containers_of(&job), "");
+    assert_ne!(cluster.containers_of(&job), "");
     cluster.sh(&alice, &format!("qdel -W 0 {job}")).ok();
     cluster.wait_state(&job, "C");
-    assert_eq!(containers_of(&job), "");
+    assert_eq!(cluster.containers_of(&job), "");
 }
 
 #[test]

@@ -385,8 +385,7 @@ fn nobody_gets_into_another_job() {
     assert!(!output.contains(site.alice.name), "{output}");
     let log = site.log();
     assert!(log.contains("runs in no job"), "{log}");
-    let filter = format!("label=capstan.job={victim}");
-    let containers = docker(&["ps", "-q", "--filter", &filter]).unwrap_or_default();
+    let containers = site.cluster.containers_of(&victim);
     assert_eq!(containers.lines().count(), 1, "only its own");
     site.cluster
         .sh(&site.alice, &format!("qdel -W 0 {victim}"))

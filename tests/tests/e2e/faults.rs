@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use capstan_tests::engine::{self, IMAGE, docker};
+use capstan_tests::engine::{self, IMAGE};
 use capstan_tests::{Cluster, User, wait_until};
 
 use crate::is_root;
@@ -135,11 +135,7 @@ fn server_and_agent_killed_together_come_back_to_the_same_jobs_and_containers() 
         Some("4")
     );
     check_each_ran_once(&folder.join("diary"), &[plain, container.clone()]);
-    let filter = format!("label=capstan.job={container}");
-    assert_eq!(
-        docker(&["ps", "-aq", "--filter", &filter]).as_deref(),
-        Some("")
-    );
+    assert_eq!(cluster.containers_of(&container), "");
 }
 
 #[test]
