@@ -382,7 +382,9 @@ impl Terminal {
     /// After the end of the shell: shows the last of it, and says that it has ended.
     pub(super) fn finish(mut self, exit_status: i32) {
         let give_up = Instant::now() + LAST_WORDS;
-        let is_expected = self.times.lost_within(Instant::now(), COMING_BACK);
+        // Who has not come yet waits at his terminal, and is told by nobody else why there is no shell.
+        let has_come = self.kind.is_some();
+        let is_expected = !has_come || self.times.lost_within(Instant::now(), COMING_BACK);
         let mut is_told = false;
         loop {
             self.turn();
