@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use capstan_proto::wire;
@@ -246,15 +246,27 @@ impl AttemptFile {
     /// The shim's lock, or `None` when another holds it. Records are added through it.
     pub(super) fn lock(&self) -> Result<Option<LockedFile>, LedgerError> {
         let file = OpenOptions::new().read(true).append(true).open(&self.0);
-        let file = file.map_err(failed(&self.0, "opened"))?;
+        self.lock_opened(file.map_err(failed(&self.0, "opened"))?)
+    }
+
+    /// As [`Self::lock`]. `None` also when the file has been removed since it was opened, and perhaps been written anew: a
+    /// lock on what nobody finds any more keeps nobody else from running the attempt.
+    fn lock_opened(&self, file: File) -> Result<Option<LockedFile>, LedgerError> {
         match file.try_lock() {
-            Ok(()) => Ok(Some(LockedFile {
-                path: self.0.clone(),
-                file,
-            })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(failed(&self.0, "locked")(error)),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(failed(&self.0, "locked")(error)),
         }
+        let opened = file.metadata().map_err(failed(&self.0, "looked at"))?;
+        let is_found = match fs::symlink_metadata(&self.0) {
+            Ok(found) => (found.dev(), found.ino()) == (opened.dev(), opened.ino()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(failed(&self.0, "looked at")(error)),
+        };
+        Ok(is_found.then(|| LockedFile {
+            path: self.0.clone(),
+            file,
+        }))
     }
 
     /// Whether a shim of this attempt is alive.

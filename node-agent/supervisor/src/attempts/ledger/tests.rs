@@ -75,6 +75,22 @@ fn a_file_tells_how_far_its_attempt_is() {
 }
 
 /// The file is cut at every byte: each cut shows what was whole before it, and hides no other attempt.
+/// A shim that comes late, when its entry was dropped and the attempt was ordered again.
+#[test]
+fn a_lock_on_an_entry_that_was_replaced_is_none() {
+    let (_state, ledger, file) = ledger();
+    let open = || File::open(file.path()).unwrap();
+    let late = open();
+    ledger.remove(AttemptId(1)).unwrap();
+    assert!(file.lock_opened(late).unwrap().is_none());
+    ledger.record(&entry(1)).unwrap();
+    let later = open();
+    ledger.remove(AttemptId(1)).unwrap();
+    ledger.record(&entry(1)).unwrap();
+    assert!(file.lock_opened(later).unwrap().is_none());
+    assert!(file.lock().unwrap().is_some());
+}
+
 #[test]
 fn a_file_torn_at_any_byte_shows_what_is_whole() {
     let (_state, ledger, file) = ledger();
