@@ -45,6 +45,8 @@ const KEEPALIVE_WAIT: Duration = Duration::from_secs(10);
 const WELCOME_WAIT: Duration = Duration::from_secs(30);
 /// Cards and engine are asked anew this often; a card may fall off the bus.
 const INVENTORY_PERIOD: Duration = Duration::from_secs(30);
+/// The same while the engine does not answer: jobs inside images wait for nothing but our word that it is back.
+const AWAY_PERIOD: Duration = Duration::from_secs(5);
 /// Least time between two reports of which images there are.
 const IMAGES_PERIOD: Duration = Duration::from_secs(60);
 /// Tasks for other nodes that may wait to be sent.
@@ -311,10 +313,16 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
                 known.health_problem = health;
                 heartbeat.inventory = Some(known.clone());
             }
-            if asked.elapsed() >= INVENTORY_PERIOD {
+            let is_away = !known.engine_problem.is_empty();
+            let period = if is_away {
+                AWAY_PERIOD
+            } else {
+                INVENTORY_PERIOD
+            };
+            if asked.elapsed() >= period {
                 asked = Instant::now();
                 let mut now = self.inventory().await;
-                if told_images.elapsed() < IMAGES_PERIOD {
+                if !is_away && told_images.elapsed() < IMAGES_PERIOD {
                     // Images come and go while people build them: that is no news worth storing each time.
                     now.images.clone_from(&known.images);
                 }

@@ -392,8 +392,8 @@ impl Drop for Cluster {
 
 fn logs_of(folder: &Path) -> Command {
     let mut command = Command::new("sh");
-    let line =
-        "find \"$1\" -name '*.log' | while read -r f; do echo \"== $f\"; tail -n 60 \"$f\"; done";
+    // Not the journal, whose files are named alike.
+    let line = "find \"$1\" -maxdepth 2 -name '*.log' | while read -r f; do echo \"== $f\"; tail -n 200 \"$f\"; done";
     command.args(["-c", line, "sh"]).arg(folder);
     command
 }

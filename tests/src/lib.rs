@@ -3,12 +3,14 @@
 pub mod cluster;
 pub mod engine;
 pub mod images;
+mod own_engine;
 pub mod registry;
 pub mod terminal;
 pub mod users;
 pub mod wait;
 
 pub use cluster::{Cluster, Ran};
+pub use own_engine::OwnEngine;
 pub use terminal::Terminal;
 pub use users::User;
 pub use wait::wait_until;

@@ -215,6 +215,9 @@ pub trait Attempts: Send + Sync + 'static {
     /// The live attempt that process `pid` belongs to, by its cgroup, else by its ancestry.
     /// Never by anything that the process itself says.
     fn attempt_of(&self, pid: u32) -> Option<AttemptContext>;
+    /// The script of an attempt with an image began, or it did not for a `problem` of this node's: then the attempt's job
+    /// is put back when that ends, for its user can do nothing about it. The first word counts.
+    fn note_beginning(&self, attempt: AttemptId, problem: Option<String>);
 }
 
 /// A program that is to run in an attempt beside its script.

@@ -172,6 +172,13 @@ pub enum Reason {
         /// When it is tried there again.
         again: Timestamp,
     },
+    /// Nothing could run in its image: the container engine of the node that it could have does not answer.
+    EngineAway {
+        /// That node.
+        on: NodeName,
+        /// What its agent says.
+        problem: Box<str>,
+    },
 }
 
 impl Reason {
@@ -211,6 +218,7 @@ impl Reason {
             Self::Preempting { .. } => "Not Running: Other jobs are being stopped for it",
             Self::ImageComes { .. } => "Not Running: Job waits for the image of its container",
             Self::ImageRefused { .. } => "Not Running: The image of its container cannot be had",
+            Self::EngineAway { .. } => "Not Running: No container engine answers for it",
         }
     }
 
@@ -233,7 +241,8 @@ impl Reason {
             | Self::QueueCloses { .. }
             | Self::Preempting { .. }
             | Self::ImageComes { .. }
-            | Self::ImageRefused { .. } => Some(self.to_string()),
+            | Self::ImageRefused { .. }
+            | Self::EngineAway { .. } => Some(self.to_string()),
             Self::NotEnoughCards { .. }
             | Self::NotEnoughSlots { .. }
             | Self::NotEnoughSlotsInAll { .. }
@@ -353,6 +362,9 @@ impl Reason {
                 f,
                 "image {image} could not be pulled on {on}: {problem}; tried again at {again}"
             ),
+            Self::EngineAway { on, problem } => {
+                write!(f, "the container engine of {on} does not answer: {problem}")
+            }
             Self::Preempting {
                 job,
                 others,

@@ -143,7 +143,8 @@ impl<'a> Scene<'a> {
             | Reason::QueueCloses { .. }
             | Reason::Preempting { .. }
             | Reason::ImageComes { .. }
-            | Reason::ImageRefused { .. } => Some(reason),
+            | Reason::ImageRefused { .. }
+            | Reason::EngineAway { .. } => Some(reason),
         }
     }
 

@@ -10,6 +10,7 @@ mod cards;
 mod chaos;
 mod contained;
 mod containers;
+mod engine_away;
 mod escapes;
 mod faq;
 mod faults;

@@ -444,8 +444,8 @@ fn freeze_and_kill(path: &Path, can_freeze: bool) {
     }
 }
 
-/// Removes a group and those that containers left below it.
-fn remove_tree(path: &Path) -> bool {
+/// Removes a group and those that containers left below it; false when something lives in one of them.
+pub(crate) fn remove_tree(path: &Path) -> bool {
     match fs::remove_dir(path) {
         Ok(()) => return true,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return true,

@@ -14,6 +14,8 @@ use crate::ports::Containers;
 const WORD: &str = "farewell";
 /// Of the cause so much is told.
 const CAUSE_BYTES_MAX: usize = 300;
+/// How startdocker ends when there is no container.
+const NOT_STARTED: i32 = 125;
 
 /// How the script ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +101,12 @@ impl<C: Containers, G> Keeping<C, G> {
             && ended.cause.is_empty()
         {
             ended.cause.clone_from(&failed.words);
+        }
+        if let (Some(problem), Some(Outcome::ExitStatus(NOT_STARTED))) =
+            (attempt.not_begun(), &ended.outcome)
+        {
+            let reason = format!("{}: {problem}", attempt.entry.node);
+            ended.outcome = Some(Outcome::PrologueFailed(reason));
         }
     }
 

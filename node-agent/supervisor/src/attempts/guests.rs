@@ -68,4 +68,10 @@ impl Attempts for Supervisor {
         let own = self.live.context_of(pid, &self.site.cgroups);
         own.or_else(|| self.guest_of(pid))
     }
+
+    fn note_beginning(&self, attempt: AttemptId, problem: Option<String>) {
+        if let Some(live) = self.live.get(attempt) {
+            live.note_beginning(problem);
+        }
+    }
 }

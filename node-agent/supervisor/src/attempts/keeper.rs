@@ -24,7 +24,7 @@ use super::proc;
 use super::record::{Entry, ShimRecord};
 use super::settling::{Holders, settle};
 use super::shim::control::CARDS_USED;
-use super::shim::{clear_outgoing, is_outgoing, leave_scratch};
+use super::shim::{clear_outgoing, is_outgoing, leave_scratch, remove_files};
 use super::sisters::{Asking, Wanted, answer_line, fail_line};
 use super::site::{Aftermath, Refused, Site};
 use super::tasks::TaskTable;
@@ -308,9 +308,18 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
         tracing::warn!(attempt = %attempt.entry.attempt(), why, "attempt lost");
         let ended = live::ended(attempt.entry.spec.attempt, Outcome::Lost(why.to_owned()));
         let (lost, file) = (attempt.clone(), self.shared.site.file(&attempt.entry));
+        // Another attempt of the job, on its way meanwhile, has files of the same names.
+        let others = self.shared.live.all();
+        let is_there_again = others.iter().any(|other| {
+            other.entry.spec.job_id == lost.entry.spec.job_id
+                && other.entry.attempt() != lost.entry.attempt()
+        });
         let (written, ended) = blocking(move || {
             kill_strays(&lost.entry);
             leave_scratch(&lost.entry, true);
+            if !is_there_again {
+                remove_files(&lost.entry);
+            }
             (file.write_end(&ended), ended)
         })
         .await;

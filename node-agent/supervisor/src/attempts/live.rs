@@ -41,6 +41,8 @@ pub(super) struct LiveAttempt {
     tasks: AtomicU32,
     /// The first task of a gang that failed.
     failed: OnceLock<Failed>,
+    /// What became of the container that is the job, when it is one: nothing, or the node's problem with it.
+    beginning: OnceLock<Option<String>>,
     /// Told when its cards are seen at work, where somebody wants to know.
     pub(super) cards_used: Notify,
 }
@@ -65,6 +67,7 @@ impl LiveAttempt {
             is_paused: AtomicBool::new(false),
             tasks: AtomicU32::new(2),
             failed: OnceLock::new(),
+            beginning: OnceLock::new(),
             cards_used: Notify::new(),
         }
     }
@@ -114,6 +117,17 @@ impl LiveAttempt {
     /// Takes down which task of a gang failed; false when another did before.
     pub(super) fn note_failed(&self, failed: Failed) -> bool {
         self.failed.set(failed).is_ok()
+    }
+
+    /// Takes down that its container began, or why it did not; the first word counts.
+    pub(super) fn note_beginning(&self, problem: Option<String>) {
+        // A carrier that asks again after a restart of ours is given the container that it has.
+        let _known = self.beginning.set(problem);
+    }
+
+    /// Why its container could not begin, through no fault of its user's.
+    pub(super) fn not_begun(&self) -> Option<&str> {
+        self.beginning.get()?.as_deref()
     }
 
     pub(super) fn failed(&self) -> Option<&Failed> {

@@ -36,6 +36,7 @@ mod tasks;
 mod terminal;
 mod witness;
 
+pub(crate) use cgroup::remove_tree;
 pub use cgroup::{CgroupTree, CoreLimit, HostCores};
 pub use checks::NodeCheck;
 pub use fence::{DeviceCgroup, NoFence};

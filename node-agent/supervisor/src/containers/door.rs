@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::engine::{ContainerEngine, ContainerId, Seen};
+use super::engine::{Attached, ContainerEngine, ContainerId, ContainerSpec, Seen};
 use super::exceptions::Allowed;
 use super::keeper::Keeper;
 use super::looking::{self, Looked};
@@ -118,15 +118,20 @@ impl<E: ContainerEngine, A: Attempts + Tasks> Door<E, A> {
         let asked = Arc::new(self.asked(request, &context)?);
         let stop = session::stop(&self.keeper, &session, talk);
         let prepared = tokio::select! {
-            prepared = self.prepare(&asked, (&context, caller.pid), talk) => prepared?,
+            prepared = self.prepare(&asked, (&context, caller.pid), talk) => prepared,
             stop = stop => return stopped_early(stop, talk).await,
         };
-        let (looked, users) = prepared;
-        let mut notices = looked.mounts.notices.clone();
-        notices.extend(looked.program.notice.clone());
         // From here on a container may exist: this is never cancelled.
-        let (attached, spec, more) = self.keeper.start(&asked, &context, looked, &users).await?;
-        notices.extend(more);
+        let begun = match prepared {
+            Ok((looked, users)) => self.begin(&asked, &context, looked, &users).await,
+            Err(refused) => Err(refused),
+        };
+        if asked.is_job() {
+            let problem = begun.as_ref().err().filter(|refused| refused.is_nodes());
+            let problem = problem.map(|refused| plain(&refused.to_string()));
+            self.attempts.note_beginning(context.attempt, problem);
+        }
+        let (attached, spec, notices) = begun?;
         for notice in notices {
             talk.say(Said::Notice(notice)).await;
         }
@@ -141,6 +146,21 @@ impl<E: ContainerEngine, A: Attempts + Tasks> Door<E, A> {
         };
         session::stream(&self.keeper, session, served, input, talk).await;
         Ok(())
+    }
+
+    /// Starts the container; what is to be told of it besides.
+    async fn begin(
+        &self,
+        asked: &Asked,
+        context: &AttemptContext,
+        looked: Looked,
+        users: &super::identity::ImageUsers,
+    ) -> Result<(Attached, ContainerSpec, Vec<String>), Refused> {
+        let mut notices = looked.mounts.notices.clone();
+        notices.extend(looked.program.notice.clone());
+        let (attached, spec, more) = self.keeper.start(asked, context, looked, users).await?;
+        notices.extend(more);
+        Ok((attached, spec, notices))
     }
 
     /// The request in its right form, with what the site excepts for this user.

@@ -1,5 +1,6 @@
 //! The door, served on a Unix socket and called as an ordinary user, with the engine in memory behind it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use capstan_proto::wire::container_input::Input;
@@ -555,4 +556,40 @@ async fn wait_for_room(site: &TestSite) {
             Ok(false) | Err(_) => return,
         }
     }
+}
+
+/// Only the node's own problems put a job back: what its user did wrong ends it.
+#[tokio::test]
+async fn why_a_job_in_an_image_did_not_begin_is_noted_when_it_is_its_nodes_fault() {
+    let Some(mut site) = TestSite::make() else {
+        return;
+    };
+    let mut context = site.context.take().expect("it has one");
+    let spec = Arc::make_mut(&mut context.spec);
+    spec.image = IMAGE.to_owned();
+    spec.script = b"#!/bin/sh\nexit 0\n".to_vec();
+    site.context = Some(context);
+    let engine = engine();
+    let (_keeper, _served) = site.serve(engine.clone());
+    let job = ContainerRequest {
+        command_line: None,
+        job_script: true,
+        ..request(IMAGE, "", "")
+    };
+    let noted = || std::mem::take(&mut *site.beginnings.lock().unwrap());
+    run(&site, job.clone()).await;
+    assert_eq!(noted(), [(AttemptId(7), None)]);
+    let wrong = ContainerRequest {
+        engine_options: "--memory=1x".to_owned(),
+        ..job.clone()
+    };
+    let refused = run(&site, wrong).await.refused.expect("it is refused");
+    assert_eq!(refused.exit_code, 125, "{refused:?}");
+    assert!(noted().iter().all(|(_, problem)| problem.is_none()));
+    engine.go_away(true);
+    let refused = run(&site, job).await.refused.expect("it is refused");
+    assert_eq!(refused.exit_code, 125, "{refused:?}");
+    assert_eq!(noted(), [(AttemptId(7), Some(refused.message))]);
+    run(&site, request(IMAGE, "/bin/sh -c true", "")).await;
+    assert!(site.beginnings.lock().unwrap().is_empty(), "only of jobs");
 }

@@ -30,6 +30,7 @@ use super::session::Talk;
 use super::settings::ContainerSettings;
 use super::stage::Stage;
 use super::used::Used;
+use crate::attempts::remove_tree;
 use crate::images::Stock;
 use crate::ports::{AttemptContext, Containers, ContainersError};
 
@@ -414,7 +415,8 @@ impl<E: ContainerEngine> Containers for Keeper<E> {
     }
 }
 
-/// The engine makes the parent in hierarchies that the shim does not use, and leaves it there.
+/// The engine makes the parent in hierarchies that the shim does not use, and leaves it there; one that was killed leaves the
+/// groups of its containers as well.
 fn remove_cgroup(parent: &str) {
     let parent = parent.trim_start_matches('/');
     if parent.is_empty() || parent.split('/').any(|part| part == "..") {
@@ -428,7 +430,7 @@ fn remove_cgroup(parent: &str) {
         .map(|entry| entry.path());
     for hierarchy in hierarchies.chain([root.clone()]) {
         // A cgroup with processes in it stays: the kernel refuses.
-        drop(std::fs::remove_dir(hierarchy.join(parent)));
+        let _busy = remove_tree(&hierarchy.join(parent));
     }
 }
 

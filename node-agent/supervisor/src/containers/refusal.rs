@@ -204,6 +204,42 @@ impl Refused {
         }
     }
 
+    /// Whether only the node's administrators can mend it, or time: another node, or a later try, may do better.
+    #[must_use]
+    pub(super) const fn is_nodes(&self) -> bool {
+        match self {
+            // An image that was there when the job was sent here has gone since.
+            Self::Engine(
+                EngineError::Unreachable { .. }
+                | EngineError::CardsUnavailable { .. }
+                | EngineError::ImageMissing { .. },
+            )
+            | Self::Agent { .. } => true,
+            Self::Pull(problem) => !problem.is_lasting(),
+            Self::Engine(
+                EngineError::ProgramNotFound { .. }
+                | EngineError::ProgramNotExecutable { .. }
+                | EngineError::NoContainer { .. }
+                | EngineError::Refused { .. },
+            )
+            | Self::NoAttempt { .. }
+            | Self::NotTheUser { .. }
+            | Self::Ending
+            | Self::TooMany { .. }
+            | Self::Request { .. }
+            | Self::OptionsQuote { .. }
+            | Self::Option { .. }
+            | Self::OptionValue { .. }
+            | Self::ImageName { .. }
+            | Self::Unreachable { .. }
+            | Self::Mount { .. }
+            | Self::Target { .. }
+            | Self::Workdir { .. }
+            | Self::NoScript { .. }
+            | Self::Script { .. } => false,
+        }
+    }
+
     /// What to do next; empty when there is nothing to add.
     #[must_use]
     pub(super) fn hint(&self) -> &'static str {

@@ -65,7 +65,8 @@ impl WaitedFor {
             | Reason::NodeDown(_)
             | Reason::NodeOffline(_)
             | Reason::NoNodeLike(_)
-            | Reason::CardsNotClean { .. } => Self::Nodes,
+            | Reason::CardsNotClean { .. }
+            | Reason::EngineAway { .. } => Self::Nodes,
             Reason::NotEnoughCards { .. }
             | Reason::NotEnoughSlots { .. }
             | Reason::NotEnoughSlotsInAll { .. }

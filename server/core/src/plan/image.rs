@@ -44,7 +44,12 @@ pub(super) enum Stage {
     Missing,
     /// It could not be had there a short time ago.
     Barred,
+    /// The node's engine does not answer: nothing runs in an image there.
+    Away,
 }
+
+/// What may keep a job from nodes that it could have otherwise, the least first.
+const LACKING: [Stage; 4] = [Stage::Coming, Stage::Missing, Stage::Barred, Stage::Away];
 
 /// The image of a shape.
 #[derive(Clone, Debug)]
@@ -95,8 +100,12 @@ impl Images {
 
 /// `image` as it is typed, and as the node calls it.
 fn stage(node: &Node, (image, name): (&str, &str), uid: u32, now: Timestamp) -> Stage {
-    // A node without an engine says so itself, and better, when the job starts.
-    if node.inventory.engine.is_empty() || node.lists_image(name) {
+    let inventory = &node.inventory;
+    if inventory.engine.is_empty() && !inventory.engine_problem.is_empty() {
+        return Stage::Away;
+    }
+    // An agent that says nothing of its engine says so when the job starts.
+    if inventory.engine.is_empty() || node.lists_image(name) {
         return Stage::There;
     }
     match node.preparation(image, uid).map(|known| &known.stage) {
@@ -119,8 +128,8 @@ impl Shape<'_> {
         match when {
             When::Now(_) => self.admits_now(place),
             When::Later(_) => self.images.as_ref().is_none_or(|images| {
-                let comes = images.comes;
-                comes.is_none_or(|(_, stage)| images.at(place) <= stage)
+                let worst = images.comes.map_or(Stage::Barred, |(_, stage)| stage);
+                images.at(place) <= worst
             }),
         }
     }
@@ -145,7 +154,7 @@ impl Shape<'_> {
 
     /// Runs `look` as if no image lacked anywhere.
     pub(super) fn whatever_image<T>(&mut self, look: impl FnOnce(&Self) -> T) -> T {
-        self.admit(Stage::Barred);
+        self.admit(Stage::Away);
         let seen = look(self);
         self.admit(Stage::There);
         seen
@@ -160,7 +169,7 @@ pub(super) fn lacks_image(
 ) -> Option<Reason> {
     let image = shape.key.needs?;
     let mut found = None;
-    for admitted in [Stage::Coming, Stage::Missing, Stage::Barred] {
+    for admitted in LACKING {
         shape.admit(admitted);
         if let Some(picks) = pick(cluster, shape, When::Now(span)) {
             let images = shape.images.as_ref()?;
@@ -182,6 +191,12 @@ fn told(
     place: usize,
 ) -> Option<Reason> {
     let (now, node) = (cluster.now, cluster.seats[place].node);
+    if stage == Stage::Away {
+        return Some(Reason::EngineAway {
+            on: node.name.clone(),
+            problem: node.inventory.engine_problem.clone(),
+        });
+    }
     let known = node.preparation(image, shape.key.uid);
     if let (Stage::Barred, Some(Preparing::Failed { until, problem })) =
         (stage, known.map(|known| &known.stage))
@@ -206,11 +221,11 @@ fn told(
     })
 }
 
-/// Whether a reason is about an image.
+/// Whether a reason is about an image, or about what would run it.
 pub(super) const fn is_of_image(reason: &Reason) -> bool {
     matches!(
         reason,
-        Reason::ImageComes { .. } | Reason::ImageRefused { .. }
+        Reason::ImageComes { .. } | Reason::ImageRefused { .. } | Reason::EngineAway { .. }
     )
 }
 
@@ -238,7 +253,7 @@ impl Desk<'_> {
     ) -> Option<Reason> {
         let (cluster, shape) = (&mut self.cluster, &mut self.shapes[number]);
         let image = shape.key.needs?;
-        for admitted in [Stage::Coming, Stage::Missing, Stage::Barred] {
+        for admitted in LACKING {
             shape.admit(admitted);
             let shares = fit_inside(cluster, &self.windows, (shape, window), until);
             shape.admit(Stage::There);
@@ -253,7 +268,7 @@ impl Desk<'_> {
                 .copied()
                 .max_by_key(|place| images.at(*place))?;
             let reason = told(cluster, shape, (image, admitted), worst);
-            if self.lacking.len() < PREPARED_MAX && admitted != Stage::Barred {
+            if self.lacking.len() < PREPARED_MAX && admitted < Stage::Barred {
                 self.lacking.push(Lacking {
                     job,
                     shape: number,

@@ -79,6 +79,17 @@ fn nodes_without_an_engine_are_not_waited_for() {
 }
 
 #[test]
+fn where_the_engine_does_not_answer_no_job_with_an_image_starts_and_is_told_so() {
+    check(
+        "nodes  a: 2 gpu away   b: 1 gpu engine image lab:5000/torch:2
+         queue  j1: 1 gpu inside lab:5000/torch:2   j2: 1 gpu inside lab:5000/torch:2   j3: 1 gpu
+         =>     j1 on b/0 gpu 0
+                j3 on a/0 gpu 0
+                j2 waits: the container engine of a does not answer: dockerd is down",
+    );
+}
+
+#[test]
 fn one_node_gets_an_image_once_for_all_and_so_many_nodes_as_the_jobs_will_fill() {
     check(
         "nodes  a: 2 gpu engine   b: 2 gpu engine   c: 2 gpu engine

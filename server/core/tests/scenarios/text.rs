@@ -10,7 +10,7 @@
 //!
 //! Of nodes: `N gpu`, `N slots` (8), `N gb` (64), `offline`, `down`, `unclean INDEX`, `only UID`, `model NAME` of its
 //! cards, `of MODEL/GB/CC/CUDA` of the cards named last (`4 gpu of RTX_3090/24 2 gpu of A40/48/8.6/12.4`), `islands 0011`
-//! and `numa 0011` card by card, `image NAME`, `engine`, else a property.
+//! and `numa 0011` card by card, `image NAME`, `engine`, `away` (it does not answer), else a property.
 //! Of jobs: `N gpu`, `N slots`, `NAME=VALUE` for `-l`, `prio N`, `in QUEUE` (`high`, `stopped`), `held`, `uid N`,
 //! `array LIST`, `select=CHUNKS`, `place=HOW`, `exclusive`, `inside IMAGE`, `by USER`, `of GROUP`, `fixed` (may not run twice). A line `pass` lets so many seconds pass. A line `qmgr` is one for `qmgr`. A line `fifo` wants Torque's scheduler. Jobs are numbered as they come, so `j2` is the second. What is expected is the whole plan.
 
@@ -99,6 +99,7 @@ fn add_node(world: &mut World, entry: &str) {
             "islands" | "numa" => near(&mut node, word, words.next().unwrap()),
             "image" => node.images.push(words.next().unwrap().into()),
             "engine" => node.engine = "29.1".into(),
+            "away" => node.engine_problem = "dockerd is down".into(),
             "only" => node.only_uid = Some(words.next().unwrap().parse().unwrap()),
             number if number.parse::<u32>().is_ok() => {
                 size(&mut node, name, number, words.next().unwrap())

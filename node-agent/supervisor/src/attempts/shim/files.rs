@@ -72,6 +72,11 @@ pub(super) fn remove(entry: &Entry, written: Option<&Written>) {
     }
 }
 
+/// As [`remove`], of an attempt whose shim cannot: whatever it had written.
+pub(in crate::attempts) fn remove_all(entry: &Entry) {
+    remove(entry, None);
+}
+
 /// A folder of the user's in one of ours, named by the attempt: nobody else can have made it.
 fn make_own(path: &str, identity: &Identity) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(path)?;

@@ -43,6 +43,7 @@ use nix::unistd::setsid;
 use self::control::Control;
 use self::course::Course;
 pub(super) use self::delivery::{clear as clear_outgoing, is_outgoing};
+pub(super) use self::files::remove_all as remove_files;
 pub use self::fitness::only_roots;
 pub(super) use self::launch::detach_streams;
 pub(super) use self::output::paths as output_paths;

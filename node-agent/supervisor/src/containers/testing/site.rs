@@ -50,7 +50,12 @@ pub struct TestSite {
     pub cards: CardsInContainers,
     /// Who may have what everybody else is refused.
     pub exceptions: Vec<Exception>,
+    /// What was noted of beginnings.
+    pub beginnings: Beginnings,
 }
+
+/// Attempts, each with the problem that its node had.
+pub(super) type Beginnings = Arc<std::sync::Mutex<Vec<(AttemptId, Option<String>)>>>;
 
 impl TestSite {
     /// Makes the site, or says aloud that it cannot.
@@ -70,6 +75,7 @@ impl TestSite {
             folder,
             cards: CardsInContainers::Environment,
             exceptions: Vec::new(),
+            beginnings: Beginnings::default(),
         };
         std::fs::set_permissions(site.path(""), PermissionsExt::from_mode(0o755))
             .expect("open folder");
@@ -219,7 +225,7 @@ impl TestSite {
         engine: E,
     ) -> (Arc<Keeper<E>>, tokio::task::JoinHandle<()>) {
         let keeper = Arc::new(Keeper::open(engine, self.settings()).expect("keeper"));
-        let attempts = Arc::new(OneAttempt(self.context.clone()));
+        let attempts = Arc::new(OneAttempt(self.context.clone(), self.beginnings.clone()));
         let door = Door::new(Arc::clone(&keeper), attempts).into_service();
         std::fs::remove_file(self.socket()).ok();
         let listener = UnixListener::bind(self.socket()).expect("socket");
@@ -234,11 +240,16 @@ impl TestSite {
     }
 }
 
-struct OneAttempt(Option<AttemptContext>);
+/// The caller's attempt, and what was noted of beginnings.
+struct OneAttempt(Option<AttemptContext>, Beginnings);
 
 impl Attempts for OneAttempt {
     fn attempt_of(&self, _: u32) -> Option<AttemptContext> {
         self.0.clone()
+    }
+
+    fn note_beginning(&self, attempt: AttemptId, problem: Option<String>) {
+        self.1.lock().expect("no panic").push((attempt, problem));
     }
 }
 

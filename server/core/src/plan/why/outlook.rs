@@ -82,6 +82,7 @@ fn not_before(asked: &Asked<'_>, reason: &Reason) -> Option<Timestamp> {
         }
         Reason::ImageRefused { again, .. } => Some(*again),
         Reason::ImageComes { .. }
+        | Reason::EngineAway { .. }
         | Reason::NotEnoughCards { .. }
         | Reason::NotEnoughSlots { .. }
         | Reason::NotEnoughSlotsInAll { .. }

@@ -1,0 +1,83 @@
+//! A node whose container engine does not answer: jobs inside images wait for it, and whoever calls startdocker is told.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use capstan_tests::engine::{self, IMAGE};
+use capstan_tests::{Cluster, OwnEngine, User, wait_until};
+
+use crate::is_root;
+
+/// A cluster of one node whose agent uses `own`, which lies in `folder`.
+fn cluster_on(folder: &std::path::Path) -> Cluster {
+    let mut cluster = Cluster::up(&["--nodes", "1", "--cores", "2", "--cards", "1", "--debug"]);
+    let path = cluster.path().join("nodes/node01/agent.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let mut settings: toml::Table = text.parse().unwrap();
+    let socket = OwnEngine::socket(folder).display().to_string();
+    settings.insert("docker_socket".into(), socket.into());
+    fs::write(&path, settings.to_string()).unwrap();
+    cluster.kill("node01");
+    cluster.start("node01");
+    cluster.wait_nodes();
+    cluster
+}
+
+#[test]
+fn a_job_inside_an_image_waits_for_the_engine_of_its_node_and_startdocker_says_that_it_is_away() {
+    if !is_root() || !engine::is_there() {
+        return;
+    }
+    let place = tempfile::Builder::new()
+        .prefix("capstan-engine-")
+        .tempdir()
+        .unwrap();
+    fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let mut own = OwnEngine::start(place.path());
+    let cluster = cluster_on(place.path());
+    let alice = User::alice();
+    let folder = alice.folder("engine-away");
+    let options = format!("-d . -j oe -o out -l nodes=1:gpus=1 -W image={IMAGE}");
+    let job = cluster.submit(&alice, &folder, &options, "echo inside; exit 3");
+    cluster.wait_state(&job, "C");
+    assert_eq!(cluster.attribute(&job, "exit_status").as_deref(), Some("3"));
+
+    // The server thinks for a while yet that all is well.
+    own.kill();
+    let job = cluster.submit(&alice, &folder, &options, "echo inside; exit 4");
+    wait_until("the job is told why it waits", || {
+        let comment = cluster.attribute(&job, "comment").unwrap_or_default();
+        let state = cluster.attribute(&job, "job_state").unwrap_or_default();
+        match state == "Q" && comment.contains("container engine") {
+            true => Ok(()),
+            false if state == "W" && comment.contains("engine") => Ok(()),
+            false => Err((state, comment)),
+        }
+    });
+    let line = format!("startdocker -c true {IMAGE}");
+    let host = cluster.submit(&alice, &folder, "-d . -j oe -o host -l nodes=1", &line);
+    cluster.wait_state(&host, "C");
+    let said = fs::read_to_string(folder.join("host")).unwrap();
+    assert_eq!(
+        cluster.attribute(&host, "exit_status").as_deref(),
+        Some("125"),
+        "{said}"
+    );
+    assert!(said.contains("dockerd is down on this node"), "{said}");
+    wait_until("the node tells of its engine", || {
+        let said = cluster.root("pbsnodes").stdout;
+        match said.contains("engine: ") {
+            true => Ok(()),
+            false => Err(said),
+        }
+    });
+    let state = cluster.attribute(&job, "job_state");
+    assert!(state.as_deref().is_some_and(|state| "QW".contains(state)));
+    assert_eq!(cluster.attribute(&job, "Hold_Types").as_deref(), Some("n"));
+
+    own.start_again();
+    cluster.wait_state(&job, "C");
+    assert_eq!(cluster.attribute(&job, "exit_status").as_deref(), Some("4"));
+    let said = fs::read_to_string(folder.join("out")).unwrap();
+    assert!(said.contains("inside"), "{said}");
+}
