@@ -2,7 +2,7 @@
 //! middle, the next who waits goes on with it.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, watch};
 
@@ -13,10 +13,14 @@ use super::store::ImageStore;
 
 /// Pulls at the same time; the others wait. dockerd itself gets three layers of each at a time.
 const PULLS_MAX: usize = 4;
+/// Of them for one user: whoever has a registry that drips holds up nobody else.
+const PULLS_PER_USER_MAX: usize = 2;
 
 /// On whose terms an image is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asker {
+    /// The user for whose job it is.
+    pub by: u32,
     /// The user whose own account is used; none on the site's terms or on anybody's.
     pub uid: Option<u32>,
     /// For the registry.
@@ -29,6 +33,8 @@ pub struct Pulls {
     /// Two users with accounts of their own never share a pull: the registry may refuse one of them.
     under_way: Mutex<BTreeMap<Key, watch::Receiver<State>>>,
     places: Semaphore,
+    /// Each user's part of them, while somebody waits for it or has it.
+    parts: Mutex<BTreeMap<u32, Arc<Semaphore>>>,
 }
 
 type Key = (String, Option<u32>);
@@ -58,6 +64,7 @@ impl Default for Pulls {
         Self {
             under_way: Mutex::default(),
             places: Semaphore::new(PULLS_MAX),
+            parts: Mutex::default(),
         }
     }
 }
@@ -84,6 +91,8 @@ impl Pulls {
                         told(progress);
                     };
                     // Never closed; and a pull without a place would only be slower for all.
+                    let part = self.part(asker.by);
+                    let _part = part.acquire().await;
                     let _place = self.places.acquire().await;
                     // Now it begins, for those who wait only so long for more.
                     tell(Progress::default());
@@ -119,6 +128,15 @@ impl Pulls {
             key: key.clone(),
             state,
         })
+    }
+
+    /// What `uid` has of the places.
+    fn part(&self, uid: u32) -> Arc<Semaphore> {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.retain(|_, part| Arc::strong_count(part) > 1);
+        let part = parts.entry(uid);
+        part.or_insert_with(|| Arc::new(Semaphore::new(PULLS_PER_USER_MAX)))
+            .clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, watch::Receiver<State>>> {
@@ -204,7 +222,15 @@ mod tests {
 
     fn of(uid: Option<u32>) -> Asker {
         Asker {
+            by: uid.unwrap_or_default(),
             uid,
+            ..Asker::default()
+        }
+    }
+
+    fn by(uid: u32) -> Asker {
+        Asker {
+            by: uid,
             ..Asker::default()
         }
     }
@@ -259,10 +285,12 @@ mod tests {
     async fn who_waits_for_a_place_hears_nothing_before_he_has_it() {
         let (store, pulls, heard) = (Slow::with(Ok(())), Pulls::default(), AtomicU32::new(0));
         let asker = of(None);
+        let others: Vec<Asker> = (1..=PULLS_MAX as u32).map(by).collect();
         let names: Vec<String> = (0..PULLS_MAX).map(|nth| format!("slow{nth}")).collect();
         let slow = names
             .iter()
-            .map(|name| pulls.ensure(&store, name, &asker, &|_| {}));
+            .zip(&others)
+            .map(|(name, asker)| pulls.ensure(&store, name, asker, &|_| {}));
         let mut slow = Box::pin(join_all(slow));
         begin(&mut slow).await;
         let told = |_| {
@@ -279,6 +307,32 @@ mod tests {
         assert!(
             heard.load(Ordering::Relaxed) >= 2,
             "that it begins, and how far it is"
+        );
+    }
+
+    #[tokio::test]
+    async fn one_users_pulls_leave_places_to_others() {
+        let (store, pulls) = (Slow::with(Ok(())), Pulls::default());
+        let (greedy, other) = (by(1001), by(1002));
+        let names: Vec<String> = (0..9).map(|nth| format!("slow{nth}")).collect();
+        let many = names
+            .iter()
+            .map(|name| pulls.ensure(&store, name, &greedy, &|_| {}));
+        let mut many = Box::pin(join_all(many));
+        begin(&mut many).await;
+        let begun = || store.pulls.load(Ordering::Relaxed) as usize;
+        assert_eq!(begun(), PULLS_PER_USER_MAX);
+        let mut one = Box::pin(pulls.ensure(&store, "a", &other, &|_| {}));
+        begin(&mut one).await;
+        assert_eq!(begun(), PULLS_PER_USER_MAX + 1);
+        store.gate.add_permits(100);
+        assert_eq!(one.await, Ok(()));
+        assert!(many.await.iter().all(Result::is_ok));
+        drop(pulls.part(7));
+        assert_eq!(
+            pulls.parts.lock().unwrap().len(),
+            1,
+            "who has gone is forgotten"
         );
     }
 

@@ -63,6 +63,7 @@ impl Stock {
     pub fn asker(&self, image: &str, uid: u32, own: &Keyring) -> Asker {
         if let Some(credentials) = own.for_image(image) {
             return Asker {
+                by: uid,
                 uid: Some(uid),
                 credentials: Some(credentials.clone()),
             };
@@ -70,10 +71,14 @@ impl Stock {
         let site = self.site_keyring();
         match site.for_image(image) {
             Some(credentials) => Asker {
+                by: uid,
                 uid: None,
                 credentials: Some(credentials.clone()),
             },
-            None => Asker::default(),
+            None => Asker {
+                by: uid,
+                ..Asker::default()
+            },
         }
     }
 

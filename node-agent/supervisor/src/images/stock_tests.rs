@@ -72,7 +72,11 @@ fn an_own_account_comes_before_the_sites() {
     let asker = stock.asker("r:1/x", 1001, &Keyring::default());
     assert_eq!(asker.uid, None);
     assert_eq!(account(asker).as_deref(), Some("site"));
-    assert_eq!(stock.asker("other/x", 1001, &own), Asker::default());
+    let nobodys = Asker {
+        by: 1001,
+        ..Asker::default()
+    };
+    assert_eq!(stock.asker("other/x", 1001, &own), nobodys);
     write(0o644);
     let asker = stock.asker("r:1/x", 1001, &Keyring::default());
     assert_eq!(

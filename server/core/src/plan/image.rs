@@ -19,6 +19,8 @@ use crate::{Node, Preparation, Preparing};
 const PREPARED_MAX: usize = 256;
 /// Images that one node fetches at once.
 const COMING_MAX: usize = 8;
+/// Of them for one user: a registry that drips holds up no other user's jobs.
+const COMING_PER_USER_MAX: usize = 4;
 /// Least time after which an image is reckoned to be there, seconds. One that has been on its way for longer is reckoned
 /// to need as long again.
 const COMES_SECS: u64 = 60;
@@ -315,9 +317,16 @@ impl Desk<'_> {
             }
             for place in missing {
                 let node = self.cluster.seats[place].node;
-                let coming = node.preparing.iter().filter(|one| one.is_coming()).count();
-                let beside = known.iter().filter(|(at, _, _)| *at == place).count();
-                if coming + beside >= COMING_MAX || !known.insert((place, image, uid)) {
+                let coming = node.preparing.iter().filter(|one| one.is_coming());
+                let beside = known.iter().filter(|(at, _, _)| *at == place);
+                let whose = coming
+                    .map(|one| one.uid)
+                    .chain(beside.map(|(_, _, uid)| *uid));
+                let (all, own) = whose.fold((0, 0), |(all, own), by| {
+                    (all + 1, own + usize::from(by == uid))
+                });
+                let is_full = all >= COMING_MAX || own >= COMING_PER_USER_MAX;
+                if is_full || !known.insert((place, image, uid)) {
                     continue;
                 }
                 plan.preparations.push(PrepareOrder {

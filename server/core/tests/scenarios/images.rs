@@ -102,6 +102,23 @@ fn one_node_gets_an_image_once_for_all_and_so_many_nodes_as_the_jobs_will_fill()
     );
 }
 
+/// Eight at once, and half of them for one user.
+#[test]
+fn one_users_images_leave_a_node_room_for_those_of_others() {
+    let nine: Vec<String> = (1..=9)
+        .map(|nth| format!("j{nth}: 1 gpu inside lab:5000/slow:{nth}"))
+        .collect();
+    let (mut world, _) = one(&format!(
+        "nodes  a: 64 gpu 64 slots engine
+         queue  {}   j10: 1 gpu inside lab:5000/torch:2 uid 1007",
+        nine.join("   ")
+    ));
+    let of = |preparations: &[capstan_core::PrepareOrder]| -> Vec<u64> {
+        preparations.iter().map(|order| order.job.seq).collect()
+    };
+    assert_eq!(of(&world.place().preparations), [1, 2, 3, 4, 10]);
+}
+
 #[test]
 fn members_of_an_array_have_their_image_come_wherever_they_will_run() {
     check(
