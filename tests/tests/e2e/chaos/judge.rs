@@ -1,32 +1,52 @@
-//! What must be true after the chaos: of cards, of statuses, of what is left on the host. Each rule gives its breaches.
+//! What must be true after the chaos: of cards, of statuses, of output, of submissions. Each rule gives its breaches. What
+//! excuses a job is only what was done to that very job.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use super::Done;
+use super::done::{Dirty, Done, Moment, Sent, moment};
+use super::past::Records;
+use super::work::Kind;
 
-/// One run of a job, as the job itself told it. Times in hundredths of a second since the host's start.
+/// A look at a card is so much older than the first word of the script that got it, at most.
+const LOOK: Moment = 300;
+/// An engine that was killed is back, and knows what became of its containers, after so long at most.
+const ENGINE: Moment = 1500;
+
+/// One run of a job, as the job itself told it.
 #[derive(Debug)]
 pub(super) struct Run {
-    job: String,
-    first: u64,
-    last: u64,
+    /// The name of its file, which is in its output too.
+    name: String,
+    pub(super) job: String,
+    pub(super) first: Moment,
+    last: Moment,
     cards: Vec<String>,
     end: Option<i32>,
+    /// How many times it said that it lives, by itself.
+    beats: usize,
 }
 
 /// A job as the server tells it.
 #[derive(Debug)]
 pub(super) struct Told {
     pub(super) job: String,
-    kind: String,
+    /// Its name.
+    name: String,
     pub(super) state: String,
-    status: Option<i32>,
+    pub(super) status: Option<i32>,
 }
 
-fn hundredths(text: &str) -> Option<u64> {
-    text.replace('.', "").parse().ok()
+impl Told {
+    /// The kind of job; none of one that the run has not sent.
+    fn kind<'a>(&self, sent: &'a [Sent]) -> Option<&'a Sent> {
+        // A member of an array has its index behind the name.
+        sent.iter().find(|sent| {
+            let rest = self.name.strip_prefix(&sent.name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        })
+    }
 }
 
 pub(super) fn runs(folder: &Path) -> Vec<Run> {
@@ -36,24 +56,26 @@ pub(super) fn runs(folder: &Path) -> Vec<Run> {
 
 fn run(path: &Path) -> Option<Run> {
     let name = path.file_name()?.to_str()?;
-    let job = name.split('+').next()?.to_owned();
     let text = fs::read_to_string(path).ok()?;
     let mut run = Run {
-        job,
+        name: format!("runs/{name}"),
+        job: name.split('+').next()?.to_owned(),
         first: u64::MAX,
         last: 0,
         cards: Vec::new(),
         end: None,
+        beats: 0,
     };
     for line in text.lines() {
         let mut words = line.split(' ');
-        let now = words.next().and_then(hundredths)?;
+        let now = words.next().and_then(moment)?;
         run.first = run.first.min(now);
         run.last = run.last.max(now);
         match words.next() {
             Some("start") => run
                 .cards
                 .extend(words.filter(|word| !word.is_empty()).map(str::to_owned)),
+            Some("beat") => run.beats += 1,
             Some("end") => run.end = words.next().and_then(|word| word.parse().ok()),
             Some(_) | None => {}
         }
@@ -68,15 +90,14 @@ pub(super) fn told(listing: &str) -> Vec<Told> {
     let jobs = blocks.map(|block| {
         let value = |name: &str| {
             let start = format!("    {name} = ");
-            block
-                .lines()
-                .find_map(|line| line.strip_prefix(&start))
-                .map(str::to_owned)
+            let mut lines = block.lines();
+            lines.find_map(|line| line.strip_prefix(&start))
         };
+        let text = |name: &str| value(name).unwrap_or_default().to_owned();
         Told {
             job: block.lines().next().unwrap_or_default().to_owned(),
-            kind: value("Job_Name").unwrap_or_default(),
-            state: value("job_state").unwrap_or_default(),
+            name: text("Job_Name"),
+            state: text("job_state"),
             status: value("exit_status").and_then(|text| text.parse().ok()),
         }
     });
@@ -112,74 +133,169 @@ pub(super) fn overlaps(runs: &[Run]) -> Vec<String> {
     found
 }
 
-/// The last of the job's runs, and what it says of its end, against what the server says.
-pub(super) fn untrue(told: &[Told], runs: &[Run], done: &Done) -> Vec<String> {
-    let breach = |told: &Told| {
-        let own = runs.iter().filter(|run| run.job == told.job);
-        let last = own.max_by_key(|run| run.first);
-        let is_meddled = done.is_meddled(&told.job);
-        let wrote = last.and_then(|run| run.end);
-        // What may end a job without its script's word: its shim, its script, its engine were killed, or a person did it.
-        let is_touched = is_meddled || done.kills > 0;
-        let is_true = match (told.status, wrote) {
-            // Of a client that was killed: it writes nothing of itself.
-            _ if told.kind == "cut" => true,
-            (Some(status), Some(wrote)) if status == wrote => true,
-            (Some(0), _) => false,
-            (Some(1..=255), None) => {
-                matches!(told.kind.as_str(), "inside" | "container") && is_touched
-            }
-            // A signal's or the node's: never what a script could have written.
-            (Some(_), None) => is_touched || told.kind == "warned",
-            (Some(status), Some(_)) => is_touched && !(1..=255).contains(&status),
-            (None, _) => is_meddled,
+/// No run began with a card that was dirty then.
+pub(super) fn lent_dirty(runs: &[Run], dirty: &[Dirty]) -> Vec<String> {
+    let breach = |run: &Run| {
+        let is_in = |dirty: &&Dirty| {
+            run.cards.contains(&dirty.card) && dirty.from + LOOK < run.first && run.first < dirty.to
         };
-        (!is_true).then(|| format!("{told:?} is not what its last run was: {last:?}"))
+        let dirty = dirty.iter().find(is_in)?;
+        Some(format!("{run:?} began with a dirty card: {dirty:?}"))
     };
-    told.iter().filter_map(breach).collect()
+    runs.iter().filter_map(breach).collect()
 }
 
-/// Processes, cgroups and mounts of the cluster that are still there.
-pub(super) fn left(cluster: &Path, agents: &[String], expected: &BTreeSet<u32>) -> Vec<String> {
-    let mut found = Vec::new();
-    let marker = format!("{}/", cluster.display());
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
+/// All that is known of what happened.
+pub(super) struct Case<'a> {
+    pub(super) told: &'a [Told],
+    pub(super) runs: &'a [Run],
+    pub(super) accounts: &'a BTreeMap<String, Records>,
+    pub(super) done: &'a Done,
+    /// Jobs of which a shim was killed.
+    pub(super) shimless: &'a BTreeSet<&'a str>,
+    /// The users' folders.
+    pub(super) homes: &'a [&'a Path],
+}
+
+impl Case<'_> {
+    fn last(&self, job: &str) -> Option<&Run> {
+        let own = self.runs.iter().filter(|run| run.job == job);
+        own.max_by_key(|run| run.first)
+    }
+
+    fn is_engines(&self, run: &Run) -> bool {
+        let mut killed = self.done.engine.iter();
+        killed.any(|at| *at + ENGINE > run.first && *at < run.last + ENGINE)
+    }
+
+    /// What the server says of its end against the last of the job's runs.
+    pub(super) fn untrue(&self) -> Vec<String> {
+        let breach = |told: &Told| {
+            let last = self.last(&told.job);
+            let kind = told.kind(&self.done.sent).map(|sent| sent.kind);
+            (!self.is_true(told, kind, last)).then(|| {
+                let records = self.accounts.get(&told.job);
+                format!(
+                    "{told:?} is not what its last run was: {last:?} {records:?} {:?}",
+                    self.output(&told.job).map(|text| tail(&text))
+                )
+            })
         };
-        let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&environ).into_owned();
-        let is_job = text
-            .split('\0')
-            .any(|pair| pair.starts_with("PBS_NODEFILE=") && pair.contains(&marker));
-        if is_job && !expected.contains(&pid) {
-            let line = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-            found.push(format!("process {pid}: {}", line.replace('\0', " ")));
+        self.told.iter().filter_map(breach).collect()
+    }
+
+    fn is_true(&self, told: &Told, kind: Option<Kind>, last: Option<&Run>) -> bool {
+        let is_meddled = self.done.is_meddled(&told.job);
+        let is_touched = is_meddled
+            || self.done.touched.contains(&told.job)
+            || self.shimless.contains(told.job.as_str());
+        let wrote = last.and_then(|run| run.end);
+        // The container of a job dies with its engine, and a killed engine cannot tell how it had ended before.
+        let is_engines = kind == Some(Kind::Inside) && last.is_some_and(|run| self.is_engines(run));
+        match (told.status, wrote) {
+            (Some(status), Some(wrote)) if status == wrote => true,
+            (Some(0), _) => false,
+            (Some(1..=255), _) if is_engines => true,
+            (Some(1..=255), None) => {
+                matches!(kind, Some(Kind::Inside | Kind::Container)) && is_touched
+            }
+            // A signal's or the node's: never what a script could have written.
+            (Some(_), None) => is_touched || kind == Some(Kind::Warned),
+            (Some(status), Some(_)) => is_touched && !(1..=255).contains(&status),
+            (None, None) => is_meddled,
+            (None, Some(_)) => false,
         }
     }
-    for agent in agents {
-        for root in [
-            "/sys/fs/cgroup",
-            "/sys/fs/cgroup/freezer",
-            "/sys/fs/cgroup/memory",
-            "/sys/fs/cgroup/pids",
-            "/sys/fs/cgroup/devices",
-        ] {
-            let groups = fs::read_dir(format!("{root}/capstan/{agent}"))
-                .into_iter()
-                .flatten();
-            let names = groups
-                .flatten()
-                .filter(|group| group.file_name().to_string_lossy().starts_with("att-"));
-            found.extend(names.map(|group| format!("cgroup {}", group.path().display())));
-        }
+
+    /// The accounting log has one end of each job that ended, with the same status, and no fewer starts than runs.
+    pub(super) fn unaccounted(&self) -> Vec<String> {
+        let breach = |told: &Told| {
+            let records = self.accounts.get(&told.job).cloned().unwrap_or_default();
+            let runs = self.runs.iter().filter(|run| run.job == told.job).count();
+            let is_right = match told.status {
+                Some(status) => records.ends == [Some(status)],
+                None => records.ends.iter().all(Option::is_none) && records.ends.len() < 2,
+            };
+            (!is_right || records.starts < runs)
+                .then(|| format!("{told:?} with {runs} runs is accounted as {records:?}"))
+        };
+        self.told.iter().filter_map(breach).collect()
     }
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let ours = mounts.lines().filter(|line| line.contains(&marker));
-    found.extend(ours.map(|line| format!("mount {line}")));
-    found
+
+    /// A job that may not run again has not.
+    pub(super) fn run_again(&self) -> Vec<String> {
+        let breach = |told: &Told| {
+            let is_once = told.kind(&self.done.sent)?.kind == Kind::Once;
+            let runs = self.runs.iter().filter(|run| run.job == told.job);
+            let runs: Vec<&Run> = runs.collect();
+            (is_once && runs.len() > 1).then(|| format!("{} ran again: {runs:?}", told.job))
+        };
+        self.told.iter().filter_map(breach).collect()
+    }
+
+    /// A run that came to its end and is believed has all it printed in the job's output.
+    pub(super) fn silent(&self) -> Vec<String> {
+        let breach = |told: &Told| {
+            let run = self.last(&told.job)?;
+            let end = run.end.filter(|end| told.status == Some(*end))?;
+            let output = self.output(&told.job).unwrap_or_default();
+            let kind = told.kind(&self.done.sent)?.kind;
+            let mut wanted = vec![format!("{} began", run.name)];
+            // What a killed engine had not passed on is its own loss.
+            if kind != Kind::Container || end == 4 {
+                wanted.extend((0..run.beats).map(|beat| format!("{} tick {beat}", run.name)));
+            }
+            wanted.push(format!("{} done {end}", run.name));
+            let lines: BTreeSet<&str> = output.lines().map(str::trim_end).collect();
+            // In a container the file has its whole path.
+            let is_short = |line: &&String| !lines.iter().any(|own| own.ends_with(line.as_str()));
+            let missing: Vec<&String> = wanted.iter().filter(is_short).collect();
+            (!missing.is_empty()).then(|| {
+                format!(
+                    "{told:?}: its output has not {missing:?}, only {}",
+                    tail(&output)
+                )
+            })
+        };
+        self.told.iter().filter_map(breach).collect()
+    }
+
+    fn output(&self, job: &str) -> Option<String> {
+        let told = self.told.iter().find(|told| told.job == job)?;
+        let sent = told.kind(&self.done.sent)?;
+        let id = job.split('.').next()?;
+        let seq = id.replace('[', "-").replace(']', "");
+        let file = format!("{}.o{seq}", sent.name);
+        let mut files = self.homes.iter().map(|home| home.join(&file));
+        files.find_map(|path| fs::read_to_string(path).ok())
+    }
+
+    /// Each submission made one job if it was answered, and one or none if not; what was answered is there.
+    pub(super) fn miscounted(&self) -> Vec<String> {
+        let breach = |sent: &Sent| {
+            let jobs = self
+                .told
+                .iter()
+                .filter(|told| told.kind(std::slice::from_ref(sent)).is_some());
+            let ids: Vec<&str> = jobs.map(|told| told.job.as_str()).collect();
+            let wanted = usize::try_from(sent.kind.jobs()).unwrap_or_default();
+            let is_right = match &sent.answer {
+                Some(id) => {
+                    let seq = id.split(['[', '.']).next();
+                    let is_own = |job: &&str| job.split(['[', '.']).next() == seq;
+                    // Of an array that was deleted as a whole, members that had not run are not told of.
+                    let is_all = ids.len() == wanted || self.done.meddled.contains(id);
+                    is_all && ids.iter().all(is_own)
+                }
+                None => ids.is_empty() || ids.len() == wanted,
+            };
+            (!is_right).then(|| format!("{sent:?} made {ids:?}"))
+        };
+        self.done.sent.iter().filter_map(breach).collect()
+    }
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(8)..].join(" | ")
 }

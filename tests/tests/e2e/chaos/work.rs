@@ -1,11 +1,12 @@
 //! The jobs of the chaos run. Each writes into a file of every run of its own when it began and on which cards, that it
-//! still lives, and with which status it is about to end, by the host's one clock (/proc/uptime).
+//! still lives, and with which status it is about to end, by the host's one clock (/proc/uptime); and it prints what must
+//! be in its output if it came to its end.
 
 use capstan_tests::engine::IMAGE;
 
 use super::dice::Dice;
 
-/// What a job is; its name in the queue.
+/// What a job is; the first part of its name in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Plain,
@@ -16,6 +17,8 @@ pub(super) enum Kind {
     Container,
     Inside,
     Warned,
+    /// Submitted by a client that was killed in its work.
+    Cut,
 }
 
 const KINDS: [Kind; 8] = [
@@ -44,6 +47,7 @@ impl Kind {
             Self::Container => "container",
             Self::Inside => "inside",
             Self::Warned => "warned",
+            Self::Cut => "cut",
         }
     }
 
@@ -57,7 +61,8 @@ impl Kind {
             | Self::Gang
             | Self::Container
             | Self::Inside
-            | Self::Warned => 1,
+            | Self::Warned
+            | Self::Cut => 1,
         }
     }
 
@@ -71,17 +76,20 @@ impl Kind {
             Self::Container => "-l nodes=1:gpus=1".to_owned(),
             Self::Inside => format!("-l nodes=1:gpus=1 -W image={IMAGE}"),
             Self::Warned => "-l nodes=1:gpus=2,walltime=6 -W signal=USR1@4".to_owned(),
+            Self::Cut => "-l nodes=1:ppn=1".to_owned(),
         }
     }
 
     /// The script, which beats `beats` times, five a second.
     pub(super) fn script(self, beats: u64) -> String {
         let work = match self {
-            Self::Plain | Self::Once | Self::Array | Self::Inside => "beat; finish 0".to_owned(),
+            Self::Plain | Self::Once | Self::Array | Self::Inside | Self::Cut => {
+                "beat; finish 0".to_owned()
+            }
             Self::Fails => "beat; finish 3".to_owned(),
             Self::Gang => "pbsdsh -u true; beat; finish 0".to_owned(),
             Self::Container => {
-                let inner = "i=0; while test $i -lt 5; do sleep 0.2; read -r now _ </proc/uptime; echo $now beat >>$ME; i=$((i+1)); done; exit 4";
+                let inner = "i=0; while test $i -lt 5; do sleep 0.2; read -r now _ </proc/uptime; echo $ME tick $i; echo $now beat >>$ME; i=$((i+1)); done; exit 4";
                 format!("startdocker -u \"-e ME=$PWD/$me\" -c '{inner}' {IMAGE}; finish $?")
             }
             Self::Warned => "trap 'finish 5' USR1; N=1000; beat; finish 0".to_owned(),
@@ -89,10 +97,10 @@ impl Kind {
         format!(
             "read -r now _ </proc/uptime; me=runs/$PBS_JOBID+$now+$$
 cards=; test -r \"$PBS_GPUFILE\" && cards=`cat $PBS_GPUFILE | tr '\\n' ' '`
-echo $now start $cards >>$me
+echo $now start $cards >>$me; echo $me began
 N={beats}
-beat() {{ i=0; while test $i -lt $N; do sleep 0.2; read -r now _ </proc/uptime; echo $now beat >>$me; i=$((i+1)); done; }}
-finish() {{ read -r now _ </proc/uptime; echo $now end $1 >>$me; exit $1; }}
+beat() {{ i=0; while test $i -lt $N; do sleep 0.2; read -r now _ </proc/uptime; echo $me tick $i; echo $now beat >>$me; i=$((i+1)); done; }}
+finish() {{ echo $me done $1; read -r now _ </proc/uptime; echo $now end $1 >>$me; exit $1; }}
 {work}"
         )
     }

@@ -1,0 +1,213 @@
+//! The judge of the chaos run finds what it is there to find: each rule is shown a breach of it, and the same without one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use super::done::{Dirty, Done, Sent};
+use super::judge::{Case, Run, lent_dirty, overlaps, runs, told};
+use super::past::Records;
+use super::work::Kind;
+
+/// A file of one run, as a job writes it.
+fn ran(folder: &Path, job: &str, first: &str, lines: &str) {
+    let text = format!("{first} {lines}");
+    fs::create_dir_all(folder.join("runs")).unwrap();
+    fs::write(folder.join(format!("runs/{job}+{first}+77")), text).unwrap();
+}
+
+fn read(folder: &Path) -> Vec<Run> {
+    runs(&folder.join("runs"))
+}
+
+fn listing(job: &str, name: &str, status: &str) -> String {
+    format!(
+        "Job Id: {job}\n    Job_Name = {name}\n    job_state = C\n    exit_status = {status}\n\n"
+    )
+}
+
+/// One job that ran once to its end with status 0, in which everything agrees.
+struct World {
+    folder: tempfile::TempDir,
+    listing: String,
+    accounts: BTreeMap<String, Records>,
+    done: Done,
+}
+
+impl World {
+    fn of(kind: Kind) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut done = Done::default();
+        let sent = Sent::of(kind, 0, &done);
+        let name = sent.name.clone();
+        done.sent(sent, Some("1.srv".to_owned()));
+        let world = Self {
+            folder,
+            listing: listing("1.srv", &name, "0"),
+            accounts: BTreeMap::new(),
+            done,
+        };
+        world
+            .account(1, &[0])
+            .ran("start node01-gpu0\n1.20 beat\n1.40 end 0\n")
+    }
+
+    fn ran(self, lines: &str) -> Self {
+        ran(self.folder.path(), "1.srv", "1.00", lines);
+        let me = "runs/1.srv+1.00+77";
+        let output = format!("{me} began\n{me} tick 0\n{me} done 0\n");
+        let name = &self.done.sent[0].name;
+        fs::write(self.folder.path().join(format!("{name}.o1")), output).unwrap();
+        self
+    }
+
+    fn account(mut self, starts: usize, ends: &[i32]) -> Self {
+        let ends = ends.iter().copied().map(Some).collect();
+        self.accounts
+            .insert("1.srv".to_owned(), Records { starts, ends });
+        self
+    }
+
+    fn breaches(&self) -> [usize; 5] {
+        let (told, runs) = (told(&self.listing), read(self.folder.path()));
+        let case = Case {
+            told: &told,
+            runs: &runs,
+            accounts: &self.accounts,
+            done: &self.done,
+            shimless: &BTreeSet::new(),
+            homes: &[self.folder.path()],
+        };
+        [
+            case.untrue().len(),
+            case.unaccounted().len(),
+            case.run_again().len(),
+            case.silent().len(),
+            case.miscounted().len(),
+        ]
+    }
+}
+
+#[test]
+fn a_card_in_two_runs_at_once_and_a_job_that_runs_twice_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    ran(
+        folder.path(),
+        "1.srv",
+        "1.00",
+        "start node01-gpu0\n9.00 end 0\n",
+    );
+    ran(
+        folder.path(),
+        "2.srv",
+        "9.10",
+        "start node01-gpu0\n9.90 end 0\n",
+    );
+    assert!(overlaps(&read(folder.path())).is_empty());
+    ran(
+        folder.path(),
+        "3.srv",
+        "8.00",
+        "start node01-gpu0\n9.05 end 0\n",
+    );
+    assert_eq!(overlaps(&read(folder.path())).len(), 1);
+    ran(folder.path(), "1.srv", "2.00", "start\n3.00 end 0\n");
+    assert_eq!(overlaps(&read(folder.path())).len(), 2);
+}
+
+#[test]
+fn a_run_that_begins_with_a_dirty_card_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    ran(
+        folder.path(),
+        "1.srv",
+        "50.00",
+        "start node01-gpu0\n51.00 end 0\n",
+    );
+    let dirty = |card: &str, from, to| Dirty {
+        card: card.to_owned(),
+        from,
+        to,
+    };
+    let found = |dirty| lent_dirty(&read(folder.path()), &[dirty]).len();
+    assert_eq!(found(dirty("node01-gpu0", 1000, 6000)), 1);
+    assert_eq!(found(dirty("node01-gpu1", 1000, 6000)), 0);
+    assert_eq!(found(dirty("node01-gpu0", 1000, 2000)), 0);
+}
+
+#[test]
+fn what_agrees_is_no_breach() {
+    for kind in [Kind::Plain, Kind::Once, Kind::Gang, Kind::Inside] {
+        assert_eq!(World::of(kind).breaches(), [0; 5], "{kind:?}");
+    }
+}
+
+#[test]
+fn a_status_that_no_run_had_is_found() {
+    let mut world = World::of(Kind::Plain).account(1, &[7]);
+    world.listing = listing("1.srv", "plain-0", "7");
+    assert_eq!(world.breaches(), [1, 0, 0, 0, 0], "another than it wrote");
+    let mut world = World::of(Kind::Plain).account(1, &[-11]);
+    world.listing = listing("1.srv", "plain-0", "-11");
+    assert_eq!(
+        world.breaches(),
+        [1, 0, 0, 0, 0],
+        "nobody did anything to it"
+    );
+    let world = World::of(Kind::Plain).ran("start node01-gpu0\n1.20 beat\n");
+    assert_eq!(
+        world.breaches(),
+        [1, 0, 0, 0, 0],
+        "it never came to its end"
+    );
+    let mut world = World::of(Kind::Inside).account(0, &[125]);
+    world.listing = listing("1.srv", "inside-0", "125");
+    fs::remove_dir_all(world.folder.path().join("runs")).unwrap();
+    fs::create_dir(world.folder.path().join("runs")).unwrap();
+    assert_eq!(world.breaches()[0], 1, "its node could not start it");
+}
+
+#[test]
+fn an_end_that_is_accounted_twice_or_never_or_otherwise_is_found() {
+    for (starts, ends) in [(1, &[0, 0][..]), (1, &[]), (1, &[1]), (0, &[0])] {
+        let world = World::of(Kind::Plain).account(starts, ends);
+        assert_eq!(world.breaches(), [0, 1, 0, 0, 0], "{starts} {ends:?}");
+    }
+}
+
+#[test]
+fn a_job_that_may_not_run_again_and_does_is_found() {
+    let world = World::of(Kind::Once).account(2, &[0]);
+    ran(
+        world.folder.path(),
+        "1.srv",
+        "0.10",
+        "start node01-gpu0\n0.20 beat\n",
+    );
+    assert_eq!(world.breaches(), [0, 0, 1, 0, 0]);
+}
+
+#[test]
+fn a_line_that_was_lost_is_found() {
+    let world = World::of(Kind::Plain);
+    let path = world.folder.path().join("plain-0.o1");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("runs/1.srv+1.00+77 tick 0\n", "")).unwrap();
+    assert_eq!(world.breaches(), [0, 0, 0, 1, 0]);
+}
+
+#[test]
+fn a_job_that_was_accepted_and_is_not_there_and_one_that_nobody_sent_are_found() {
+    let mut world = World::of(Kind::Plain);
+    world.listing.clear();
+    assert_eq!(world.breaches()[4], 1, "accepted, and lost");
+    let mut world = World::of(Kind::Cut);
+    world.done.sent[0].answer = None;
+    assert_eq!(
+        world.breaches()[4],
+        0,
+        "whoever got no answer may have one job"
+    );
+    world.listing += &listing("2.srv", "cut-0", "0");
+    assert_eq!(world.breaches()[4], 1, "and not two");
+}
