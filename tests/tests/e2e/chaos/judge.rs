@@ -240,8 +240,12 @@ impl Case<'_> {
             let end = run.end.filter(|end| told.status == Some(*end))?;
             let output = self.output(&told.job).unwrap_or_default();
             let kind = told.kind(&self.done.sent)?.kind;
-            let mut wanted = vec![format!("{} began", run.name)];
             // What a killed engine had not passed on is its own loss.
+            if kind == Kind::Inside && self.is_engines(run) {
+                return None;
+            }
+            let mut wanted = vec![format!("{} began", run.name)];
+            // So is this.
             if kind != Kind::Container || end == 4 {
                 wanted.extend((0..run.beats).map(|beat| format!("{} tick {beat}", run.name)));
             }

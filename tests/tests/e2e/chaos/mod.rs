@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use capstan_tests::{Cluster, OwnEngine, User, engine, wait_until};
 
+use crate::disk::Disk;
 use crate::is_root;
 use dice::Dice;
 use done::Sent;
@@ -49,28 +50,6 @@ impl Member {
         fs::create_dir(home.join("runs")).unwrap();
         user.own(&home.join("runs"));
         Self { user, home }
-    }
-}
-
-/// A small disk, unmounted when dropped.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(at: &Path, size: &str) -> Self {
-        fs::create_dir_all(at).unwrap();
-        let options = format!("size={size},mode=755");
-        let ran = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(at)
-            .status();
-        assert!(ran.unwrap().success(), "mount {}", at.display());
-        Self(at.to_owned())
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        Command::new("umount").arg("-l").arg(&self.0).status().ok();
     }
 }
 
