@@ -66,15 +66,26 @@ pub(super) fn remove(entry: &Entry, written: Option<&Written>) {
             return;
         }
     }
+    remove_written(entry);
+}
+
+fn remove_written(entry: &Entry) {
     for path in [entry.script_file(), entry.node_file(), entry.gpu_file()] {
         // What cannot be removed is overwritten by the next attempt of that job, and harmless.
         let _absent = fs::remove_file(path);
     }
 }
 
-/// As [`remove`], of an attempt whose shim cannot: whatever it had written.
+/// As [`remove`], of an attempt whose shim cannot: whatever it had written. For the agent, which has threads and stays root.
 pub(in crate::attempts) fn remove_all(entry: &Entry) {
-    remove(entry, None);
+    if !is_file_name(&entry.spec.job_id) {
+        return;
+    }
+    if let Some(folder) = entry.tmp_folder() {
+        // It goes down by descriptors and follows no link of the user's.
+        let _absent = fs::remove_dir_all(folder);
+    }
+    remove_written(entry);
 }
 
 /// A folder of the user's in one of ours, named by the attempt: nobody else can have made it.
