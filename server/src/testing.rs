@@ -53,6 +53,7 @@ pub(crate) fn job(id: JobId, name: &str, resources: &[(&str, &str)]) -> Job {
         place: None,
         preempted: None,
         first_until: None,
+        forced: None,
         forecast: None,
         waits: Vec::new(),
     }

@@ -37,7 +37,7 @@ mod windows;
 use capstan_types::{AttemptId, ChunkTarget, JobId, NodeName, NodeSpec, Reason, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{JobSpec, NodeShare, OrderProblem, Policy, PreemptionRight, Rejection, State};
+use crate::{Job, NodeShare, OrderProblem, Policy, PreemptionRight, Rejection, State};
 pub use decide::decide;
 use desk::Desk;
 pub(crate) use feasible::{can_run_user, feasible};
@@ -60,14 +60,18 @@ pub struct Placement {
     pub shares: Vec<NodeShare>,
 }
 
-/// What `spec` gets now, on `hosts` instead of what it asks for if given: whoever is in line before it is passed by.
+/// What `job` gets now, on `hosts` instead of what it asks for if given: whoever is in line before it is passed by. Beside
+/// it those of these nodes that lack its image; nodes that hold it are taken first.
 pub(crate) fn place_now(
     state: &State,
-    spec: &JobSpec,
+    job: &Job,
     hosts: Option<&NodeSpec>,
-) -> Result<Vec<NodeShare>, Rejection> {
+    now: Timestamp,
+) -> Result<(Vec<NodeShare>, Vec<NodeName>), Rejection> {
     let mut cluster = cluster::Cluster::new(state, Timestamp(0));
-    let mut key = request::ShapeKey::of(spec);
+    let mut key = request::ShapeKey::of(&job.spec);
+    let settings = state.settings();
+    key.needs = settings.and_then(|settings| settings.image_of(&job.queue, &job.spec));
     if let Some(hosts) = hosts {
         key.chunks = &hosts.chunks;
         key.loose_slots = None;
@@ -79,9 +83,17 @@ pub(crate) fn place_now(
             return Err(Rejection::Order(OrderProblem::NoSuchHost(name)));
         }
     }
-    let shape = fit::Shape::new(key, 0, &cluster);
+    let mut shape = fit::Shape::new(key, 0, &cluster);
+    shape.look_for_images(&cluster, now);
     let span = cluster.span(0);
-    fit::fit(&mut cluster, &shape, span).ok_or_else(|| fit::shortage(&cluster, &shape))
+    if let Some(best) = image::fit_best(&mut cluster, &mut shape, span) {
+        return Ok(best);
+    }
+    let lack = image::lacks_image(&mut cluster, &mut shape, span);
+    if let Some(Reason::EngineAway { on, problem }) = lack {
+        return Err(Rejection::Order(OrderProblem::EngineAway { on, problem }));
+    }
+    Err(fit::shortage(&cluster, &shape))
 }
 
 fn is_known(state: &State, name: &str) -> bool {

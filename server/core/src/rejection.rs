@@ -258,6 +258,14 @@ pub enum OrderProblem {
     /// The image is called by a short name of a site that no node has.
     #[error("no node knows what image {0} stands for: qimages lists the names that there are")]
     UnknownImage(Box<str>),
+    /// Nodes are free, and none of them has a container engine that answers.
+    #[error("the container engine of {on} does not answer: {problem}")]
+    EngineAway {
+        /// One of them.
+        on: NodeName,
+        /// Why.
+        problem: Box<str>,
+    },
     /// No node is called so, nor has this as a property.
     #[error("no node is called {0}")]
     NoSuchHost(Box<str>),

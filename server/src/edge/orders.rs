@@ -383,6 +383,11 @@ pub(super) fn words(problem: &OrderProblem, server: Option<&ServerName>) -> (Cod
             );
             (Code::ResourceExhausted, Pbse::Rescunav, detail)
         }
+        P::EngineAway { .. } => (
+            Code::FailedPrecondition,
+            Pbse::Badstate,
+            problem.to_string(),
+        ),
         P::UnknownImage(_) => (Code::InvalidArgument, Pbse::Badatval, problem.to_string()),
         P::SharedVariables(_) => (Code::InvalidArgument, Pbse::Ivalreq, problem.to_string()),
         P::MembersUnchanged(_) => (state, Pbse::Ivalreq, SOME_UNCHANGED.to_owned()),

@@ -44,6 +44,10 @@ pub(super) fn set(job: &mut Job, holds: Holds) {
     if !holds.contains(Holds::USER) && super::prepare::is_held_for_image(job) {
         job.comment = None;
     }
+    if job.holds.with(holds) != job.holds {
+        // Whoever holds it has the last word over an order to start it.
+        job.forced = None;
+    }
     job.holds = holds;
 }
 

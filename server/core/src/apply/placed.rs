@@ -58,6 +58,7 @@ pub(super) fn start(
     job.eligible = job.eligible.or(job.not_before).or(Some(now));
     job.comment = None;
     job.first_until = None;
+    job.forced = None;
     let job = draft.advance(job, JobEvent::Placed(run))?;
     if let Some(share) = shares.first() {
         let node = share.node.clone();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use capstan_types::{JobId, NodeName, QueueName};
 
 use super::draft::Draft;
-use super::limits;
+use super::{limits, run};
 use crate::{
     Effect, Holds, ImageProblem, ImageReport, Job, JobSpec, JobState, Node, OrderProblem,
     Preparation, PrepareOrder, Preparing, QueueRefusal, Rejection, State,
@@ -100,7 +100,8 @@ pub(super) fn prepared(
         preparation.stage = Preparing::There { since: draft.now };
         preparation.failures = 0;
         put(draft, &node, preparation);
-        return Ok(());
+        let waiting = wanting(draft, image, *uid);
+        return run::resume(draft, waiting, (image, None));
     };
     preparation.failures = preparation.failures.saturating_add(1);
     let pause = Preparation::pause_secs(preparation.failures);
@@ -113,6 +114,8 @@ pub(super) fn prepared(
         true => Preparation::LASTING_FAILURES_MAX,
         false => Preparation::FAILURES_MAX,
     };
+    let waiting = wanting(draft, image, *uid);
+    run::resume(draft, waiting, (image, Some(&problem.text)))?;
     if failures(draft, image, *uid) >= most {
         hold_all(draft, (image, *uid), problem)?;
         forget(draft, image, *uid);

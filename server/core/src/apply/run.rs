@@ -1,13 +1,15 @@
 //! `qrun`: an operator starts a waiting job now, past the line, its holds and the scheduler, on nodes of his choice.
+//! What runs in an image starts when that is there: nodes are not held while it comes.
 
 use std::sync::Arc;
 
-use capstan_types::{JobId, JobPart};
+use capstan_types::{JobId, JobPart, NodeName, NodeSpec};
 
 use super::draft::Draft;
 use super::placed::{has_room_in_array, start};
+use super::prepare;
 use crate::plan::place_now;
-use crate::{Holds, Job, JobState, OrderProblem, Rejection, RunOrder, Ties};
+use crate::{Forced, Holds, Job, JobState, OrderProblem, PrepareOrder, Rejection, RunOrder, Ties};
 
 pub(super) fn run(draft: &mut Draft, order: &RunOrder) -> Result<(), Rejection> {
     let job = draft.job(order.job)?;
@@ -21,6 +23,15 @@ pub(super) fn run(draft: &mut Draft, order: &RunOrder) -> Result<(), Rejection> 
         JobState::Pending => {}
     }
     draft.require_operator(&order.by)?;
+    check_queue(draft, &job)?;
+    let wish = Wish {
+        job: order.job,
+        hosts: order.hosts.as_ref(),
+    };
+    go(draft, &job, wish)
+}
+
+fn check_queue(draft: &Draft, job: &Job) -> Result<(), Rejection> {
     let settings = draft.state.settings();
     let queue = settings.and_then(|settings| settings.queues.get(&job.queue));
     if !queue.is_some_and(|queue| queue.is_started()) {
@@ -29,35 +40,60 @@ pub(super) fn run(draft: &mut Draft, order: &RunOrder) -> Result<(), Rejection> 
         )));
     }
     if queue.is_some_and(|queue| queue.is_routing()) {
-        return Err(Rejection::Order(OrderProblem::WrongState(order.job)));
+        return Err(Rejection::Order(OrderProblem::WrongState(job.id)));
     }
+    Ok(())
+}
+
+/// What was ordered.
+#[derive(Clone, Copy)]
+struct Wish<'a> {
+    job: JobId,
+    hosts: Option<&'a NodeSpec>,
+}
+
+/// What became of an order.
+enum Course {
+    Started,
+    /// Its image has to come first.
+    Waits,
+}
+
+fn go(draft: &mut Draft, job: &Arc<Job>, wish: Wish<'_>) -> Result<(), Rejection> {
     match job.id.part {
-        JobPart::Array => run_array(draft, &job, order),
-        JobPart::Whole | JobPart::Member(_) => run_one(draft, &job, order),
+        JobPart::Array => run_array(draft, job, wish),
+        JobPart::Whole | JobPart::Member(_) => run_one(draft, job, wish).map(|_| ()),
     }
 }
 
-fn run_one(draft: &mut Draft, job: &Arc<Job>, order: &RunOrder) -> Result<(), Rejection> {
+fn run_one(draft: &mut Draft, job: &Arc<Job>, wish: Wish<'_>) -> Result<Course, Rejection> {
     check_slots(draft, job)?;
-    let shares = place_now(&draft.state, &job.spec, order.hosts.as_ref())?;
+    let (shares, lacking) = place_now(&draft.state, job, wish.hosts, draft.now)?;
+    if !lacking.is_empty() {
+        wait_for_image(draft, job, wish, lacking)?;
+        return Ok(Course::Waits);
+    }
     // Whoever starts it by force does not want it to wait for others.
     let mut job = Job::clone(job);
     job.waits_for.clear();
     job.ties = Ties::default();
     job.holds = job.holds.without(Holds::SLOT);
-    start(draft, &Arc::new(job), &shares)
+    start(draft, &Arc::new(job), &shares)?;
+    Ok(Course::Started)
 }
 
 /// As many waiting members as find room; at least one must.
-fn run_array(draft: &mut Draft, array: &Arc<Job>, order: &RunOrder) -> Result<(), Rejection> {
+fn run_array(draft: &mut Draft, array: &Arc<Job>, wish: Wish<'_>) -> Result<(), Rejection> {
     let waiting: Vec<u32> = match &array.array {
         Some(state) => state.waiting.iter().collect(),
         None => Vec::new(),
     };
     for (at, index) in waiting.iter().enumerate() {
         let member = draft.job(JobId::member(array.id.seq, *index))?;
-        match run_one(draft, &member, order) {
-            Ok(()) => {}
+        match run_one(draft, &member, wish) {
+            Ok(Course::Started) => {}
+            // For those behind it too.
+            Ok(Course::Waits) => return Ok(()),
             Err(_) if at > 0 => return Ok(()),
             Err(rejection) => return Err(rejection),
         }
@@ -66,6 +102,85 @@ fn run_array(draft: &mut Draft, array: &Arc<Job>, order: &RunOrder) -> Result<()
         true => Err(Rejection::Order(OrderProblem::AlreadyRunning(array.id))),
         false => Ok(()),
     }
+}
+
+/// Nodes get the image while the job has nothing of them; then it is started, if there is room.
+fn wait_for_image(
+    draft: &mut Draft,
+    job: &Job,
+    wish: Wish<'_>,
+    lacking: Vec<NodeName>,
+) -> Result<(), Rejection> {
+    let settings = draft.state.settings();
+    let image = settings.and_then(|settings| settings.image_of(&job.queue, &job.spec));
+    let Some(image) = image.map(Box::<str>::from) else {
+        return Ok(());
+    };
+    let on = lacking.iter().map(NodeName::as_str);
+    let on = on.collect::<Vec<_>>().join(", ");
+    let order = |node| PrepareOrder {
+        node,
+        image: image.clone(),
+        job: job.id,
+    };
+    let orders: Vec<PrepareOrder> = lacking.into_iter().map(order).collect();
+    prepare::prepare(draft, &orders);
+    let mut kept = Job::clone(&*keeper(draft, wish.job)?);
+    kept.comment = Some(format!("qrun: it starts when image {image} has come to {on}").into());
+    kept.forced = Some(Box::new(Forced {
+        job: wish.job,
+        image,
+        hosts: wish.hosts.cloned(),
+    }));
+    draft.put(kept)?;
+    Ok(())
+}
+
+/// Whose record keeps an order: of members without one, their array's.
+fn keeper(draft: &Draft, job: JobId) -> Result<Arc<Job>, Rejection> {
+    match draft.state.job(job) {
+        Some(job) => Ok(job.clone()),
+        None => draft.job(JobId::array(job.seq)),
+    }
+}
+
+/// An image has come that these waiting jobs want, or cannot be had: orders that waited for it go on.
+pub(super) fn resume(
+    draft: &mut Draft,
+    waiting: Vec<JobId>,
+    (image, problem): (&str, Option<&str>),
+) -> Result<(), Rejection> {
+    for id in waiting {
+        let mut kept = Job::clone(&*draft.job(id)?);
+        let Some(forced) = kept.forced.take().filter(|forced| *forced.image == *image) else {
+            continue;
+        };
+        kept.comment = problem.map(|problem| format!("qrun: {problem}").into());
+        let kept = draft.put(kept)?;
+        if problem.is_some() {
+            continue;
+        }
+        if let Err(rejection) = again(draft, &forced) {
+            let mut kept = Job::clone(&kept);
+            let text = format!("qrun: image {image} has come, but {rejection}; try again");
+            kept.comment = Some(text.into());
+            draft.put(kept)?;
+        }
+    }
+    Ok(())
+}
+
+fn again(draft: &mut Draft, forced: &Forced) -> Result<(), Rejection> {
+    let job = draft.job(forced.job)?;
+    if !matches!(job.state, JobState::Pending) {
+        return Ok(());
+    }
+    check_queue(draft, &job)?;
+    let wish = Wish {
+        job: forced.job,
+        hosts: forced.hosts.as_ref(),
+    };
+    go(draft, &job, wish)
 }
 
 fn check_slots(draft: &Draft, job: &Job) -> Result<(), Rejection> {

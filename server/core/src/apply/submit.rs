@@ -111,6 +111,7 @@ fn accept(
         place: None,
         preempted: None,
         first_until: None,
+        forced: None,
         forecast: None,
         waits: Vec::new(),
     };

@@ -8,7 +8,7 @@ use capstan_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{ArrayState, Forecast, Measured, NodeShare, Owner, Ties, Wait};
+use super::{ArrayState, Forced, Forecast, Measured, NodeShare, Owner, Ties, Wait};
 
 /// A submitted job. Cheap to clone but for its few own fields: the specification is shared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,6 +61,9 @@ pub struct Job {
     /// What it waited for before its last start, and how long: each class once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<Wait>,
+    /// An order to start it that waits for its image; at the array for members that have no record of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced: Option<Box<Forced>>,
 }
 
 /// What was asked for when the job was submitted.
@@ -413,6 +416,7 @@ impl Job {
             array: None,
             preempted: None,
             first_until: None,
+            forced: None,
             forecast: self.forecast.map(|told| Forecast {
                 is_of_array: true,
                 ..told

@@ -44,7 +44,7 @@ pub use owner::Owner;
 pub(crate) use pending::{ENDLESS_SECS, Pending, request_hash, walltime_secs};
 pub use policy::{Policy, PolicyName, Weights};
 pub use preemption::{Preemptable, PreemptionRight};
-pub use preparing::{ImageProblem, ImageReport, Preparation, Preparing};
+pub use preparing::{Forced, ImageProblem, ImageReport, Preparation, Preparing};
 pub(crate) use profile::Profiles;
 pub use queue::{Queue, QueueType};
 pub use reservation::{Reservation, ReservationKind, ReservedShare};

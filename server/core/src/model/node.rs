@@ -1,5 +1,7 @@
 //! A node: what its agent reports, what the administrator says, and shares of it.
 
+use std::collections::BTreeMap;
+
 use capstan_types::{AgentId, AttemptId, CardId, CardKind, CardWish, NodeName, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 
@@ -86,11 +88,23 @@ pub struct Inventory {
     /// Short names of images by its own settings, in order, and what each stands for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<(Box<str>, Box<str>)>,
+    /// Those of its images that came by users' own accounts, and whose they are; at most [`Inventory::OWNERS_MAX`] each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub private_images: BTreeMap<Box<str>, Vec<u32>>,
 }
 
 impl Inventory {
     /// The most images of a node that are known.
     pub const IMAGES_MAX: usize = 200;
+    /// The most users of one image that are known.
+    pub const OWNERS_MAX: usize = 32;
+
+    /// Whether `uid` may know that `image` is here.
+    #[must_use]
+    pub fn shows_image(&self, image: &str, uid: u32) -> bool {
+        let owners = self.private_images.get(image);
+        owners.is_none_or(|owners| owners.contains(&uid))
+    }
 }
 
 /// Cores and the memory that is near to them.

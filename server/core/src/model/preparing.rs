@@ -1,7 +1,7 @@
 //! Images that nodes get for jobs that wait: what a node was told to get for whom, and what came of it. So a job whose
 //! container has no image yet waits for it without holding anything, and a node where it cannot be had is left alone.
 
-use capstan_types::{ImageAliases, JobId, Timestamp, image_name};
+use capstan_types::{ImageAliases, JobId, NodeSpec, Timestamp, image_name};
 use serde::{Deserialize, Serialize};
 
 use super::{Job, JobState, Node, Settings};
@@ -41,6 +41,17 @@ pub enum Preparing {
         /// Why, in one sentence.
         problem: Box<str>,
     },
+}
+
+/// An operator's order to start a job (`qrun`) that waits for its image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Forced {
+    /// The job, the array, or a member.
+    pub job: JobId,
+    /// The image as it is typed; an order is void when the job has been given another.
+    pub image: Box<str>,
+    /// `-H`.
+    pub hosts: Option<NodeSpec>,
 }
 
 /// What came of an image that a node was told to get.

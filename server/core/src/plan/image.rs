@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use capstan_types::{JobId, Reason, Timestamp};
+use capstan_types::{JobId, NodeName, Reason, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Plan;
@@ -13,7 +13,7 @@ use super::desk::Desk;
 use super::fit::{Shape, fit, pick};
 use super::inside::fit_inside;
 use super::timeline::Span;
-use crate::{Node, Preparation, Preparing};
+use crate::{Node, NodeShare, Preparation, Preparing};
 
 /// Jobs of one plan for which images are looked after; those behind them have their turn in the next plans.
 const PREPARED_MAX: usize = 256;
@@ -76,6 +76,10 @@ pub(super) struct Lacking {
 
 impl Images {
     pub(super) fn of(image: &str, uid: u32, cluster: &Cluster<'_>) -> Self {
+        Self::at_time(cluster.now, (image, uid), cluster)
+    }
+
+    fn at_time(now: Timestamp, (image, uid): (&str, u32), cluster: &Cluster<'_>) -> Self {
         // Most nodes of a site have the same short names.
         let mut meant: Option<(&[_], String)> = None;
         let stages = cluster.seats.iter().map(|seat| {
@@ -84,7 +88,7 @@ impl Images {
                 Some((_, name)) => name,
                 None => seat.node.image_meant(image),
             };
-            let found = stage(seat.node, (image, &name), uid, cluster.now);
+            let found = stage(seat.node, (image, &name), uid, now);
             meant = Some((aliases, name));
             found
         });
@@ -125,6 +129,12 @@ fn stage(node: &Node, (image, name): (&str, &str), uid: u32, now: Timestamp) -> 
 }
 
 impl Shape<'_> {
+    /// Looks anew where its image is, at another time than the cluster's.
+    pub(super) fn look_for_images(&mut self, cluster: &Cluster<'_>, now: Timestamp) {
+        let image = self.key.needs;
+        self.images = image.map(|image| Images::at_time(now, (image, self.key.uid), cluster));
+    }
+
     /// Whether the image is no reason against a node.
     pub(super) fn admits(&self, place: usize, when: When<'_>) -> bool {
         match when {
@@ -221,6 +231,31 @@ fn told(
         image: image.into(),
         on: node.name.clone(),
     })
+}
+
+/// What fits now, on nodes that hold the image if it can be, and on which nodes it lacks.
+pub(super) fn fit_best(
+    cluster: &mut Cluster<'_>,
+    shape: &mut Shape<'_>,
+    span: Span,
+) -> Option<(Vec<NodeShare>, Vec<NodeName>)> {
+    for admitted in [Stage::There, Stage::Coming, Stage::Missing, Stage::Barred] {
+        shape.admit(admitted);
+        let shares = fit(cluster, shape, span);
+        shape.admit(Stage::There);
+        if let Some(shares) = shares {
+            let lacks = |name: &&NodeName| {
+                let (place, images) = (cluster.find(name.as_str()), &shape.images);
+                let stage = place.zip(images.as_ref()).map(|(at, images)| images.at(at));
+                stage.is_some_and(|stage| stage > Stage::There)
+            };
+            let names = shares.iter().map(|share| &share.node);
+            let lacking = names.filter(lacks).cloned().collect();
+            return Some((shares, lacking));
+        }
+        shape.images.as_ref()?;
+    }
+    None
 }
 
 /// Whether a reason is about an image, or about what would run it.

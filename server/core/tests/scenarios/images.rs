@@ -1,8 +1,10 @@
 //! Jobs that run in an image: it comes before they get anything, once for all who want it, and what becomes of those whose
 //! image cannot be had.
 
-use capstan_core::{Effect, Event, Holds, ImageProblem, ImageReport, JobState, WaitedFor};
-use capstan_types::{JobId, NodeName, Reason};
+use capstan_core::{
+    Effect, Event, HoldOrder, Holds, ImageProblem, ImageReport, JobState, RunOrder, WaitedFor,
+};
+use capstan_types::{JobId, NodeName, NodeSpec, Reason};
 
 use super::text::{build, check};
 use crate::harness::World;
@@ -117,6 +119,135 @@ fn one_users_images_leave_a_node_room_for_those_of_others() {
         preparations.iter().map(|order| order.job.seq).collect()
     };
     assert_eq!(of(&world.place().preparations), [1, 2, 3, 4, 10]);
+}
+
+/// A gang's tasks run in the image wherever they are.
+#[test]
+fn all_nodes_of_a_gang_get_its_image_and_it_starts_when_the_last_of_them_has_it() {
+    check(
+        "nodes  a: 1 gpu engine   b: 1 gpu engine image lab:5000/torch:2   c: 1 gpu engine
+         queue  j1: select=3:ngpus=1 inside lab:5000/torch:2
+         =>     a gets lab:5000/torch:2 for j1
+                c gets lab:5000/torch:2 for j1
+                j1 waits: image lab:5000/torch:2 is being pulled on c",
+    );
+    let (mut world, job) = one("nodes  a: 1 gpu engine   b: 1 gpu engine
+         queue  j1: select=2:ngpus=1 inside lab:5000/torch:2");
+    world.place();
+    has_it(&mut world, "b");
+    assert_eq!(world.place().placements, []);
+    has_it(&mut world, "a");
+    world.place();
+    assert_eq!(nodes_of(&world, job), ["a", "b"]);
+}
+
+fn nodes_of(world: &World, job: JobId) -> Vec<String> {
+    let run = world.job(job).state.run().cloned();
+    let shares = run.into_iter().flat_map(|run| run.shares.to_vec());
+    shares.map(|share| share.node.to_string()).collect()
+}
+
+fn forced(world: &mut World, job: JobId, hosts: &str) {
+    let hosts = (!hosts.is_empty()).then(|| NodeSpec::parse(hosts).unwrap());
+    let by = crate::harness::caller("root");
+    world.must(&Event::Run(RunOrder { job, hosts, by }));
+}
+
+#[test]
+fn a_job_that_is_started_by_force_has_its_image_first_on_the_nodes_that_were_named() {
+    let text = "nodes  a: 1 gpu engine   b: 1 gpu engine
+         queue  j1: 1 gpu inside lab:5000/torch:2 held";
+    let (mut world, job) = one(text);
+    forced(&mut world, job, "b");
+    assert_eq!(told(&world), (1, 0));
+    assert_eq!(
+        nodes_of(&world, job),
+        Vec::<String>::new(),
+        "nothing is held meanwhile"
+    );
+    let comment = world.job(job).comment.clone().unwrap();
+    assert!(
+        comment.contains(IMAGE) && comment.ends_with("to b"),
+        "{comment}"
+    );
+    has_it(&mut world, "b");
+    assert_eq!(nodes_of(&world, job), ["b"]);
+    assert_eq!(world.job(job).forced, None);
+
+    let (mut world, job) = one(text);
+    forced(&mut world, job, "");
+    fails(&mut world, "a", false);
+    let comment = world.job(job).comment.clone().unwrap();
+    assert_eq!(&*comment, "qrun: the registry sleeps");
+    assert_eq!(world.job(job).forced, None, "the order has failed");
+
+    let (mut world, job) = one(
+        "nodes  a: 8 gpu engine   b: 1 gpu engine image lab:5000/torch:2
+         queue  j1: 1 gpu inside lab:5000/torch:2 held",
+    );
+    forced(&mut world, job, "");
+    assert_eq!(nodes_of(&world, job), ["b"], "who has the image goes first");
+}
+
+#[test]
+fn an_order_to_start_a_job_is_void_when_the_job_is_held_after_it_or_its_nodes_are_taken() {
+    let (mut world, job) = one("nodes  a: 1 gpu engine
+         queue  j1: 1 gpu inside lab:5000/torch:2   j2: 1 gpu");
+    forced(&mut world, job, "");
+    forced(&mut world, JobId::whole(2), "");
+    has_it(&mut world, "a");
+    assert_eq!(nodes_of(&world, job), Vec::<String>::new());
+    let comment = world.job(job).comment.clone().unwrap();
+    assert!(
+        comment.starts_with("qrun: image lab:5000/torch:2 has come, but"),
+        "{comment}"
+    );
+    assert_eq!(world.job(job).forced, None);
+
+    let (mut world, job) = one("nodes  a: 1 gpu engine
+         queue  j1: 1 gpu inside lab:5000/torch:2");
+    forced(&mut world, job, "");
+    world.must(&Event::Hold(HoldOrder {
+        job,
+        holds: Holds::USER,
+        by: crate::harness::caller("alice"),
+    }));
+    has_it(&mut world, "a");
+    assert_eq!(nodes_of(&world, job), Vec::<String>::new());
+}
+
+#[test]
+fn members_of_an_array_that_are_started_by_force_wait_for_the_image_together() {
+    let (mut world, _) = build(
+        "nodes  a: 2 gpu engine
+         queue  j1: 1 gpu inside lab:5000/torch:2 array 0-2 held",
+    );
+    let array = JobId::array(1);
+    forced(&mut world, array, "");
+    assert_eq!(told(&world), (1, 0));
+    has_it(&mut world, "a");
+    for (index, runs) in [(0, true), (1, true), (2, false)] {
+        let member = world.state.resolve(JobId::member(1, index)).unwrap();
+        assert_eq!(member.state.run().is_some(), runs, "{index}");
+    }
+    assert_eq!(world.job(array).forced, None);
+}
+
+#[test]
+fn nothing_is_started_by_force_where_no_engine_answers() {
+    let (mut world, job) = one("nodes  a: 1 gpu away
+         queue  j1: 1 gpu inside lab:5000/torch:2");
+    let by = crate::harness::caller("root");
+    let order = RunOrder {
+        job,
+        hosts: None,
+        by,
+    };
+    let refused = world.apply(&Event::Run(order)).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the container engine of a does not answer: dockerd is down"
+    );
 }
 
 #[test]

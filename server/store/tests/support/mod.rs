@@ -62,6 +62,7 @@ pub(crate) fn job(seq: u64) -> Job {
         place: None,
         preempted: None,
         first_until: None,
+        forced: None,
         forecast: None,
         waits: Vec::new(),
     }

@@ -223,6 +223,7 @@ fn job(seq: u64) -> Job {
         place: None,
         preempted: None,
         first_until: None,
+        forced: None,
         forecast: None,
         waits: Vec::new(),
     }
