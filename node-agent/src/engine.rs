@@ -71,7 +71,8 @@ impl<E: ContainerEngine> AskEngine for Keeper<E> {
                 return Engine {
                     version: facts.version.clone(),
                     problem: String::new(),
-                    images: facts.images.clone(),
+                    images: facts.images.keys().cloned().collect(),
+                    private_images: self.private_images(&facts),
                 };
             }
             Ok(Err(error)) => crate::link::chain(&error),
@@ -81,6 +82,7 @@ impl<E: ContainerEngine> AskEngine for Keeper<E> {
             version: String::new(),
             problem,
             images: Vec::new(),
+            private_images: Vec::new(),
         }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Engine {
     pub(crate) problem: String,
     /// Names of its images, in order, as many as the server hears of.
     pub(crate) images: Vec<String>,
+    /// Those of them that only some users may use, and which.
+    pub(crate) private_images: Vec<(String, Vec<u32>)>,
 }
 
 impl Host {
@@ -74,6 +76,8 @@ pub(crate) fn inventory(host: &Host, gpus: GpuInventory, engine: Engine) -> wire
         numa_node: card.numa_node,
         island: card.island,
     };
+    let private = engine.private_images.into_iter();
+    let private = private.map(|(name, uids)| wire::PrivateImage { name, uids });
     wire::Inventory {
         cores: host.cores,
         memory_bytes: host.memory_bytes,
@@ -88,6 +92,7 @@ pub(crate) fn inventory(host: &Host, gpus: GpuInventory, engine: Engine) -> wire
         images: engine.images,
         health_problem: String::new(),
         image_aliases: Vec::new(),
+        private_images: private.collect(),
     }
 }
 

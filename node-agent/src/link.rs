@@ -325,6 +325,7 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
                 if !is_away && told_images.elapsed() < IMAGES_PERIOD {
                     // Images come and go while people build them: that is no news worth storing each time.
                     now.images.clone_from(&known.images);
+                    now.private_images.clone_from(&known.private_images);
                 }
                 if now != known {
                     told_images = Instant::now();

@@ -1,7 +1,7 @@
 //! Docker, behind the supervisor's port. Connections are made as they are needed, so a restart of the engine needs no
 //! care here; what a call found broken is the port's `Unreachable`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -135,11 +135,17 @@ impl DockerEngine {
 }
 
 /// Names of the images that the engine holds. An engine that does not say has none: a preference is all that is lost.
-async fn images(docker: &Docker) -> Vec<String> {
+async fn images(docker: &Docker) -> BTreeMap<String, ImageId> {
     let listed = docker.list_images(None::<query::ListImagesOptions>).await;
     let listed = listed.inspect_err(|error| tracing::debug!(%error, "images cannot be listed"));
     let images = listed.unwrap_or_default().into_iter();
-    EngineFacts::named(images.flat_map(|image| image.repo_tags))
+    EngineFacts::named(images.flat_map(|image| {
+        let id = ImageId(image.id);
+        image
+            .repo_tags
+            .into_iter()
+            .map(move |name| (name, id.clone()))
+    }))
 }
 
 impl ContainerEngine for DockerEngine {
@@ -186,6 +192,13 @@ impl ContainerEngine for DockerEngine {
             }) => Err(missing(message)),
             Err(error) => Err(self.said(error)),
         }
+    }
+
+    async fn repo_digests(&self, image: &ImageId) -> Result<Vec<String>, EngineError> {
+        let docker = self.docker().await?;
+        let seen = docker.inspect_image(&image.0).await;
+        let seen = seen.map_err(|error| self.said(error))?;
+        Ok(seen.repo_digests.unwrap_or_default())
     }
 
     async fn file_of_image(

@@ -16,10 +16,11 @@ use crate::clock;
 use crate::engine::payload_id;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
-use crate::view::Scene;
 use crate::view::attributes::attributes;
+use crate::view::images::Looker;
 use crate::view::rows::row;
 use crate::view::selection::{Item, Viewer, select};
+use crate::view::{self, Scene};
 
 /// Rows of one batch.
 const ROWS_PER_BATCH: usize = 1000;
@@ -76,6 +77,15 @@ pub(super) fn viewer<'a>(snapshot: &Snapshot, person: &'a Person) -> Viewer<'a> 
         user: &person.user,
         sees_all: is_operator(snapshot, person),
     }
+}
+
+/// The images that `person` may know of.
+pub(super) fn images(scene: Scene<'_>, person: &Person, part: &str) -> wire::StatImagesReply {
+    let looker = Looker {
+        uid: person.uid,
+        sees_all: is_operator(scene.snapshot, person),
+    };
+    view::images::images(scene, looker, part)
 }
 
 struct Listing {

@@ -430,10 +430,9 @@ impl scheduler_server::Scheduler for SchedulerService {
         &self,
         request: Request<wire::StatImagesRequest>,
     ) -> Result<Response<wire::StatImagesReply>, Status> {
-        // Everybody may know it, who may ask anything.
-        self.0.caller(&request).await?;
+        let person = self.0.caller(&request).await?;
         let wire::StatImagesRequest { part } = request.into_inner();
-        let reply = self.seen(|scene| Ok(view::images::images(scene, &part)))?;
+        let reply = self.seen(|scene| Ok(listing::images(scene, &person, &part)))?;
         Ok(Response::new(reply))
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use capstan_core::{Event, ImageProblem, ImageReport};
+use capstan_core::{Event, ImageProblem, ImageReport, Inventory};
 use capstan_proto::wire;
 use capstan_types::{AttemptId, ImageAliases, NodeName};
 
@@ -32,6 +32,26 @@ pub(super) fn offers(
         (text(name), text(image))
     });
     Ok(offers.collect())
+}
+
+/// Images that only some users may use.
+///
+/// # Errors
+/// There are too many of them, or of their users.
+pub(super) fn private(
+    images: Vec<wire::PrivateImage>,
+) -> Result<BTreeMap<Box<str>, Vec<u32>>, Unheard> {
+    if images.len() > Inventory::IMAGES_MAX {
+        return Err(field("private_images", "too long"));
+    }
+    let images = images.into_iter().map(|image| {
+        let wire::PrivateImage { name, uids } = image;
+        match uids.len() > Inventory::OWNERS_MAX {
+            true => Err(field("uids of a private image", "too long")),
+            false => Ok((text(name), uids)),
+        }
+    });
+    images.collect()
 }
 
 /// How far images are, by name and the user on whose terms they come.

@@ -104,6 +104,7 @@ pub(crate) fn inventory(inventory: wire::Inventory) -> Result<Inventory, Unheard
         images,
         health_problem,
         image_aliases,
+        private_images,
     } = inventory;
     if cards.len() > CARDS_MAX {
         return Err(field("cards", "too long"));
@@ -131,6 +132,7 @@ pub(crate) fn inventory(inventory: wire::Inventory) -> Result<Inventory, Unheard
         images: images.into_iter().map(text).collect(),
         health_problem: text(health_problem),
         aliases: images::offers(image_aliases)?.into_iter().collect(),
+        private_images: images::private(private_images)?,
     })
 }
 

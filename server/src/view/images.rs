@@ -18,8 +18,17 @@ struct Known<'a> {
     nodes: BTreeSet<&'a str>,
 }
 
-/// Images that nodes hold or the site offers, with `part` in their name or in a short name.
-pub(crate) fn images(scene: Scene<'_>, part: &str) -> wire::StatImagesReply {
+/// Who looks at images.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Looker {
+    pub(crate) uid: u32,
+    /// Managers and operators see those that came by anybody's own account.
+    pub(crate) sees_all: bool,
+}
+
+/// Images that nodes hold or the site offers, with `part` in their name or in a short name, as far as the looker may know
+/// of them: who works on what is told by names too.
+pub(crate) fn images(scene: Scene<'_>, looker: Looker, part: &str) -> wire::StatImagesReply {
     let nodes: Vec<&Node> = scene.snapshot.state.nodes().map(AsRef::as_ref).collect();
     let mut known: BTreeMap<Box<str>, Known<'_>> = BTreeMap::new();
     for node in &nodes {
@@ -34,6 +43,9 @@ pub(crate) fn images(scene: Scene<'_>, part: &str) -> wire::StatImagesReply {
             known.entry(image).or_default().names.insert(name.clone());
         }
         for image in &node.inventory.images {
+            if !looker.sees_all && !node.inventory.shows_image(image, looker.uid) {
+                continue;
+            }
             let holders = &mut known.entry(image.clone()).or_default().nodes;
             holders.insert(node.name.as_str());
         }

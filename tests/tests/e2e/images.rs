@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use capstan_tests::registry::{ACCOUNT, Registry};
-use capstan_tests::{Cluster, User, wait_until};
+use capstan_tests::{Cluster, User, engine, wait_until};
 
 use crate::is_root;
 
@@ -124,7 +124,7 @@ fn an_account_opens_an_image_to_its_user_alone_and_is_written_nowhere() {
     };
     let image = registry.offer("secret:1");
     let address = registry.address();
-    let cluster = cluster("");
+    let mut cluster = cluster("");
     let (alice, bob) = (User::alice(), User::bob());
     let script = format!("startdocker -c 'cat /etc/offered' {image}\necho code=$?\n");
     let denied = |out: &str| {
@@ -149,6 +149,7 @@ fn an_account_opens_an_image_to_its_user_alone_and_is_written_nowhere() {
 
     let out = run(&cluster, &bob, "images-denied", &script);
     assert!(denied(&out), "it lies on the node, and is not bob's: {out}");
+    check_listed(&mut cluster, &image);
     let log = agent_log(&cluster);
     let encoded = "bGlicmFyaWFuOm9wZW4tc2VzYW1lLTcz";
     for secret in [password, encoded] {
@@ -157,6 +158,25 @@ fn an_account_opens_an_image_to_its_user_alone_and_is_written_nowhere() {
         assert!(found.is_empty(), "a password lies in {found:?}");
     }
     registry.forget(&image);
+}
+
+/// Alice, whose account got it, and managers see that the image is there; bob does not.
+fn check_listed(cluster: &mut Cluster, image: &str) {
+    // Else its list of images is a minute old.
+    cluster.kill("node01");
+    cluster.start("node01");
+    wait_until("alice sees her image", || {
+        let listed = cluster.sh(&User::alice(), "qimages").ok();
+        match listed.contains(image) {
+            true => Ok(()),
+            false => Err(listed),
+        }
+    });
+    let listed = cluster.sh(&User::bob(), "qimages").ok();
+    assert!(listed.contains(engine::IMAGE), "{listed}");
+    assert!(!listed.contains(image), "{listed}");
+    let listed = cluster.root("qimages").stdout;
+    assert!(listed.contains(image), "{listed}");
 }
 
 /// Files below `folder` with `secret` in them.

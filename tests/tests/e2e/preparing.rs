@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use capstan_tests::registry::{ACCOUNT, Registry};
-use capstan_tests::{Cluster, User, wait_until};
+use capstan_tests::{Cluster, User, engine, wait_until};
 
 use crate::is_root;
 
@@ -103,7 +103,9 @@ fn an_image_comes_once_for_many_jobs_that_hold_no_card_while_others_use_it() {
         ran(&cluster, job, &image);
     }
     let (job, out) = &jobs[0];
-    let digest = format!("{image} sha256:");
+    let inspect = ["image", "inspect", "-f", "{{index .RepoDigests 0}}", &image];
+    let known = engine::docker(&inspect).unwrap();
+    let digest = format!("{image} {}", known.trim().split_once('@').unwrap().1);
     let out = wait_until("the footer is written", || {
         let text = fs::read_to_string(out).unwrap_or_default();
         if text.contains("---- job") {

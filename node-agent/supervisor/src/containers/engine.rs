@@ -1,7 +1,7 @@
 //! The port to the container engine, in the supervisor's words. Calls are named for the wished state: each may be
 //! repeated, after a crash of ours or of the engine, and the result is the same.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -33,8 +33,8 @@ pub struct EngineFacts {
     pub keeps_containers: bool,
     /// The engine sees the mounts that we make; false when it lives in another mount namespace.
     pub shares_mounts: bool,
-    /// Names of the images that it holds, in order; at most [`EngineFacts::IMAGES_MAX`].
-    pub images: Vec<String>,
+    /// Names of the images that it holds, and which those are; at most [`EngineFacts::IMAGES_MAX`].
+    pub images: BTreeMap<String, ImageId>,
 }
 
 impl EngineFacts {
@@ -45,14 +45,14 @@ impl EngineFacts {
 
     /// Names of images as they are told: in order, each once, none that is endless or no name, not too many.
     #[must_use]
-    pub fn named(names: impl IntoIterator<Item = String>) -> Vec<String> {
-        let is_name = |name: &String| {
+    pub fn named(images: impl IntoIterator<Item = (String, ImageId)>) -> BTreeMap<String, ImageId> {
+        let is_name = |(name, _): &(String, ImageId)| {
             name.len() <= Self::IMAGE_BYTES_MAX
                 && !name.contains("<none>")
                 && name.bytes().all(|byte| byte.is_ascii_graphic())
         };
-        let names: BTreeSet<String> = names.into_iter().filter(is_name).collect();
-        names.into_iter().take(Self::IMAGES_MAX).collect()
+        let images: BTreeMap<String, ImageId> = images.into_iter().filter(is_name).collect();
+        images.into_iter().take(Self::IMAGES_MAX).collect()
     }
 }
 
@@ -329,6 +329,12 @@ pub trait ContainerEngine: ImageStore {
 
     /// The image's content id; [`EngineError::ImageMissing`] when this host does not have it.
     fn image(&self, name: &str) -> impl Future<Output = Result<ImageId, EngineError>> + Send;
+
+    /// `NAME@sha256:…`: by which digests registries know an image; none of one that never was in a registry.
+    fn repo_digests(
+        &self,
+        image: &ImageId,
+    ) -> impl Future<Output = Result<Vec<String>, EngineError>> + Send;
 
     /// The content of a regular file of an image, at most `bytes_max` of it is accepted; none when it has no such
     /// file.

@@ -10,7 +10,7 @@ use capstan_proto::wire::container_output::Output as Said;
 use capstan_types::AttemptId;
 use tokio::sync::watch;
 
-use super::engine::{ContainerEngine, ImageId};
+use super::engine::{ContainerEngine, EngineFacts, ImageId};
 use super::keeper::Keeper;
 use super::preparing::{Customer, Held};
 use super::reach::{Kind, reach};
@@ -66,6 +66,13 @@ impl<E: ContainerEngine> Keeper<E> {
     /// The site's short names of images, and what each stands for.
     pub fn image_names(&self) -> impl Iterator<Item = (&str, &str)> {
         self.settings.images.aliases.iter()
+    }
+
+    /// Which of the engine's images came by users' own accounts, by name, and whose they are.
+    pub fn private_images(&self, facts: &EngineFacts) -> Vec<(String, Vec<u32>)> {
+        let images = facts.images.iter();
+        let private = images.filter_map(|(name, id)| Some((name.clone(), self.stock.owners(id)?)));
+        private.collect()
     }
 
     /// What the site means by a name of an image.

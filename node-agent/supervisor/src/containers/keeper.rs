@@ -157,7 +157,7 @@ impl<E: ContainerEngine> Keeper<E> {
         talk: &Talk,
     ) -> Result<ImageUsers, Refused> {
         let id = self.ensure_image(name, context, talk).await?;
-        self.used.note(context.attempt, name, &id.0);
+        self.note_used(context.attempt, name, &id).await;
         if let Some(users) = self.files.image_users(&id) {
             return Ok(users);
         }
@@ -172,6 +172,12 @@ impl<E: ContainerEngine> Keeper<E> {
                 source,
             })?;
         Ok(users)
+    }
+
+    /// For the footer; of an engine that does not say the id has to do.
+    async fn note_used(&self, attempt: AttemptId, name: &str, id: &ImageId) {
+        let digests = self.engine.repo_digests(id).await.unwrap_or_default();
+        self.used.note(attempt, name, (id, &digests));
     }
 
     async fn text_of_image(&self, id: &ImageId, path: &str) -> Result<String, Refused> {

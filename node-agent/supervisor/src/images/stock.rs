@@ -35,6 +35,9 @@ pub struct Stock {
 }
 
 impl Stock {
+    /// Owners of one image that are told of.
+    pub const OWNERS_TOLD_MAX: usize = 32;
+
     /// Opens the agent's memory of images in `folder`.
     ///
     /// # Errors
@@ -105,6 +108,20 @@ impl Stock {
         match fs::read_to_string(self.private.join(name)) {
             Ok(owners) => owners.lines().any(|owner| owner.parse() == Ok(uid)),
             Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Whose alone an image is that is here, the first [`Self::OWNERS_TOLD_MAX`] of them; none when it is everybody's.
+    #[must_use]
+    pub fn owners(&self, id: &ImageId) -> Option<Vec<u32>> {
+        match fs::read_to_string(self.private.join(file_name(id)?)) {
+            Ok(owners) => {
+                let owners = owners.lines().filter_map(|owner| owner.parse().ok());
+                Some(owners.take(Self::OWNERS_TOLD_MAX).collect())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            // Whose it is is not known: nobody hears of it.
+            Err(_) => Some(Vec::new()),
         }
     }
 

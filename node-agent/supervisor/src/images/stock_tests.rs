@@ -97,6 +97,19 @@ fn an_image_that_is_seen_first_is_young_and_keeps_its_age_from_then_on() {
 }
 
 #[test]
+fn owners_of_an_image_are_told_unless_it_is_everybodys() {
+    let folder = tempfile::tempdir().unwrap();
+    let (image, stock) = (id('a'), stock(folder.path(), None));
+    assert_eq!(stock.owners(&image), None);
+    stock.came(&image, &of(Some(1002)), false).unwrap();
+    stock.came(&image, &of(Some(1001)), true).unwrap();
+    assert_eq!(stock.owners(&image), Some(vec![1001, 1002]));
+    assert_eq!(stock.owners(&id('b')), None);
+    stock.came(&image, &of(None), true).unwrap();
+    assert_eq!(stock.owners(&image), None);
+}
+
+#[test]
 fn only_digests_become_names_of_files() {
     for bad in ["../../etc/passwd", "sha256:../../x", "sha256:", "fake"] {
         assert_eq!(file_name(&ImageId(bad.to_owned())), None, "{bad}");

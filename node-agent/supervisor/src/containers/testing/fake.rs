@@ -337,7 +337,11 @@ impl ContainerEngine for FakeEngine {
             has_init: true,
             root: PathBuf::from("/var/lib/docker"),
             shares_mounts: true,
-            images: EngineFacts::named(lock(&self.inner.images).keys().cloned()),
+            images: EngineFacts::named(
+                lock(&self.inner.images)
+                    .keys()
+                    .map(|name| (name.clone(), ImageId(name.clone()))),
+            ),
             ..EngineFacts::default()
         })
     }
@@ -351,6 +355,11 @@ impl ContainerEngine for FakeEngine {
                 said: "no such image".to_owned(),
             }),
         }
+    }
+
+    async fn repo_digests(&self, _image: &ImageId) -> Result<Vec<String>, EngineError> {
+        self.answer()?;
+        Ok(Vec::new())
     }
 
     async fn file_of_image(
