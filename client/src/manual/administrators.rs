@@ -9,6 +9,8 @@ pub(super) const PAGES: &[Page] = &[
         &[
             "Starts jobs now, on nodes of the scheduler's choice or on those of -H, held or not. -H replaces the job's \
              own request for nodes. For operators.",
+            "A job inside an image that its nodes lack starts when they have got it, if there is room then; comment in \
+             qstat -f says so. It holds nothing meanwhile, and a hold that is set after qrun ends the order.",
         ],
         &["qrerun", "qstart"],
     )

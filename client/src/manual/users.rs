@@ -178,7 +178,8 @@ pub(super) const PAGES: &[Page] = &[
             "The image of a job (qsub -W image=) is pulled while the job waits and holds nothing; comment and image_state of \
              qstat -f say how far that is. One that startdocker names is pulled then; the job's stderr says so. Registries that ask for an account are answered with that of your own \
              ~/.docker/config.json (docker login), else with the site's.",
-            "Nodes tell of 200 images each at most, and once a minute at most.",
+            "Nodes tell of 200 images each at most, and once a minute at most. What came by users' own accounts is listed for \
+             those users, managers and operators only.",
         ],
         &["startdocker", "qsub", "pbsnodes"],
     )

@@ -204,3 +204,41 @@ fn an_image_comes_on_its_owners_account_and_is_nobody_elses() {
     assert_eq!(cluster.attribute(&job, "exec_host"), None);
     registry.forget(&image);
 }
+
+/// The operator's order is kept, and the nodes stay free, until every one of them has the image.
+#[test]
+fn a_job_of_two_nodes_that_is_started_by_force_has_its_image_on_both_of_them_first() {
+    let Some((registry, image)) = shut("forced:1") else {
+        return;
+    };
+    let cluster = cluster("2");
+    let alice = User::alice();
+    let folder = alice.folder("forced");
+    let options = format!("-h -d . -j oe -o out -l nodes=2:gpus=1 -W image={image}");
+    let script = "cat /etc/offered; echo; echo nodes=$PBS_NUM_NODES\n";
+    let job = cluster.submit(&alice, &folder, &options, script);
+    cluster.root(&format!("qrun {job}")).ok();
+    let comment = wait_comment(&cluster, &job, "qrun: it starts when image");
+    assert!(comment.ends_with("has come to node01, node02"), "{comment}");
+    assert_eq!(cluster.attribute(&job, "exec_host"), None);
+    let free = cluster.submit(
+        &alice,
+        &folder,
+        "-d . -j oe -o free -l nodes=2:gpus=1",
+        "true\n",
+    );
+    cluster.wait_state(&free, "C");
+    registry.open();
+    cluster.wait_state(&job, "C");
+    let said = wait_until("the output is there", || {
+        fs::read_to_string(folder.join("out"))
+    });
+    assert!(said.contains(&image) && said.contains("nodes=2"), "{said}");
+    let hosts = cluster.attribute(&job, "exec_host").unwrap_or_default();
+    assert!(
+        hosts.contains("node01") && hosts.contains("node02"),
+        "{hosts}"
+    );
+    assert_eq!(cluster.attribute(&job, "exit_status").as_deref(), Some("0"));
+    registry.forget(&image);
+}
