@@ -193,3 +193,34 @@ fn a_card_out_of_use_is_told_with_its_evidence() {
     let told = format!("card 1 ({UUID}) drained: XID 79");
     assert_eq!(messages(&node, Some(&heard)), [told]);
 }
+/// What somebody's own account got is listed for those whose it is, and for operators.
+#[test]
+fn images_of_somebodys_own_account_are_listed_for_that_user_and_for_operators() {
+    use crate::view::images::{Looker, images};
+    let mut node = node("gpu01", 0, "");
+    node.inventory.engine = "29".into();
+    node.inventory.images = vec!["lab/open:1".into(), "lab/secret:1".into()];
+    let owners = vec![1001];
+    node.inventory.private_images = [("lab/secret:1".into(), owners)].into();
+    let mut state = state([]);
+    state.absorb(&Change::PutNode(Arc::new(node)));
+    let snapshot = Snapshot {
+        state,
+        ..Snapshot::default()
+    };
+    let telemetry = Telemetry::default();
+    let scene = Scene {
+        snapshot: &snapshot,
+        telemetry: &telemetry,
+        now: seconds(1),
+    };
+    for (uid, sees_all, expected) in [
+        (1001, false, &["lab/open:1", "lab/secret:1"][..]),
+        (1002, false, &["lab/open:1"]),
+        (1002, true, &["lab/open:1", "lab/secret:1"]),
+    ] {
+        let reply = images(scene, Looker { uid, sees_all }, "");
+        let names: Vec<&str> = reply.rows.iter().map(|row| &*row.image).collect();
+        assert_eq!(names, expected, "{uid} {sees_all}");
+    }
+}
