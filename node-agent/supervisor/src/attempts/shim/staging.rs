@@ -40,6 +40,9 @@ const FILES_MAX: usize = 1000;
 /// What copies files that this node has itself, and what copies those of other hosts unless the site names another.
 const LOCAL_PROGRAM: [&str; 3] = ["/bin/cp", "-rpH", "--"];
 const REMOTE_PROGRAM: [&str; 2] = ["/usr/bin/scp", "-Brp"];
+/// Has `scp` read no settings of its user's: `ProxyCommand`, `LocalCommand`, `Match exec` and others name programs that it
+/// would start on this host (`ssh_config(5)`). Keys and known hosts are found without them, in their usual places.
+const NO_USER_SETTINGS: [&str; 2] = ["-F", "/dev/null"];
 /// The mask of copies: they keep the modes of their originals.
 const UMASK: u32 = 0o077;
 
@@ -200,10 +203,7 @@ impl Staging<'_> {
 
     /// What copies to and from other hosts.
     pub(super) fn remote_program(&self) -> Vec<String> {
-        match self.entry.copy_program.is_empty() {
-            true => REMOTE_PROGRAM.map(str::to_owned).to_vec(),
-            false => self.entry.copy_program.clone(),
-        }
+        remote_program(self.entry)
     }
 
     /// Runs a program that copies, to its end.
@@ -325,6 +325,22 @@ impl Staging<'_> {
     }
 }
 
+/// What copies to and from other hosts. Of a job that may only run in its image, nothing of its user's runs with it.
+fn remote_program(entry: &Entry) -> Vec<String> {
+    let mut words = match entry.copy_program.is_empty() {
+        true => REMOTE_PROGRAM.map(str::to_owned).to_vec(),
+        false => entry.copy_program.clone(),
+    };
+    let is_confined = entry.spec.cards_in_containers_only && !entry.spec.image.is_empty();
+    let program = words.first().map(Path::new).and_then(Path::file_name);
+    // Of any other program the site that named it knows what it reads.
+    if is_confined && program.is_some_and(|name| name == "scp") {
+        // Before the site's own options: of two `-F` the last counts, and that may be a file of the site's.
+        words.splice(1..1, NO_USER_SETTINGS.map(str::to_owned));
+    }
+    words
+}
+
 /// What a copy to the node makes.
 struct Incoming {
     /// To be taken away at the end.
@@ -374,6 +390,24 @@ fn reap(child: Pid) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_copies_for_a_job_that_must_be_a_container_reads_no_settings_of_its_user() {
+        let check = |image: &str, is_required: bool, site: &str, expected: &str| {
+            let mut entry = Entry::default();
+            entry.spec.image = image.to_owned();
+            entry.spec.cards_in_containers_only = is_required;
+            entry.copy_program = site.split_whitespace().map(str::to_owned).collect();
+            assert_eq!(remote_program(&entry).join(" "), expected);
+        };
+        check("torch", true, "", "/usr/bin/scp -F /dev/null -Brp");
+        check("torch", false, "", "/usr/bin/scp -Brp");
+        check("", true, "", "/usr/bin/scp -Brp");
+        let own = "/opt/bin/scp -B -F /etc/ssh/jobs --";
+        let expected = "/opt/bin/scp -F /dev/null -B -F /etc/ssh/jobs --";
+        check("torch", true, own, expected);
+        check("torch", true, "/opt/bin/copy -q", "/opt/bin/copy -q");
+    }
 
     #[test]
     fn failures_are_told_in_torques_words() {
