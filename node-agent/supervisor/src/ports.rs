@@ -273,6 +273,14 @@ pub enum TaskRefused {
         /// Those of the attempt.
         running: usize,
     },
+    /// The user's share of the node's places.
+    #[error(
+        "you have {running} programs on this node already, and others need the rest; wait until some have ended"
+    )]
+    Share {
+        /// Those of all the user's jobs.
+        running: usize,
+    },
     /// The attempt is over.
     #[error("the job is ending")]
     Ending,

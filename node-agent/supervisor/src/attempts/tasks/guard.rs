@@ -78,7 +78,7 @@ pub(in crate::attempts) fn adopt(ledger: &Ledger, tasks: &TaskTable) -> (Vec<Att
     let mut found = Vec::new();
     for (attempt, door) in ledger.programs() {
         let stream = connect_to(&door).and_then(UnixStream::from_std);
-        let (stream, place) = match (stream, tasks.admit_program(attempt)) {
+        let (stream, place) = match (stream, tasks.admit_program(attempt, None)) {
             (Ok(stream), Ok(place)) => (stream, place),
             (Err(_), _) => {
                 if let Some(entered) = clear_away(&door) {

@@ -4,46 +4,31 @@
 mod adopt;
 pub(super) mod guard;
 mod order;
+mod places;
 pub(super) mod process;
 pub(super) mod session;
 pub(super) mod shim;
 
-use std::collections::HashMap;
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
-
 use capstan_proto::wire::task_report::Report;
 use capstan_proto::wire::{Failure, LaunchSpec, RunTask, TaskRequest, Variable};
 use capstan_types::{AttemptId, Pbse};
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 
 pub(super) use self::order::{SessionTask, TaskOrder};
+pub(super) use self::places::{TaskPlace, TaskTable};
 use super::environment::{is_settable, of_task};
 use super::figures;
 use super::gang::Member;
 use super::live::{self, LiveAttempt};
-use super::sampling::Visits;
 use super::site::Site;
 use super::table::Supervisor;
 use crate::ports::{AttemptContext, TaskAsked, TaskRefused, TaskStarted, Tasks};
 
-/// Tasks that one attempt may have on this node at a time.
-pub(super) const TASKS_PER_ATTEMPT_MAX: usize = 1024;
-/// Tasks of all attempts on this node.
-const TASKS_MAX: usize = 8192;
-/// Of those, programs that people run in one attempt, and in all: each has a process of ours that may hold some output.
-const PROGRAMS_PER_ATTEMPT_MAX: usize = 64;
-const PROGRAMS_MAX: usize = 512;
 /// Words of a task's command line and variables, and bytes of them together.
 const WORDS_MAX: usize = 16 * 1024;
 const BYTES_MAX: usize = 512 * 1024;
 /// Reports that wait for a slow reader.
 const REPORTS_MAX: usize = 8;
-/// How long the end of an attempt waits for its tasks; longer only when one cannot be killed.
-const END_WAIT: Duration = Duration::from_secs(30);
-
 /// A task that is to run on another node of its attempt.
 #[derive(Debug)]
 pub struct TaskWanted {
@@ -53,182 +38,10 @@ pub struct TaskWanted {
     pub reports: mpsc::Sender<Report>,
 }
 
-/// The tasks of this node, and the way to those of others.
-#[derive(Clone, Default)]
-pub(super) struct TaskTable(Arc<Inner>);
-
-#[derive(Default)]
-struct Inner {
-    neighbours: RwLock<Option<mpsc::Sender<TaskWanted>>>,
-    rows: Mutex<HashMap<AttemptId, Row>>,
-    /// Counts the connections to the server.
-    links: watch::Sender<u64>,
-    /// What attempts use here whose script runs elsewhere.
-    visits: Visits,
-}
-
-/// The tasks of one attempt.
-struct Row {
-    count: watch::Sender<usize>,
-    /// Of those, programs that people run.
-    programs: usize,
-    ending: CancellationToken,
-    /// What the door is told of its processes, when its script runs on another node.
-    guest: Option<Arc<AttemptContext>>,
-}
-
-/// A task's place in the table; dropped when nothing of it is left.
-pub(super) struct TaskPlace {
-    table: TaskTable,
-    attempt: AttemptId,
-    is_program: bool,
-    /// The attempt ends.
-    pub(super) ending: CancellationToken,
-}
-
-impl TaskTable {
-    fn rows(&self) -> MutexGuard<'_, HashMap<AttemptId, Row>> {
-        self.0.rows.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What attempts use here whose script runs elsewhere.
-    pub(super) fn visits(&self) -> &Visits {
-        &self.0.visits
-    }
-
-    /// Clients can come back from now on: there is a connection to the server.
-    pub(super) fn linked(&self) {
-        self.0.links.send_modify(|count| *count += 1);
-    }
-
-    /// Changes with every connection to the server.
-    pub(super) fn links(&self) -> watch::Receiver<u64> {
-        self.0.links.subscribe()
-    }
-
-    /// A place for a task of `attempt`.
-    pub(super) fn admit(&self, attempt: AttemptId) -> Result<TaskPlace, TaskRefused> {
-        let mut rows = self.rows();
-        let all: usize = rows.values().map(|row| *row.count.borrow()).sum();
-        let row = rows.entry(attempt).or_insert_with(|| Row {
-            count: watch::Sender::new(0),
-            programs: 0,
-            ending: CancellationToken::new(),
-            guest: None,
-        });
-        let own = *row.count.borrow();
-        if own >= TASKS_PER_ATTEMPT_MAX || all >= TASKS_MAX {
-            return Err(TaskRefused::TooMany { running: own });
-        }
-        if row.ending.is_cancelled() {
-            return Err(TaskRefused::Ending);
-        }
-        row.count.send_modify(|count| *count += 1);
-        Ok(TaskPlace {
-            table: self.clone(),
-            attempt,
-            is_program: false,
-            ending: row.ending.clone(),
-        })
-    }
-
-    /// A place for a program that a person runs in `attempt`.
-    pub(super) fn admit_program(&self, attempt: AttemptId) -> Result<TaskPlace, TaskRefused> {
-        let mut place = self.admit(attempt)?;
-        let mut rows = self.rows();
-        let all: usize = rows.values().map(|row| row.programs).sum();
-        let Some(row) = rows.get_mut(&attempt) else {
-            return Err(TaskRefused::Ending);
-        };
-        let own = row.programs;
-        if own < PROGRAMS_PER_ATTEMPT_MAX && all < PROGRAMS_MAX {
-            row.programs += 1;
-            place.is_program = true;
-            return Ok(place);
-        }
-        // The place is given back, which looks at the rows as well.
-        drop(rows);
-        Err(TaskRefused::TooMany { running: own })
-    }
-
-    /// Sends a task on its way to another node; false when there is no connection to the server, or no room on it.
-    pub(super) fn want(&self, request: TaskRequest, reports: mpsc::Sender<Report>) -> bool {
-        let neighbours = self.0.neighbours.read();
-        let neighbours = neighbours.unwrap_or_else(PoisonError::into_inner);
-        let wanted = TaskWanted { request, reports };
-        let out = neighbours.as_ref();
-        out.is_some_and(|out| out.try_send(wanted).is_ok())
-    }
-
-    /// Says who calls the door when a process of `attempt` does, whose script runs on another node.
-    fn receive(&self, attempt: AttemptId, context: AttemptContext) {
-        if let Some(row) = self.rows().get_mut(&attempt) {
-            row.guest.get_or_insert_with(|| Arc::new(context));
-        }
-    }
-
-    /// What the door is told of processes of `attempt`, when its script runs on another node and it has tasks here.
-    pub(super) fn guest(&self, attempt: AttemptId) -> Option<AttemptContext> {
-        let rows = self.rows();
-        let guest = rows.get(&attempt)?.guest.as_ref()?;
-        Some(AttemptContext::clone(guest))
-    }
-
-    /// Whether `attempt` has a task here.
-    pub(super) fn has(&self, attempt: AttemptId) -> bool {
-        self.rows().contains_key(&attempt)
-    }
-
-    /// Ends the tasks of an attempt that has ended, and waits until they are gone.
-    pub(super) async fn end_attempt(&self, attempt: AttemptId) {
-        let Some(mut count) = self.rows().get(&attempt).map(|row| {
-            row.ending.cancel();
-            row.count.subscribe()
-        }) else {
-            return;
-        };
-        let gone = tokio::time::timeout(END_WAIT, count.wait_for(|count| *count == 0)).await;
-        if gone.is_err() {
-            tracing::warn!(%attempt, "tasks cannot be ended");
-        }
-    }
-}
-
-impl Drop for TaskPlace {
-    fn drop(&mut self) {
-        let mut rows = self.table.rows();
-        let Some(row) = rows.get_mut(&self.attempt) else {
-            return;
-        };
-        row.programs -= usize::from(self.is_program);
-        let mut left = 0;
-        row.count.send_modify(|count| {
-            *count -= 1;
-            left = *count;
-        });
-        if left == 0 {
-            rows.remove(&self.attempt);
-        }
-    }
-}
-
-impl fmt::Debug for TaskTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map()
-            .entries(
-                self.rows()
-                    .iter()
-                    .map(|(attempt, row)| (*attempt, *row.count.borrow())),
-            )
-            .finish()
-    }
-}
-
 impl Supervisor {
     /// Tasks for other nodes go to `out` from now on, until its receiver is dropped.
     pub fn attach_tasks(&self, out: mpsc::Sender<TaskWanted>) {
-        let neighbours = &self.tasks.0.neighbours;
-        *neighbours.write().unwrap_or_else(PoisonError::into_inner) = Some(out);
+        self.tasks.attach(out);
     }
 
     /// Runs a task for an attempt whose script runs on another node. It ends when the reports are not wanted any more;
@@ -258,7 +71,10 @@ impl Supervisor {
                 guests.end(order.entry.attempt()).await;
             }
             let begun = order.and_then(|order| {
-                let place = table.admit(order.entry.attempt());
+                // What the site runs around jobs is no user's.
+                let owner = order.entry.identity.as_ref().map(|user| user.uid);
+                let owner = owner.filter(|_| order.hooks.is_none());
+                let place = table.admit(order.entry.attempt(), owner);
                 place
                     .map(|place| (order, place))
                     .map_err(|refused| refused.to_string())
@@ -351,7 +167,9 @@ impl Supervisor {
 impl Tasks for Supervisor {
     fn run_task(&self, attempt: AttemptId, asked: TaskAsked) -> Result<TaskStarted, TaskRefused> {
         check(&asked)?;
-        let place = self.tasks.admit(attempt)?;
+        let live = self.live.get(attempt).ok_or(TaskRefused::Ending)?;
+        let owner = live.entry.identity.as_ref().map(|user| user.uid);
+        let place = self.tasks.admit(attempt, owner)?;
         // Asked for after the place was taken: an attempt that ends meanwhile ends this task, too.
         let live = self.live.get(attempt).ok_or(TaskRefused::Ending)?;
         let nodes = &live.entry.spec.node_file;

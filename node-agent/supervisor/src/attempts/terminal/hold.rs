@@ -154,7 +154,8 @@ impl Supervisor {
             return Err(failed(Pbse::Badstate, problem));
         }
         // Taken after the attempt was seen alive: one that ends meanwhile ends this, too.
-        let place = self.tasks.admit_program(attempt);
+        let owner = entry.identity.as_ref().map(|user| user.uid);
+        let place = self.tasks.admit_program(attempt, owner);
         let place = place.map_err(|refused| failed(Pbse::Badstate, refused.to_string()))?;
         let order = TaskOrder {
             entry,
