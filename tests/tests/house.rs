@@ -48,6 +48,8 @@ const GRAPH: &[(&str, &[&str])] = &[
             "capstan-core",
             "capstan-proto",
             "capstan-sim",
+            // The journal is a witness of the chaos run.
+            "capstan-store",
             "capstan-types",
         ],
     ),
