@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use capstan_types::AttemptId;
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 pub(super) use self::bounds::Bounds;
 pub use self::bounds::{CoreLimit, HostCores};
 pub(super) use self::measured::CgroupUsage;
+use super::aimed;
 use super::fence::{DEVICES, Ground, PROGRAMS};
 use super::record::{CgroupFolder, Entry};
 use crate::kernel_file;
@@ -321,8 +322,7 @@ impl Cgroup {
     /// Pids of the job's own processes and of those in containers below.
     pub(super) fn everybody(&self) -> BTreeSet<u32> {
         let folder = self.folders.first().map(|folder| Path::new(&folder.path));
-        let pids = folder.map(processes_below).unwrap_or_default();
-        pids.into_iter().map(|pid| pid.as_raw() as u32).collect()
+        folder.map(pids_below).unwrap_or_default()
     }
 
     /// Whether any of the groups is there.
@@ -430,15 +430,19 @@ fn processes_below(folder: &Path) -> Vec<Pid> {
     all
 }
 
+fn pids_below(folder: &Path) -> BTreeSet<u32> {
+    let all = processes_below(folder).into_iter();
+    all.map(|pid| pid.as_raw() as u32).collect()
+}
+
 fn freeze_and_kill(path: &Path, can_freeze: bool) {
     let state = path.join("freezer.state");
     if can_freeze {
         // A freeze that fails leaves a plain kill, repeated by the caller until nobody is left.
         let _refused = fs::write(&state, "FROZEN");
     }
-    for pid in processes_below(path) {
-        let _gone = kill(pid, Signal::SIGKILL);
-    }
+    // Some may have ended since.
+    let _killed = aimed::send(&pids_below(path), Signal::SIGKILL, || pids_below(path));
     if can_freeze {
         let _refused = fs::write(&state, "THAWED");
     }

@@ -4,10 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
-use super::proc;
+use super::{aimed, proc};
 use crate::cards::Tenants;
 use crate::kernel_file;
 use crate::ports::GpuUse;
@@ -29,7 +28,7 @@ impl Intruders {
     /// Ends those that were there at the last look as well: a program that is just being taken into its attempt's group
     /// is none. Root's processes stay, and containers: they are the site's own.
     pub fn end(&self, uses: &[GpuUse], tenants: &impl Tenants) {
-        for pid in self.due(uses, tenants, suspect) {
+        for (pid, start_ticks) in self.due(uses, tenants, suspect) {
             let cards = uses
                 .iter()
                 .filter(|seen| seen.processes.iter().any(|process| process.pid == pid));
@@ -40,8 +39,9 @@ impl Intruders {
                 cards = cards.join(","),
                 "a process on a card that belongs to no job there is ended"
             );
+            let is_it = || suspect(pid).is_some_and(|now| now.start_ticks == start_ticks);
             // It may have ended since.
-            let _gone = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
+            let _killed = aimed::send_one(pid, Signal::SIGKILL, is_it);
         }
     }
 
@@ -50,7 +50,7 @@ impl Intruders {
         uses: &[GpuUse],
         tenants: &impl Tenants,
         about: impl Fn(u32) -> Option<Suspect>,
-    ) -> Vec<u32> {
+    ) -> Vec<(u32, u64)> {
         let mut now = BTreeMap::new();
         for seen in uses {
             for process in &seen.processes {
@@ -68,7 +68,7 @@ impl Intruders {
         let due = now
             .iter()
             .filter(|(pid, ticks)| before.get(pid) == Some(ticks));
-        let due = due.map(|(pid, _)| *pid).collect();
+        let due = due.map(|(pid, ticks)| (*pid, *ticks)).collect();
         *before = now;
         due
     }
@@ -135,7 +135,10 @@ mod tests {
             };
             intruders.due(&[card], &Tenant(1), &about)
         });
-        assert_eq!(due.last(), Some(expected.to_vec()));
+        let due = due
+            .last()
+            .map(|due| due.into_iter().map(|(pid, _)| pid).collect());
+        assert_eq!(due, Some(expected.to_vec()));
     }
 
     #[test]

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use capstan_proto::wire::{AttemptEnded, AttemptStarted, LaunchSpec, attempt_ended::Outcome};
 use capstan_types::{AttemptId, CardId};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 
+use super::aimed;
 use super::cgroup::Cgroup;
 use super::farewell::Farewell;
 use super::ledger::{AttemptFile, LedgerError};
@@ -466,10 +466,9 @@ fn kill_strays(entry: &Entry) {
         if strays.is_empty() || Instant::now() > deadline {
             return;
         }
-        for pid in strays {
-            // It may have ended since.
-            let _gone = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
-        }
+        let again = || proc::with_variable(identity.uid, &variable);
+        // Some may have ended since.
+        let _killed = aimed::send(&strays, Signal::SIGKILL, again);
         std::thread::sleep(STRAYS_PAUSE);
     }
 }

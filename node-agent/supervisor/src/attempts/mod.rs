@@ -1,6 +1,7 @@
 //! Attempts on this node: the ledger that remembers them, the shims that run them, the keeper that follows each
 //! from order to end, and the table that the server's orders act on.
 
+pub(crate) mod aimed;
 mod cgroup;
 mod checks;
 mod customer;

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use capstan_types::{AttemptId, CardId};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
+use super::aimed;
 use super::cgroup::CgroupTree;
 use super::live::{LiveAttempt, LiveTable, now_ms};
 use super::proc;
@@ -119,7 +119,8 @@ fn end_left(attempt: &LiveAttempt, seen: &GpuUse, holders: &Holders<'_>) {
             "a process that escaped from the attempt is ended"
         );
         // It may have ended since.
-        let _gone = kill(Pid::from_raw(process.pid as i32), Signal::SIGKILL);
+        let is_it = || escaped(process.pid);
+        let _killed = aimed::send_one(process.pid, Signal::SIGKILL, is_it);
     }
 }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use capstan_proto::wire::known_attempt::Phase;
 use capstan_proto::wire::{AttemptStarted, Done, KnownAttempt};
 use capstan_types::AttemptId;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
+use super::aimed;
 use super::cgroup::Cgroup;
 use super::live::LiveAttempt;
 use super::proc;
@@ -96,7 +96,9 @@ impl Supervisor {
         if processes.is_empty() {
             return Err(NotReached::NoProcess);
         }
-        send(&processes, signal);
+        if let Some(signal) = signal {
+            aimed::send(&processes, signal, || descendants(&live));
+        }
         Ok(())
     }
 
@@ -134,7 +136,7 @@ fn stop(live: &LiveAttempt) -> bool {
         if fresh.is_empty() {
             break;
         }
-        send(&fresh, Some(Signal::SIGSTOP));
+        aimed::send(&fresh, Signal::SIGSTOP, || everybody(live));
         stopped.extend(fresh);
     }
     !stopped.is_empty()
@@ -143,7 +145,7 @@ fn stop(live: &LiveAttempt) -> bool {
 fn resume(live: &LiveAttempt) -> bool {
     live.set_paused(false);
     let all = everybody(live);
-    send(&all, Some(Signal::SIGCONT));
+    aimed::send(&all, Signal::SIGCONT, || everybody(live));
     !all.is_empty()
 }
 
@@ -173,11 +175,4 @@ fn everybody(live: &LiveAttempt) -> BTreeSet<u32> {
     found.extend(cgroup.map(|cgroup| cgroup.everybody()).unwrap_or_default());
     found.remove(&live.marked_shim().pid);
     found
-}
-
-fn send(processes: &BTreeSet<u32>, signal: Option<Signal>) {
-    for &pid in processes {
-        // It may have ended since.
-        let _gone = kill(Pid::from_raw(pid as i32), signal);
-    }
 }

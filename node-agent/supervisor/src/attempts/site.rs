@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use capstan_proto::wire::{AttemptEnded, LaunchSpec, attempt_ended::Outcome};
 use capstan_types::AttemptId;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::cgroup::{Cgroup, CgroupTree, HostCores};
 use super::checks::Checks;
@@ -19,7 +18,7 @@ use super::record::{Entry, MappedFolder};
 use super::shim::sweep_scratch;
 use super::spawner::Spawner;
 use super::table::Supervisor;
-use super::{live, proc};
+use super::{aimed, live, proc};
 use crate::ports::GpuCard;
 
 /// How long the shim of an attempt with a damaged entry may take to end.
@@ -308,13 +307,15 @@ impl Site {
         let deadline = Instant::now() + DAMAGED_WAIT;
         loop {
             let shim = file.salvaged_shim().unwrap_or_default();
-            let is_shim = proc::stat(shim.pid).is_some_and(|it| it.start_ticks == shim.start_ticks);
-            if is_shim {
-                for pid in proc::family(shim.pid) {
-                    // It may have ended since.
-                    let _gone = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
-                }
-            }
+            let family = || {
+                let found = proc::family(shim.pid);
+                let stat = proc::stat(shim.pid);
+                // Looked at afterwards: then it was the shim's family.
+                let is_shim = stat.is_some_and(|it| it.start_ticks == shim.start_ticks);
+                if is_shim { found } else { BTreeSet::new() }
+            };
+            // Some may have ended since.
+            let _killed = aimed::send(&family(), Signal::SIGKILL, family);
             if matches!(file.is_live(), Ok(false)) {
                 break;
             }

@@ -10,13 +10,13 @@ use capstan_proto::wire::terminal_input::Input;
 use capstan_proto::wire::terminal_output::Output as Word;
 use capstan_proto::wire::{ExecuteProgram, OpenSession, WindowSize};
 use capstan_types::{AttemptId, Pbse};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use tokio::net::UnixStream;
 use tokio::time::sleep;
 
 use super::engine::{ContainerEngine, ContainerId, EngineError, EnterSpec, TerminalSize};
 use super::keeper::Keeper;
+use crate::attempts::aimed;
 use crate::attempts::{
     EngineProgram, OpenedSession, Seat, SessionEnds, Supervisor, session, session_failed,
 };
@@ -246,11 +246,12 @@ impl<E: ContainerEngine> Keeper<E> {
             return;
         };
         // The number may have passed to a process of another: that is in no group of this container.
-        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        if !state.container.0.is_empty() && groups.contains(&state.container.0) {
-            // It may have ended since.
-            let _gone = kill(Pid::from_raw(pid), signal);
-        }
+        let is_inside = || {
+            let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            !state.container.0.is_empty() && groups.contains(&state.container.0)
+        };
+        // It may have ended since.
+        let _sent = aimed::send_one(pid.unsigned_abs(), signal, is_inside);
     }
 }
 

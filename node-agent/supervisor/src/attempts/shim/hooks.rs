@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -22,6 +22,7 @@ use super::launch::Kept;
 use super::program::{NotStarted, Program};
 use super::told::{self, Outcome};
 use super::user::AsUser;
+use crate::attempts::aimed;
 use crate::attempts::cgroup::{Bounds, Cgroup};
 use crate::attempts::proc;
 use crate::attempts::record::{Entry, Fence, Identity};
@@ -416,11 +417,11 @@ fn reap(child: Pid) -> Option<i32> {
 /// Kills what a script left of its session. Who left the session as well is killed with the job.
 fn end_session(leader: Pid) {
     let session = leader.as_raw() as u32;
-    let left = proc::all()
-        .into_iter()
-        .filter(|(_, stat)| stat.session == session);
-    for (pid, _) in left {
-        // It may have ended since.
-        let _gone = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
-    }
+    let left = || {
+        let all = proc::all().into_iter();
+        let left = all.filter(|(_, stat)| stat.session == session);
+        left.map(|(pid, _)| pid).collect()
+    };
+    // Some may have ended since.
+    let _killed = aimed::send(&left(), Signal::SIGKILL, left);
 }

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use capstan_proto::wire;
 use nix::errno::Errno;
 use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::time::TimeVal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::verdict::Exit;
+use crate::attempts::aimed;
 use crate::attempts::cgroup::{Bounds, Cgroup, CgroupUsage};
 use crate::attempts::proc;
 
@@ -190,10 +191,9 @@ pub(in crate::attempts) fn kill_descendants() {
 }
 
 pub(in crate::attempts) fn signal_descendants(signal: Signal) {
-    for pid in proc::descendants(&proc::all(), std::process::id()) {
-        // It may have ended since.
-        let _gone = kill(Pid::from_raw(pid as i32), signal);
-    }
+    let descendants = || proc::descendants(&proc::all(), std::process::id());
+    // Some may have ended since.
+    let _sent = aimed::send(&descendants(), signal, descendants);
 }
 
 fn reaped_cpu_time() -> Duration {

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
+use crate::attempts::aimed;
 use crate::attempts::cgroup::Cgroup;
 use crate::attempts::proc;
 use crate::kernel_file;
@@ -34,12 +34,15 @@ pub(super) fn warn(signal: Signal, cgroup: Option<&Cgroup>) -> usize {
     // The command that started a container would pass the signal on: its container then heard it twice.
     let hears = |pid: &u32| mains.is_empty() || !is_carrier(*pid);
     let programs: BTreeSet<u32> = family.into_iter().filter(hears).collect();
-    let wanted = programs.union(&mains).filter(|pid| catches(**pid, signal));
-    let sent = wanted.filter(|pid| {
-        // It may have ended since.
-        kill(Pid::from_raw(**pid as i32), signal).is_ok()
-    });
-    sent.count()
+    let wanted = programs.union(&mains).copied();
+    let wanted: BTreeSet<u32> = wanted.filter(|pid| catches(*pid, signal)).collect();
+    let again = || {
+        let mut found = proc::descendants(&proc::all(), std::process::id());
+        found.extend(cgroup.map(Cgroup::everybody).unwrap_or_default());
+        found
+    };
+    // Some may have ended since.
+    aimed::send(&wanted, signal, again)
 }
 
 fn is_carrier(pid: u32) -> bool {
