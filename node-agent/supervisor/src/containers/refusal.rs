@@ -172,6 +172,16 @@ pub(super) enum Refused {
     Engine(#[source] EngineError),
 }
 
+/// How dockerd words what is wrong with its host, and not with what it was asked for: its containerd is gone or does not
+/// answer, it is being stopped, its disk is full.
+const NODES_WORDS: [&str; 5] = [
+    "containerd.sock",
+    "transport: Error while dialing",
+    "context deadline exceeded",
+    "the client connection is closing",
+    "no space left on device",
+];
+
 impl Refused {
     /// What a shell sees: 126 and 127 as a shell gives them, 125 for all that never got so far.
     #[must_use]
@@ -206,7 +216,7 @@ impl Refused {
 
     /// Whether only the node's administrators can mend it, or time: another node, or a later try, may do better.
     #[must_use]
-    pub(super) const fn is_nodes(&self) -> bool {
+    pub(super) fn is_nodes(&self) -> bool {
         match self {
             // An image that was there when the job was sent here has gone since.
             Self::Engine(
@@ -216,11 +226,13 @@ impl Refused {
             )
             | Self::Agent { .. } => true,
             Self::Pull(problem) => !problem.is_lasting(),
+            Self::Engine(EngineError::Refused { status, said }) => {
+                *status == 503 || NODES_WORDS.iter().any(|word| said.contains(word))
+            }
             Self::Engine(
                 EngineError::ProgramNotFound { .. }
                 | EngineError::ProgramNotExecutable { .. }
-                | EngineError::NoContainer { .. }
-                | EngineError::Refused { .. },
+                | EngineError::NoContainer { .. },
             )
             | Self::NoAttempt { .. }
             | Self::NotTheUser { .. }
@@ -343,4 +355,34 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(status: u16, said: &str, expected: bool) {
+        let said = said.to_owned();
+        let refused = Refused::Engine(EngineError::Refused { status, said });
+        assert_eq!(refused.is_nodes(), expected, "{refused}");
+        assert_eq!(refused.exit_code(), 125);
+    }
+
+    #[test]
+    fn only_what_the_host_is_to_blame_for_puts_a_job_back() {
+        check(
+            500,
+            "connection error: desc = \"transport: Error while dialing: dial unix:///run/containerd/containerd.sock: connect: connection refused\": unavailable",
+            true,
+        );
+        check(500, "context deadline exceeded", true);
+        check(503, "this daemon is stopping", true);
+        check(
+            500,
+            "mkdir /var/lib/docker/overlay2/ab-init: no space left on device",
+            true,
+        );
+        check(400, "invalid mount config for type \"bind\"", false);
+        check(500, "OCI runtime create failed: exit status 1", false);
+    }
 }
