@@ -184,3 +184,55 @@ fn where_containers_are_required_a_job_is_one_or_is_refused() {
     cluster.wait_state(&job, "C");
     assert!(read(&folder.join("host")).contains("on the host"));
 }
+
+/// Settings of ssh that a user has for a moment.
+struct Settings(std::path::PathBuf);
+
+impl Settings {
+    fn of(user: &User, text: &str) -> Self {
+        let folder = std::path::Path::new("/home").join(user.name).join(".ssh");
+        fs::create_dir_all(&folder).unwrap();
+        // Root's is as good as his own: ssh refuses what is anybody else's.
+        let file = folder.join("config");
+        assert!(!file.exists(), "{file:?} is somebody's");
+        fs::write(&file, text).unwrap();
+        Self(file)
+    }
+}
+
+impl Drop for Settings {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.0));
+        drop(self.0.parent().map(fs::remove_dir));
+    }
+}
+
+/// Where only images may run, what copies a job's files runs no program that its user names in his settings of ssh.
+#[test]
+fn what_copies_for_a_job_that_must_be_a_container_runs_no_program_of_its_user() {
+    const FAR: &str = "capstan-far.invalid";
+    let Some(cluster) = cluster(&["--queue", "boxes"]) else {
+        return;
+    };
+    cluster
+        .root("qmgr -c 'set queue boxes containers = required'")
+        .ok();
+    let alice = User::alice();
+    let folder = alice.folder("contained-copies");
+    let ran = folder.join("ran");
+    let command = format!("/usr/bin/touch {}", ran.display());
+    let settings = format!("Host {FAR}\nProxyCommand {command}\nMatch exec \"{command}\"\n");
+    let _settings = Settings::of(&alice, &settings);
+    let is_run = |queue: &str| {
+        let stage = format!("stageout=left@{FAR}:/far");
+        let options = format!("-q {queue} -W image={IMAGE},{stage} -d . -j oe -o {FAR}:/out");
+        fs::write(folder.join("left"), "x").unwrap();
+        let job = cluster.submit(&alice, &folder, &options, "echo inside");
+        cluster.wait_state(&job, "C");
+        let was_run = ran.exists();
+        drop(fs::remove_file(&ran));
+        was_run
+    };
+    assert!(is_run("batch"), "it would be seen if it ran");
+    assert!(!is_run("boxes"));
+}
