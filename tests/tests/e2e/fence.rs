@@ -180,6 +180,12 @@ impl Stranger {
 
 impl Drop for Stranger {
     fn drop(&mut self) {
+        // The process itself would outlive what became another user for it.
+        let own = self.0.id();
+        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
+        for child in children.unwrap_or_default().split_whitespace() {
+            Command::new("kill").args(["-KILL", child]).status().ok();
+        }
         self.0.kill().ok();
         self.0.wait().ok();
     }

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -23,6 +22,7 @@ use super::super::engine::{
 };
 use crate::images::{Credentials, ImageStore, Progress, PullProblem, StoredImage, problem_of};
 
+use super::input::Input;
 use super::program::{Exec, Running, exec};
 
 const KILLED: i32 = 128 + libc::SIGKILL;
@@ -193,7 +193,7 @@ fn away() -> EngineError {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -245,42 +245,6 @@ fn unseen(piece: Output, seen: &mut Seen) -> Option<Output> {
         Output::Stdout(_) => Output::Stdout(rest),
         Output::Stderr(_) => Output::Stderr(rest),
     })
-}
-
-/// Stdin of a container; shutting it down ends it.
-struct Input(Arc<Mutex<Option<mpsc::Sender<Bytes>>>>);
-
-impl AsyncWrite for Input {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        let stdin = lock(&self.0);
-        let Some(send) = stdin.as_ref() else {
-            return Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into()));
-        };
-        match send.try_send(Bytes::copy_from_slice(bytes)) {
-            Ok(()) => Poll::Ready(Ok(bytes.len())),
-            Err(mpsc::error::TrySendError::Closed(_)) => {
-                Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into()))
-            }
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                // Asked again at once: this is a test's engine.
-                context.waker().wake_by_ref();
-                Poll::Pending
-            }
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        lock(&self.0).take();
-        Poll::Ready(Ok(()))
-    }
 }
 
 impl ImageStore for FakeEngine {

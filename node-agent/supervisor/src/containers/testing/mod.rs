@@ -3,6 +3,7 @@
 
 mod contract;
 mod fake;
+mod input;
 mod program;
 mod site;
 
