@@ -23,9 +23,29 @@ pub(super) struct Run {
     pub(super) first: Moment,
     last: Moment,
     cards: Vec<String>,
+    /// Per node of the job, by its number there, the indices of the cards that its programs were told to use.
+    told: Vec<(usize, Vec<String>)>,
     end: Option<i32>,
     /// How many times it said that it lives, by itself.
     beats: usize,
+}
+
+impl Run {
+    /// Whether a program on this node of the job was told to use its cards there. Containers have their own numbers.
+    fn is_told(&self, kind: Option<Kind>, node: usize, indices: &[String]) -> bool {
+        let cards = self.cards.iter();
+        let cards: Vec<(&str, &str)> = cards.filter_map(|card| card.rsplit_once("-gpu")).collect();
+        let mut nodes: Vec<&str> = cards.iter().map(|(name, _)| *name).collect();
+        nodes.dedup();
+        let own = cards
+            .iter()
+            .filter(|(name, _)| nodes.get(node) == Some(name));
+        let own: BTreeSet<&str> = own.map(|(_, index)| *index).collect();
+        if kind == Some(Kind::Inside) {
+            return indices.len() == own.len();
+        }
+        indices.iter().map(String::as_str).collect::<BTreeSet<_>>() == own
+    }
 }
 
 /// A job as the server tells it.
@@ -63,6 +83,7 @@ fn run(path: &Path) -> Option<Run> {
         first: u64::MAX,
         last: 0,
         cards: Vec::new(),
+        told: Vec::new(),
         end: None,
         beats: 0,
     };
@@ -75,12 +96,21 @@ fn run(path: &Path) -> Option<Run> {
             Some("start") => run
                 .cards
                 .extend(words.filter(|word| !word.is_empty()).map(str::to_owned)),
+            Some("cuda") => run.told.extend(cuda(words)),
             Some("beat") => run.beats += 1,
             Some("end") => run.end = words.next().and_then(|word| word.parse().ok()),
             Some(_) | None => {}
         }
     }
     Some(run)
+}
+
+/// The number of a node in its job, and `CUDA_VISIBLE_DEVICES` there: `1 0,2`.
+fn cuda<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<(usize, Vec<String>)> {
+    let node = words.next()?.parse().ok()?;
+    let indices = words.next().unwrap_or_default().split(',');
+    let indices = indices.filter(|index| !index.is_empty());
+    Some((node, indices.map(str::to_owned).collect()))
 }
 
 /// The jobs of `qstat -f -t`, without the arrays themselves.
@@ -151,6 +181,8 @@ pub(super) struct Case<'a> {
     pub(super) runs: &'a [Run],
     pub(super) accounts: &'a BTreeMap<String, Records>,
     pub(super) done: &'a Done,
+    /// The cards of each attempt of a job, as the journal has them.
+    pub(super) lent: &'a BTreeMap<&'a str, Vec<&'a BTreeSet<String>>>,
     /// Jobs of which a shim was killed.
     pub(super) shimless: &'a BTreeSet<&'a str>,
     /// The users' folders.
@@ -220,6 +252,25 @@ impl Case<'_> {
                 .then(|| format!("{told:?} with {runs} runs is accounted as {records:?}"))
         };
         self.told.iter().filter_map(breach).collect()
+    }
+
+    /// Each run saw the cards that were lent to an attempt of its job, all of them and no other, and its programs were told
+    /// to use those of their node.
+    pub(super) fn unlent(&self) -> Vec<String> {
+        let breach = |run: &Run| {
+            let seen: BTreeSet<String> = run.cards.iter().cloned().collect();
+            let lent = self.lent.get(run.job.as_str());
+            let is_lent = lent.is_some_and(|lent| lent.contains(&&seen));
+            let sent = self.told.iter().find(|told| told.job == run.job);
+            let kind = sent
+                .and_then(|told| told.kind(&self.done.sent))
+                .map(|sent| sent.kind);
+            let is_told =
+                |(node, indices): &(usize, Vec<String>)| run.is_told(kind, *node, indices);
+            (!is_lent || !run.told.iter().all(is_told))
+                .then(|| format!("{run:?} has not the cards that were lent: {lent:?}"))
+        };
+        self.runs.iter().filter_map(breach).collect()
     }
 
     /// A job that may not run again has not.

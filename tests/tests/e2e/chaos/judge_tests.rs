@@ -3,10 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+
+use capstan_tests::wait_until;
 
 use super::done::{Dirty, Done, Sent};
 use super::judge::{Case, Run, lent_dirty, overlaps, runs, told};
-use super::past::Records;
+use super::left;
+use super::past::{Holders, Records};
 use super::work::Kind;
 
 /// A file of one run, as a job writes it.
@@ -68,12 +72,14 @@ impl World {
         self
     }
 
-    fn breaches(&self) -> [usize; 5] {
+    fn breaches(&self) -> [usize; 6] {
         let (told, runs) = (told(&self.listing), read(self.folder.path()));
+        let lent = BTreeSet::from(["node01-gpu0".to_owned()]);
         let case = Case {
             told: &told,
             runs: &runs,
             accounts: &self.accounts,
+            lent: &BTreeMap::from([("1.srv", vec![&lent])]),
             done: &self.done,
             shimless: &BTreeSet::new(),
             homes: &[self.folder.path()],
@@ -84,6 +90,7 @@ impl World {
             case.run_again().len(),
             case.silent().len(),
             case.miscounted().len(),
+            case.unlent().len(),
         ]
     }
 }
@@ -138,7 +145,7 @@ fn a_run_that_begins_with_a_dirty_card_is_found() {
 #[test]
 fn what_agrees_is_no_breach() {
     for kind in [Kind::Plain, Kind::Once, Kind::Gang, Kind::Inside] {
-        assert_eq!(World::of(kind).breaches(), [0; 5], "{kind:?}");
+        assert_eq!(World::of(kind).breaches(), [0; 6], "{kind:?}");
     }
 }
 
@@ -146,18 +153,22 @@ fn what_agrees_is_no_breach() {
 fn a_status_that_no_run_had_is_found() {
     let mut world = World::of(Kind::Plain).account(1, &[7]);
     world.listing = listing("1.srv", "plain-0", "7");
-    assert_eq!(world.breaches(), [1, 0, 0, 0, 0], "another than it wrote");
+    assert_eq!(
+        world.breaches(),
+        [1, 0, 0, 0, 0, 0],
+        "another than it wrote"
+    );
     let mut world = World::of(Kind::Plain).account(1, &[-11]);
     world.listing = listing("1.srv", "plain-0", "-11");
     assert_eq!(
         world.breaches(),
-        [1, 0, 0, 0, 0],
+        [1, 0, 0, 0, 0, 0],
         "nobody did anything to it"
     );
     let world = World::of(Kind::Plain).ran("start node01-gpu0\n1.20 beat\n");
     assert_eq!(
         world.breaches(),
-        [1, 0, 0, 0, 0],
+        [1, 0, 0, 0, 0, 0],
         "it never came to its end"
     );
     let mut world = World::of(Kind::Inside).account(0, &[125]);
@@ -168,10 +179,68 @@ fn a_status_that_no_run_had_is_found() {
 }
 
 #[test]
+fn cards_that_were_not_lent_are_found() {
+    for (cards, told, found) in [
+        ("node01-gpu0", "0 0", 0),
+        ("node01-gpu1", "0 1", 1),
+        ("node02-gpu0", "0 0", 1),
+        ("node01-gpu0 node01-gpu1", "0 0,1", 1),
+        ("", "0", 1),
+        ("node01-gpu0", "0 0,1", 1),
+        ("node01-gpu0", "0", 1),
+        ("node01-gpu0", "1 0", 1),
+    ] {
+        let lines = format!("start {cards}\n1.00 cuda {told}\n1.20 beat\n1.40 end 0\n");
+        let world = World::of(Kind::Plain).ran(&lines);
+        assert_eq!(world.breaches()[5], found, "{cards}, told {told}");
+    }
+}
+
+#[test]
+fn what_two_attempts_hold_at_one_moment_is_found() {
+    let mut holders = Holders::default();
+    let mut take = |thing: &str, attempt| holders.take(thing.to_owned(), attempt).is_some();
+    assert!(!take("card 1", 7));
+    assert!(!take("card 2", 8));
+    assert!(!take("card 1", 7), "its own");
+    assert!(take("card 1", 8));
+}
+
+#[test]
+fn what_is_left_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let (state, groups) = (folder.path().join("state"), folder.path().join("cgroup"));
+    fs::create_dir_all(state.join("containers/images")).unwrap();
+    fs::create_dir_all(groups.join("cpu/capstan/0a1b/attempts")).unwrap();
+    assert!(left::files(&state).is_empty());
+    assert!(left::groups(&groups, "0a1b").is_empty());
+    for kept in ["attempts/7", "spool/1.srv.OU", "containers/scripts/one"] {
+        fs::create_dir_all(state.join(kept)).unwrap();
+    }
+    assert_eq!(left::files(&state).len(), 3);
+    fs::create_dir(groups.join("cpu/capstan/0a1b/att-7")).unwrap();
+    fs::create_dir_all(groups.join("cpu/capstan/another/att-7")).unwrap();
+    assert_eq!(left::groups(&groups, "0a1b").len(), 1);
+    assert!(left::processes(folder.path()).is_empty());
+    let file = format!("{}/nodes", folder.path().display());
+    let mut sleep = Command::new("sleep");
+    let mut process = sleep.arg("600").env("PBS_NODEFILE", file).spawn().unwrap();
+    wait_until(
+        "the process of the job is seen",
+        || match left::processes(folder.path()).len() {
+            1 => Ok(()),
+            seen => Err(seen),
+        },
+    );
+    process.kill().unwrap();
+    process.wait().unwrap();
+}
+
+#[test]
 fn an_end_that_is_accounted_twice_or_never_or_otherwise_is_found() {
     for (starts, ends) in [(1, &[0, 0][..]), (1, &[]), (1, &[1]), (0, &[0])] {
         let world = World::of(Kind::Plain).account(starts, ends);
-        assert_eq!(world.breaches(), [0, 1, 0, 0, 0], "{starts} {ends:?}");
+        assert_eq!(world.breaches(), [0, 1, 0, 0, 0, 0], "{starts} {ends:?}");
     }
 }
 
@@ -184,7 +253,7 @@ fn a_job_that_may_not_run_again_and_does_is_found() {
         "0.10",
         "start node01-gpu0\n0.20 beat\n",
     );
-    assert_eq!(world.breaches(), [0, 0, 1, 0, 0]);
+    assert_eq!(world.breaches(), [0, 0, 1, 0, 0, 0]);
 }
 
 #[test]
@@ -193,7 +262,7 @@ fn a_line_that_was_lost_is_found() {
     let path = world.folder.path().join("plain-0.o1");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("runs/1.srv+1.00+77 tick 0\n", "")).unwrap();
-    assert_eq!(world.breaches(), [0, 0, 0, 1, 0]);
+    assert_eq!(world.breaches(), [0, 0, 0, 1, 0, 0]);
 }
 
 #[test]

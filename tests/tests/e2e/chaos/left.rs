@@ -11,7 +11,7 @@ pub(super) fn left(torment: &Torment, nodes: &[&str]) -> Vec<String> {
     let cluster = torment.cluster.path();
     let mut found = processes(cluster);
     for node in nodes {
-        found.extend(groups(&torment.agent(node)));
+        found.extend(groups(Path::new("/sys/fs/cgroup"), &torment.agent(node)));
         found.extend(files(&torment.state(node)));
     }
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -24,7 +24,7 @@ pub(super) fn left(torment: &Torment, nodes: &[&str]) -> Vec<String> {
     found
 }
 
-fn processes(cluster: &Path) -> Vec<String> {
+pub(super) fn processes(cluster: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let name = entry.file_name();
@@ -37,10 +37,10 @@ fn processes(cluster: &Path) -> Vec<String> {
     found
 }
 
-/// Groups of attempts in every hierarchy there is.
-fn groups(agent: &str) -> Vec<String> {
-    let mut roots = vec![Path::new("/sys/fs/cgroup").to_owned()];
-    let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
+/// Groups of attempts in every hierarchy there is below where they are mounted.
+pub(super) fn groups(mounted: &Path, agent: &str) -> Vec<String> {
+    let mut roots = vec![mounted.to_owned()];
+    let hierarchies = fs::read_dir(mounted).unwrap().flatten();
     roots.extend(hierarchies.map(|entry| entry.path()));
     let mut found = Vec::new();
     for root in roots {
@@ -53,9 +53,17 @@ fn groups(agent: &str) -> Vec<String> {
     found
 }
 
-/// What the agent keeps of attempts while they last.
-fn files(state: &Path) -> Vec<String> {
-    let folders = ["attempts", "spool", "undelivered", "tmp", "aux"];
+/// What the agent keeps of attempts and their containers while they last.
+pub(super) fn files(state: &Path) -> Vec<String> {
+    let folders = [
+        "attempts",
+        "spool",
+        "undelivered",
+        "tmp",
+        "aux",
+        "containers/attempts",
+        "containers/scripts",
+    ];
     let entries = folders.iter().flat_map(|folder| {
         let entries = fs::read_dir(state.join(folder));
         entries.into_iter().flatten().flatten()

@@ -12,6 +12,7 @@ mod torment;
 mod wire;
 mod work;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -217,11 +218,16 @@ fn judged(torment: &Torment, told: &[judge::Told], users: &[Member], seed: u64) 
     let journal = past::journal(&state, &name.unwrap().into());
     let shims = torment.done.attempts.iter();
     let shimless = shims.filter_map(|attempt| journal.jobs.get(attempt));
+    let mut lent: BTreeMap<&str, Vec<&BTreeSet<String>>> = BTreeMap::new();
+    for (attempt, cards) in &journal.lent {
+        lent.entry(&journal.jobs[attempt]).or_default().push(cards);
+    }
     let homes: Vec<&Path> = users.iter().map(|member| member.home.as_path()).collect();
     let case = judge::Case {
         told,
         runs: &runs,
         accounts: &past::accounting(&state),
+        lent: &lent,
         done: &torment.done,
         shimless: &shimless.map(String::as_str).collect(),
         homes: &homes,
@@ -231,6 +237,7 @@ fn judged(torment: &Torment, told: &[judge::Told], users: &[Member], seed: u64) 
     breaches.extend(judge::lent_dirty(&runs, &torment.done.dirty));
     breaches.extend(case.untrue());
     breaches.extend(case.unaccounted());
+    breaches.extend(case.unlent());
     breaches.extend(case.run_again());
     breaches.extend(case.silent());
     breaches.extend(case.miscounted());

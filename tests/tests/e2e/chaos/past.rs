@@ -12,6 +12,8 @@ use capstan_types::ServerName;
 pub(super) struct Journal {
     /// The job of each attempt that was ordered.
     pub(super) jobs: BTreeMap<u64, String>,
+    /// The cards of each attempt, as a job's list of cards has them: `node02-gpu1`.
+    pub(super) lent: BTreeMap<u64, BTreeSet<String>>,
     /// Rules that were broken at some moment.
     pub(super) breaches: BTreeSet<String>,
     /// Changes that were looked at.
@@ -34,7 +36,7 @@ pub(super) fn journal(state: &Path, server: &ServerName) -> Journal {
 }
 
 fn look(state: &State, server: &ServerName, journal: &mut Journal) {
-    let mut holders: BTreeMap<String, u64> = BTreeMap::new();
+    let mut holders = Holders::default();
     for job in state.jobs() {
         let run = match &job.state {
             JobState::Starting(run) | JobState::Running(run) | JobState::Exiting(run, _) => run,
@@ -42,17 +44,35 @@ fn look(state: &State, server: &ServerName, journal: &mut Journal) {
         };
         let name = job.id.on(server);
         journal.jobs.insert(run.attempt.0, name);
-        for thing in held(run) {
-            let before = holders.insert(thing.clone(), run.attempt.0);
-            if let Some(before) = before.filter(|before| *before != run.attempt.0) {
-                let breach = format!(
-                    "{thing} was in attempts {before} and {} at once",
-                    run.attempt
-                );
-                journal.breaches.insert(breach);
-            }
-        }
+        journal.lent.insert(run.attempt.0, cards(run));
+        journal
+            .breaches
+            .extend(held(run).filter_map(|thing| holders.take(thing, run.attempt.0)));
     }
+}
+
+/// Who holds what at one moment.
+#[derive(Default)]
+pub(super) struct Holders(BTreeMap<String, u64>);
+
+impl Holders {
+    /// Gives a thing to an attempt; a breach when another one has it.
+    pub(super) fn take(&mut self, thing: String, attempt: u64) -> Option<String> {
+        let before = self.0.insert(thing.clone(), attempt);
+        let before = before.filter(|before| *before != attempt)?;
+        Some(format!(
+            "{thing} was in attempts {before} and {attempt} at once"
+        ))
+    }
+}
+
+/// Cards as a job's list of them has them.
+fn cards(run: &Run) -> BTreeSet<String> {
+    let of_share = run.shares.iter().flat_map(|share| {
+        let cards = share.cards.iter();
+        cards.map(|card| format!("{}-gpu{}", share.node, card.index))
+    });
+    of_share.collect()
 }
 
 /// Cards by UUID, and slots.

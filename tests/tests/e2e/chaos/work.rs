@@ -87,7 +87,11 @@ impl Kind {
                 "beat; finish 0".to_owned()
             }
             Self::Fails => "beat; finish 3".to_owned(),
-            Self::Gang => "pbsdsh -u true; beat; finish 0".to_owned(),
+            // Each of its nodes says which cards it was told to use.
+            Self::Gang => {
+                let says = "read -r now _ </proc/uptime; echo $now cuda $PBS_NODENUM $CUDA_VISIBLE_DEVICES >>$0";
+                format!("pbsdsh -u sh -c '{says}' $PWD/$me; beat; finish 0")
+            }
             Self::Container => {
                 let inner = "i=0; while test $i -lt 5; do sleep 0.2; read -r now _ </proc/uptime; echo $ME tick $i; echo $now beat >>$ME; i=$((i+1)); done; exit 4";
                 format!("startdocker -u \"-e ME=$PWD/$me\" -c '{inner}' {IMAGE}; finish $?")
@@ -97,7 +101,7 @@ impl Kind {
         format!(
             "read -r now _ </proc/uptime; me=runs/$PBS_JOBID+$now+$$
 cards=; test -r \"$PBS_GPUFILE\" && cards=`cat $PBS_GPUFILE | tr '\\n' ' '`
-echo $now start $cards >>$me; echo $me began
+echo $now start $cards >>$me; echo $now cuda 0 $CUDA_VISIBLE_DEVICES >>$me; echo $me began
 N={beats}
 beat() {{ i=0; while test $i -lt $N; do sleep 0.2; read -r now _ </proc/uptime; echo $me tick $i; echo $now beat >>$me; i=$((i+1)); done; }}
 finish() {{ echo $me done $1; read -r now _ </proc/uptime; echo $now end $1 >>$me; exit $1; }}
