@@ -107,6 +107,28 @@ impl OwnEngine {
         self.process = Self::spawn(&self.folder);
         self.wait();
     }
+
+    /// Holders of containers that a killed dockerd had begun to make: no later one knows them.
+    fn kill_orphans(&self) {
+        let own = format!("{}/", self.folder.display());
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        for process in processes {
+            let line = fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
+            let mut words = line.split('\0');
+            let is_holder = words
+                .next()
+                .is_some_and(|name| name.contains("containerd-shim"));
+            let pid = process
+                .file_name()
+                .to_str()
+                .and_then(|pid| pid.parse().ok());
+            if let Some(pid) = pid.filter(|_| is_holder && words.any(|word| word.starts_with(&own)))
+            {
+                let pid = nix::unistd::Pid::from_raw(pid);
+                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).ok();
+            }
+        }
+    }
 }
 
 impl Drop for OwnEngine {
@@ -114,6 +136,7 @@ impl Drop for OwnEngine {
         let pid = nix::unistd::Pid::from_raw(self.process.id().cast_signed());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok();
         self.process.wait().ok();
+        self.kill_orphans();
         // It mounts its data on itself and leaves that so.
         let data = self.folder.join("data");
         Command::new("umount").arg("-l").arg(data).output().ok();
