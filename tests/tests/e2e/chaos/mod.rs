@@ -46,11 +46,21 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    /// Two runs at a time on one host have folders of their own.
     fn of(user: User) -> Self {
-        let home = user.folder("chaos");
+        let home = user.folder(&format!("chaos-{}", std::process::id()));
         fs::create_dir(home.join("runs")).unwrap();
         user.own(&home.join("runs"));
         Self { user, home }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // For who looks for a cause it stays.
+        if !std::thread::panicking() {
+            fs::remove_dir_all(&self.home).ok();
+        }
     }
 }
 
