@@ -13,6 +13,10 @@ use super::work::Kind;
 const LOOK: Moment = 300;
 /// An engine that was killed is back, and knows what became of its containers, after so long at most.
 const ENGINE: Moment = 1500;
+/// A kill comes so much later than its note, at most.
+const ABOUT: Moment = 100;
+/// An engine has passed on what a container printed after so long, at most.
+const PASSED_ON: Moment = 500;
 
 /// One run of a job, as the job itself told it.
 #[derive(Debug)]
@@ -200,6 +204,13 @@ impl Case<'_> {
         killed.any(|at| *at + ENGINE > run.first && *at < run.last + ENGINE)
     }
 
+    /// Whether an engine was killed while the run lasted. What a container had printed and the engine had not yet passed on
+    /// is lost then, as it is with `docker run`: the next engine does not read it.
+    fn is_lost_by_engine(&self, run: &Run) -> bool {
+        let mut killed = self.done.engine.iter();
+        killed.any(|at| *at + ABOUT > run.first && *at < run.last + PASSED_ON)
+    }
+
     /// What the server says of its end against the last of the job's runs.
     pub(super) fn untrue(&self) -> Vec<String> {
         let breach = |told: &Told| {
@@ -291,13 +302,14 @@ impl Case<'_> {
             let end = run.end.filter(|end| told.status == Some(*end))?;
             let output = self.output(&told.job).unwrap_or_default();
             let kind = told.kind(&self.done.sent)?.kind;
-            // What a killed engine had not passed on is its own loss.
-            if kind == Kind::Inside && self.is_engines(run) {
+            // All that it prints goes through the engine.
+            let is_lost = self.is_lost_by_engine(run);
+            if kind == Kind::Inside && is_lost {
                 return None;
             }
             let mut wanted = vec![format!("{} began", run.name)];
-            // So is this.
-            if kind != Kind::Container || end == 4 {
+            // So do the ticks of this one; what came to another end was ended between two of them.
+            if kind != Kind::Container || (end == 4 && !is_lost) {
                 wanted.extend((0..run.beats).map(|beat| format!("{} tick {beat}", run.name)));
             }
             wanted.push(format!("{} done {end}", run.name));

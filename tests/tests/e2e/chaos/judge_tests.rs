@@ -266,6 +266,24 @@ fn a_line_that_was_lost_is_found() {
 }
 
 #[test]
+fn a_line_of_a_container_may_be_lost_only_with_its_engine() {
+    let lost = |killed: &[u64]| {
+        let mut world = World::of(Kind::Container)
+            .account(1, &[4])
+            .ran("start node01-gpu0\n1.20 beat\n1.40 end 4\n");
+        world.listing = listing("1.srv", "container-0", "4");
+        world.done.engine = killed.to_vec();
+        let output = "runs/1.srv+1.00+77 began\nruns/1.srv+1.00+77 done 4\n";
+        fs::write(world.folder.path().join("container-0.o1"), output).unwrap();
+        world.breaches()
+    };
+    assert_eq!(lost(&[110]), [0; 6]);
+    for killed in [&[][..], &[2000]] {
+        assert_eq!(lost(killed), [0, 0, 0, 1, 0, 0], "{killed:?}");
+    }
+}
+
+#[test]
 fn a_job_that_was_accepted_and_is_not_there_and_one_that_nobody_sent_are_found() {
     let mut world = World::of(Kind::Plain);
     world.listing.clear();
