@@ -26,8 +26,9 @@ pub(super) const LOST_ATTEMPTS_MAX: u32 = 20;
 /// A job whose files could not be copied to its node is tried again after so long, as Torque does.
 const STAGE_IN_RETRY_SECS: u64 = 30 * 60;
 
-/// A job whose node's prologue fails is tried so often, with a pause of seconds that doubles each time.
-const PROLOGUE_ATTEMPTS_MAX: u32 = 8;
+/// A job whose starts are failed by nodes, a prologue's for one, is tried so often in a row, with a pause of seconds that
+/// doubles each time.
+const FAILED_STARTS_MAX: u32 = 8;
 
 /// What is left of an attempt that is over.
 pub(super) struct Remains {
@@ -96,6 +97,7 @@ pub(super) fn exited(
         // Its node had no chance to say that it started before it was over.
         draft.account(job, Account::Started);
     }
+    let job = &started(job);
     match &job.state {
         JobState::Exiting(run, order) if order.requeue => {
             let comment = match order.for_job {
@@ -133,6 +135,15 @@ pub(super) fn exited(
             end(draft, Job::clone(job), remains)
         }
     }
+}
+
+/// The job, of which a node has shown that it can begin.
+pub(super) fn started(job: &Arc<Job>) -> Arc<Job> {
+    let mut job = job.clone();
+    if job.failed_starts > 0 {
+        Arc::make_mut(&mut job).failed_starts = 0;
+    }
+    job
 }
 
 /// `exit_code_canceled_job`: what every deleted job shows as its exit status, when the site says so.
@@ -215,7 +226,7 @@ pub(super) fn stage_in_failed(
 
 /// The script never ran because its node failed: a prologue did, a disk was full. It is tried again, after a while that
 /// doubles each time, and held when nothing helps. (Torque tries again at once and without end: a broken prologue keeps a
-/// cluster busy.)
+/// cluster busy.) Starts that went otherwise do not count: a job that was preempted eight times has nothing wrong with it.
 pub(super) fn prologue_failed(
     draft: &mut Draft,
     job: &Arc<Job>,
@@ -231,13 +242,14 @@ pub(super) fn prologue_failed(
     if job.spec.is_interactive() {
         return session_failed(draft, job, reason, EXIT_PROLOGUE);
     }
-    let count = job.run_count;
     let mut job = commented(job, reason);
-    if count >= PROLOGUE_ATTEMPTS_MAX {
+    let count = job.failed_starts.saturating_add(1);
+    job.failed_starts = count;
+    if count >= FAILED_STARTS_MAX {
         job.holds = job.holds.with(Holds::SYSTEM);
         job.comment = Some(format!("held after {count} attempts; {reason}").into());
     }
-    let pause_secs = 1_u64 << count.min(PROLOGUE_ATTEMPTS_MAX);
+    let pause_secs = 1_u64 << count.min(FAILED_STARTS_MAX);
     job.not_before = Some(draft.now.plus_secs(pause_secs));
     job.eligible = None;
     let job = draft.advance(job, JobEvent::Requeued(attempt))?;

@@ -40,6 +40,7 @@ pub(super) fn set(job: &mut Job, holds: Holds) {
     if job.holds.contains(Holds::SYSTEM) && !holds.contains(Holds::SYSTEM) {
         // It said why the server held the job; whoever released it has dealt with it.
         job.comment = None;
+        job.failed_starts = 0;
     }
     if !holds.contains(Holds::USER) && super::prepare::is_held_for_image(job) {
         job.comment = None;

@@ -49,7 +49,8 @@ fn on_current(
                 return Ok(());
             }
             let started = JobEvent::Started(report.attempt, *at, *session);
-            let job = draft.advance(Job::clone(job), started)?;
+            let job = Job::clone(&attempt::started(job));
+            let job = draft.advance(job, started)?;
             draft.account(&job, Account::Started);
             if let JobState::Exiting(_, order) = &job.state {
                 // The order to stop may have come to the node before the one to start.

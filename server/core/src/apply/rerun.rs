@@ -47,14 +47,16 @@ fn rerun_one(draft: &mut Draft, job: &Arc<Job>, order: &RerunOrder) -> Result<()
     if !job.spec.is_rerunnable {
         return Err(Rejection::Order(OrderProblem::NotRerunnable(job.id)));
     }
-    if order.force && !is_reachable(draft, run) {
+    let run = run.clone();
+    let mut job = job.clone();
+    Arc::make_mut(&mut job).failed_starts = 0;
+    if order.force && !is_reachable(draft, &run) {
         let comment = format!("requeued by {} without its node", requestor(&order.by));
-        let run = run.clone();
-        attempt::requeue(draft, job, run.attempt, comment)?;
+        attempt::requeue(draft, &job, run.attempt, comment)?;
         attempt::disown(draft, &run, 0);
         return Ok(());
     }
-    stop(draft, job, run, &order.by)
+    stop(draft, &job, &run, &order.by)
 }
 
 /// As Torque does, with SIGKILL at once: the job has not asked for time to end.

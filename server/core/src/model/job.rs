@@ -64,6 +64,9 @@ pub struct Job {
     /// An order to start it that waits for its image; at the array for members that have no record of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced: Option<Box<Forced>>,
+    /// Starts in a row that a node failed, since it last ran or a person had it tried anew.
+    #[serde(default)]
+    pub failed_starts: u32,
 }
 
 /// What was asked for when the job was submitted.
@@ -413,6 +416,7 @@ impl Job {
             id: JobId::member(self.id.seq, index),
             holds,
             run_count: 0,
+            failed_starts: 0,
             array: None,
             preempted: None,
             first_until: None,

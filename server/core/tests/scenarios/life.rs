@@ -1,9 +1,11 @@
 //! One job's life, from `qsub` to the end of its record.
 
-use capstan_core::{Account, Effect, Event, Holds, Inventory, JobState, Rejection, ReportedPhase};
-use capstan_types::NodeName;
+use capstan_core::{
+    Account, Effect, Event, Holds, Inventory, JobState, Rejection, ReportedPhase, RerunOrder,
+};
+use capstan_types::{JobId, NodeName};
 
-use crate::harness::{World, caller, deletion, exited, submission};
+use crate::harness::{World, caller, deletion, exited, hold_order, submission};
 use crate::managing::order;
 
 fn letters_of(world: &World) -> String {
@@ -261,6 +263,61 @@ fn a_prologue_that_fails_is_tried_again_more_and_more_seldom_and_then_the_job_is
     assert_eq!((world.letter(job), held.holds), ('H', Holds::SYSTEM));
     let comment = held.comment.as_deref().unwrap();
     assert!(comment.contains("prologue ended with 3"), "{comment}");
+}
+
+fn rerun(world: &mut World, job: JobId) {
+    let (by, force) = (caller("root"), false);
+    world.must(&Event::Rerun(RerunOrder { job, by, force }));
+    world.exits(job, 271);
+}
+
+fn fails_to_start(world: &mut World, job: JobId) {
+    world.place();
+    let (at, reason) = (world.now, "prologue ended with 3".into());
+    world.report(job, ReportedPhase::PrologueFailed { at, reason });
+}
+
+#[test]
+fn only_starts_in_a_row_that_nodes_failed_make_a_job_held() {
+    let mut world = one_node();
+    let job = world.queue("");
+    for _ in 0..10 {
+        world.place();
+        world.started(job);
+        rerun(&mut world, job);
+    }
+    // Its eleventh start is the first that fails.
+    fails_to_start(&mut world, job);
+    let waiting = world.job(job);
+    assert_eq!(waiting.holds, Holds::NONE);
+    assert_eq!(waiting.not_before, Some(world.now.plus_secs(2)));
+    for _ in 2..=7 {
+        world.pass(300);
+        fails_to_start(&mut world, job);
+    }
+    assert_eq!(world.job(job).failed_starts, 7);
+    // Once it runs, the next is not one in a row.
+    world.pass(300);
+    world.place();
+    world.started(job);
+    assert_eq!(world.job(job).failed_starts, 0);
+    rerun(&mut world, job);
+    fails_to_start(&mut world, job);
+    assert_eq!(
+        (world.job(job).failed_starts, world.job(job).holds),
+        (1, Holds::NONE)
+    );
+    for _ in 2..=8 {
+        world.pass(300);
+        fails_to_start(&mut world, job);
+    }
+    assert_eq!(world.letter(job), 'H');
+    // Who releases it has it tried as often again.
+    let release = Event::Release(hold_order(job, "s", "root"));
+    world.must(&release);
+    world.pass(300);
+    fails_to_start(&mut world, job);
+    assert_eq!((world.letter(job), world.job(job).failed_starts), ('W', 1));
 }
 
 #[test]
