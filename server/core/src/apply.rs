@@ -7,6 +7,7 @@ mod asked;
 mod attempt;
 mod authority;
 mod cards;
+mod circles;
 mod delete;
 mod dependants;
 mod dependencies;

@@ -46,6 +46,7 @@ use order::Candidates;
 pub(crate) use realm::OWNING_QUEUES_MAX;
 pub(crate) use score::log2;
 pub(crate) use setting_aside::{expected_end, set_nodes_aside};
+pub(crate) use together::misfit;
 pub use why::{
     Amount, Awaited, Blocker, Confidence, ExpectedStart, Explanation, Factor, Holder, Lack,
     LinePlace, NearNode, Sooner, Suggestion, explain, waited,

@@ -135,7 +135,7 @@ fn keep(draft: &mut Draft, order: &AlterOrder, new: Job, old: &Arc<Job>) -> Resu
     if order.altered.contains(&Altered::Depends) {
         dependencies::bind_again(draft, old.id, &order.wish)?;
     }
-    Ok(())
+    dependencies::check_set(draft, old.id)
 }
 
 /// The limits that an agent enforces and that may change while it does.

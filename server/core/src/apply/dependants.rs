@@ -134,6 +134,11 @@ fn delete_dependant(draft: &mut Draft, mut job: Job, parent: JobId) -> Result<()
     );
     job.comment = Some(format!("Job deleted as result of dependency on job {parent}").into());
     delete::drop_waiting(draft, &mut job);
+    if job.array.as_ref().is_some_and(|array| array.live > 0) {
+        // Members that were made to run all the same go on, and the last of them ends the array.
+        draft.put(job)?;
+        return Ok(());
+    }
     let ended = Ended {
         at: draft.now,
         exit_status: Some(EXIT_DEPENDENCY_FAILED),

@@ -3,23 +3,23 @@
 //! A condition on a job that has ended is met or refused here. Torque refuses those that are met already and waits for
 //! ever for those that cannot be; people expect the opposite (recorded session H03).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use capstan_types::{Condition, JobId, JobPart};
+use capstan_types::{Condition, JobId};
 
+use super::circles::refuse_circles;
 use super::dependants::{members_verdict, verdict};
 use super::draft::{Draft, News};
-use crate::{Job, MembersWait, Owner, Rejection, Submission, Sync, Tie, Ties};
-
-/// Most jobs that are looked at for a circle. Who builds more than this must wait for some of them to end.
-const CIRCLE_JOBS_MAX: usize = 100_000;
+use crate::plan::misfit;
+use crate::{Job, JobState, MembersWait, Owner, Rejection, Submission, Sync, Tie, Ties};
 
 /// What a job will wait for, and what others will for its sake.
 pub(super) struct Bonds {
     pub(super) waits_for: Vec<(Condition, JobId)>,
     pub(super) ties: Ties,
     /// Jobs that will wait for this one.
-    before: Vec<(Condition, JobId)>,
+    pub(super) before: Vec<(Condition, JobId)>,
 }
 
 /// Reads a request of `owner` for job `own` (not there yet, for a new one). Nothing is changed yet.
@@ -155,73 +155,6 @@ fn joined(draft: &Draft, own: Option<JobId>) -> Vec<JobId> {
     }
 }
 
-/// Refuses what would make a job wait for itself, through however many others, and names the way.
-fn refuse_circles(draft: &Draft, own: Option<JobId>, bonds: &Bonds) -> Result<(), Rejection> {
-    let targets = bonds.before.iter().map(|(_, target)| *target);
-    let goals: Vec<JobId> = targets.chain(own).collect();
-    if goals.is_empty() {
-        return Ok(()); // Nobody waits for a job that is not there yet.
-    }
-    let start = own.unwrap_or_else(|| JobId::whole(draft.state.next_seq()));
-    // Who was found to be waited for by whom first.
-    let mut waited_by: BTreeMap<JobId, JobId> = BTreeMap::new();
-    let first = bonds.waits_for.iter().map(|(_, on)| *on);
-    let mut ahead: Vec<JobId> = first.chain(bonds.ties.awaited()).collect();
-    for id in &ahead {
-        waited_by.entry(*id).or_insert(start);
-    }
-    while let Some(id) = ahead.pop() {
-        let goal = goals.iter().find(|goal| concerns(id, **goal));
-        if goal.is_some() || waited_by.len() > CIRCLE_JOBS_MAX {
-            return Err(Rejection::DependencyLoop(way(&waited_by, start, id)));
-        }
-        for next in waits_of(draft, id) {
-            if next != start && !waited_by.contains_key(&next) {
-                waited_by.insert(next, id);
-                ahead.push(next);
-            } else if own == Some(next) {
-                return Err(Rejection::DependencyLoop(way(&waited_by, start, id)));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Most jobs of a circle that are named.
-const CIRCLE_NAMED_MAX: usize = 50;
-
-/// The way from `start` to `end`, which closes the circle, and back to `start`.
-fn way(waited_by: &BTreeMap<JobId, JobId>, start: JobId, end: JobId) -> Vec<JobId> {
-    let mut way = vec![start];
-    let mut at = end;
-    while at != start && way.len() < CIRCLE_NAMED_MAX {
-        way.push(at);
-        match waited_by.get(&at) {
-            Some(before) => at = *before,
-            None => break,
-        }
-    }
-    way.push(start);
-    way.reverse();
-    way
-}
-
-/// Whether what holds one of them holds the other: equal, or an array and a member of it.
-fn concerns(one: JobId, other: JobId) -> bool {
-    let is_array = |id: JobId| id.part == JobPart::Array;
-    one == other || (one.seq == other.seq && (is_array(one) || is_array(other)))
-}
-
-/// What `id` waits for; for an array also what its members with a record do.
-fn waits_of(draft: &Draft, id: JobId) -> Vec<JobId> {
-    let job = draft.state.resolve(id).into_iter();
-    let is_array = id.part == JobPart::Array;
-    let members = draft.state.submission(id.seq).filter(|_| is_array).cloned();
-    let jobs = job.chain(members).filter(|job| !job.has_ended());
-    jobs.flat_map(|job| job.awaited().collect::<Vec<_>>())
-        .collect()
-}
-
 /// Makes the others wait that `bonds` names, and completes the set that `id` joins. `id` is stored already.
 pub(super) fn bind_others(draft: &mut Draft, id: JobId, bonds: &Bonds) -> Result<(), Rejection> {
     for &(condition, target) in &bonds.before {
@@ -265,6 +198,7 @@ fn complete_set(draft: &mut Draft, master: JobId) -> Result<(), Rejection> {
     let members = all.filter_map(|id| draft.state.resolve(id));
     let members: Vec<_> = members.filter(|job| !job.has_ended()).collect();
     let set: Vec<JobId> = members.iter().map(|member| member.id).collect();
+    refuse_misfits(draft, &members)?;
     for member in members {
         let mut member = Job::clone(&member);
         member.ties.sync = None;
@@ -275,6 +209,35 @@ fn complete_set(draft: &mut Draft, master: JobId) -> Result<(), Rejection> {
         draft.put(member)?;
     }
     Ok(())
+}
+
+/// Refuses what makes the complete set of the stored job `id` one that never starts.
+///
+/// # Errors
+/// When no nodes that ever joined could run its waiting jobs together, however idle.
+pub(super) fn check_set(draft: &Draft, id: JobId) -> Result<(), Rejection> {
+    let job = draft.job(id)?;
+    if job.ties.set.is_empty() || !matches!(job.state, JobState::Pending) {
+        return Ok(());
+    }
+    let members = job.ties.set.iter();
+    let members = members.filter_map(|id| draft.state.resolve(*id));
+    let is_mutual = |member: &Arc<Job>| {
+        matches!(member.state, JobState::Pending) && member.ties.set.contains(&id)
+    };
+    let members: Vec<_> = members.filter(is_mutual).collect();
+    refuse_misfits(draft, &members)
+}
+
+fn refuse_misfits(draft: &Draft, set: &[Arc<Job>]) -> Result<(), Rejection> {
+    let Some(misfit) = misfit(&draft.state, set, draft.now) else {
+        return Ok(());
+    };
+    let others = set.len() - 1;
+    Err(Rejection::NeverFits(
+        format!("no nodes are left for job {misfit} when the {others} other jobs of its synccount set start with it")
+            .into(),
+    ))
 }
 
 /// Replaces what the waiting job `job` waits for (`qalter -W depend`); jobs that wait for it go on doing so. When it is

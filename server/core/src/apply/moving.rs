@@ -6,6 +6,7 @@ use capstan_types::QueueName;
 
 use super::alter::strip_defaults;
 use super::delete::members;
+use super::dependencies::check_set;
 use super::draft::Draft;
 use super::limits::Entry;
 use super::routing;
@@ -29,6 +30,9 @@ pub(super) fn relocate(draft: &mut Draft, order: &MoveOrder) -> Result<(), Rejec
     }
     let moved = draft.put(relocated(draft, &job, &queue, &order.by)?)?;
     draft.account(&moved, Account::Queued);
+    if !draft.is_operator(order.by.uid, &order.by.user) {
+        check_set(draft, job.id)?;
+    }
     if job.is_array() {
         for member in members(draft, job.id) {
             let moved = relocated(draft, &member, &queue, &order.by)?;

@@ -1,17 +1,19 @@
 //! Jobs that start together or not at all: the complete sets of `synccount` and `syncwith`. The first of a set whose turn it
 //! is brings the others with it; when one of them gets nothing, none does, and nodes are reserved for all of them from one
-//! time on. Nobody is stopped for a set.
+//! time on. Nobody is stopped for a set. A set that could not start together on idle nodes is not accepted.
 
-use capstan_types::{JobId, Reason};
+use std::sync::Arc;
 
-use super::Plan;
+use capstan_types::{JobId, Reason, Timestamp};
+
 use super::card_types::CardTypes;
 use super::desk::Desk;
 use super::image::is_of_image;
 use super::order::stands_aside;
 use super::reserve::{Booking, Within, claim, earliest};
+use super::{Plan, plan};
 use crate::model::Pending;
-use crate::{JobState, WaitedFor};
+use crate::{Change, Holds, Job, JobState, Link, Node, State, Ties, WaitedFor};
 
 /// So often a time is looked for from which on all members have nodes; each costs a reservation a member.
 const TRIES_MAX: usize = 16;
@@ -23,6 +25,59 @@ type Failing = (JobId, Reason);
 pub(super) fn is_of_set(waiting: &Pending) -> bool {
     let job = &waiting.job;
     job.array.is_none() && job.ties.set.contains(&job.id)
+}
+
+/// The first of the waiting jobs `set` that would get nothing beside those before it, were all nodes that ever joined up
+/// and idle.
+pub(crate) fn misfit(state: &State, set: &[Arc<Job>], now: Timestamp) -> Option<JobId> {
+    let mut idle = State::default();
+    let settings = state.settings().cloned().map(Change::PutSettings);
+    let nodes = state.nodes().filter(|node| node.has_joined());
+    let nodes: Vec<Change> = nodes.map(|node| unused(node, now)).collect();
+    if nodes.is_empty() {
+        return None;
+    }
+    let ids: Vec<JobId> = set.iter().map(|job| job.id).collect();
+    let jobs = set.iter().map(|job| ready(job, &ids));
+    let changes = settings.into_iter().chain(nodes).chain(jobs);
+    changes.for_each(|change| idle.absorb(&change));
+    let plan = plan(&idle, now);
+    let lacks_nodes = |reason: &Reason| match WaitedFor::of(reason) {
+        WaitedFor::Resources | WaitedFor::Nodes => true,
+        WaitedFor::Hold
+        | WaitedFor::Dependency
+        | WaitedFor::Time
+        | WaitedFor::Queue
+        | WaitedFor::Limit
+        | WaitedFor::Window
+        | WaitedFor::Line
+        | WaitedFor::Image => false,
+    };
+    let mut reasons = plan.reasons.into_iter();
+    reasons.find_map(|(id, reason)| lacks_nodes(&reason).then_some(id))
+}
+
+fn unused(node: &Node, now: Timestamp) -> Change {
+    let mut node = node.clone();
+    node.link = Link::Up(now);
+    node.is_offline = false;
+    node.is_unwell = false;
+    node.unclean.clear();
+    node.strays.clear();
+    Change::PutNode(Arc::new(node))
+}
+
+/// The job with nothing to wait for but nodes.
+fn ready(job: &Job, set: &[JobId]) -> Change {
+    let mut job = job.clone();
+    job.holds = Holds::default();
+    job.waits_for.clear();
+    job.not_before = None;
+    job.ties = Ties {
+        set: set.to_vec(),
+        ..Ties::default()
+    };
+    Change::PutJob(Arc::new(job))
 }
 
 impl<'a> Desk<'a> {

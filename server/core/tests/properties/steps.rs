@@ -491,11 +491,8 @@ pub(crate) fn bring_to_an_end(world: &mut World) {
         .jobs()
         .filter(|job| !matches!(job.state, JobState::Ended(_)))
         .collect();
-    assert!(
-        left.is_empty(),
-        "never ended: {left:?}; {:?}",
-        world.plan().reasons
-    );
+    let reasons = world.plan().reasons;
+    assert!(left.is_empty(), "never ended: {reasons:?}; {left:?}");
     assert_eq!(world.state.held().count(), 0);
     world.pass(301);
     assert_eq!(world.state.job_count(), 0);

@@ -761,3 +761,20 @@ fn a_script_can_ask_for_another_run_by_its_exit_status() {
     world.exits(job, 0);
     assert_eq!((world.letter(job), world.exit_status(job)), ('C', Some(0)));
 }
+
+#[test]
+fn an_array_whose_dependency_fails_ends_with_the_member_that_was_made_to_run() {
+    let mut world = world();
+    let parent = world.queue("nodes=1:ppn=1");
+    let mut waiting = array("0-2", "nodes=1:ppn=1");
+    waiting.depends = vec![(Condition::AfterNotOk, parent)];
+    let array = world.submit(waiting).unwrap();
+    let member = JobId::member(array.seq, 1);
+    world.start_now(member, "root", "").unwrap();
+    world.started(member);
+    world.delete(parent).unwrap();
+    assert!(world.job(member).state.run().is_some());
+    assert!(!world.job(array).has_ended());
+    world.exits(member, 0);
+    assert!(world.job(array).has_ended());
+}

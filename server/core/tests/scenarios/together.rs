@@ -1,9 +1,12 @@
 //! Sets of `synccount` and `syncwith`, once they are complete: their jobs start together or not at all.
 
-use capstan_core::{Event, Explanation, RunOrder, Submission, Tie, decide, explain, plan};
-use capstan_types::{JobId, Reason};
+use capstan_core::{
+    AlterOrder, Altered, Event, Explanation, Rejection, RunOrder, Submission, Tie, decide, explain,
+    plan,
+};
+use capstan_types::{Condition, JobId, Reason};
 
-use crate::harness::{World, caller, submission};
+use crate::harness::{World, caller, inventory, submission};
 
 /// A set of jobs that ask for these.
 fn set(world: &mut World, requests: &[&str]) -> Vec<JobId> {
@@ -103,6 +106,96 @@ fn nodes_are_reserved_for_all_of_a_set_from_one_time_on() {
     world.exits(filler, 0);
     world.exits(long, 0);
     assert_eq!(start(&mut world), [3, 4]);
+}
+
+#[test]
+fn a_set_that_no_idle_nodes_could_run_together_is_refused() {
+    let mut world = World::with_nodes(&[("a", 8, 2), ("b", 8, 2)]);
+    world.detach("b");
+    let running = world.queue("nodes=a:gpus=2");
+    start(&mut world);
+    let master = submit(&mut world, "nodes=1:gpus=2", Tie::SyncCount(2));
+    submit(&mut world, "nodes=1:gpus=1", Tie::SyncWith(master));
+    let third = |request: &str| Submission {
+        ties: vec![Tie::SyncWith(master)],
+        ..submission(request)
+    };
+    let refused = world.submit(third("nodes=1:gpus=2"));
+    let why =
+        "no nodes are left for job 4 when the 2 other jobs of its synccount set start with it";
+    assert_eq!(refused, Err(Rejection::NeverFits(why.into())));
+    let last = world.submit(third("nodes=1:gpus=1")).unwrap();
+    // Neither can it become one.
+    let refused = world.apply(&Event::Alter(Box::new(AlterOrder {
+        job: last,
+        members: None,
+        by: caller("alice"),
+        altered: vec![Altered::Resource("nodes".into())],
+        wish: Box::new(submission("nodes=1:gpus=2")),
+        slot_limit: None,
+        comment: Box::default(),
+    })));
+    assert_eq!(refused.err(), Some(Rejection::NeverFits(why.into())));
+    world.attach("b", inventory("b", 8, 2), Vec::new());
+    world.exits(running, 0);
+    assert_eq!(start(&mut world), [2, 3, 4]);
+}
+
+#[test]
+fn jobs_that_start_together_cannot_wait_for_each_other() {
+    let mut world = World::with_nodes(&[("a", 8, 2)]);
+    let after = |job: JobId| vec![(Condition::After, job)];
+    let circle = |ids: &[u64]| {
+        let way = ids.iter().map(|seq| JobId::whole(*seq)).collect();
+        Err(Rejection::DependencyLoop(way))
+    };
+    let master = submit(&mut world, "", Tie::SyncCount(1));
+    let between = Submission {
+        depends: after(master),
+        ..submission("")
+    };
+    let between = world.submit(between).unwrap();
+    let with = |depends, ties: &[Tie]| Submission {
+        depends,
+        ties: [&[Tie::SyncWith(master)], ties].concat(),
+        ..submission("")
+    };
+    assert_eq!(world.submit(with(after(master), &[])), circle(&[3, 1, 3]));
+    assert_eq!(
+        world.submit(with(after(between), &[])),
+        circle(&[3, 2, 1, 3])
+    );
+    let before = [Tie::Before(Condition::After, master)];
+    assert_eq!(world.submit(with(Vec::new(), &before)), circle(&[3, 1, 3]));
+    let other = world.submit(with(Vec::new(), &[])).unwrap();
+    assert_eq!(start(&mut world), [master.seq, other.seq]);
+}
+
+#[test]
+fn what_one_of_a_set_waits_for_cannot_wait_for_another_of_it() {
+    let mut world = World::with_nodes(&[("a", 8, 2)]);
+    let awaited = world.queue("");
+    let master = Submission {
+        depends: vec![(Condition::AfterAny, awaited)],
+        ties: vec![Tie::SyncCount(1)],
+        ..submission("")
+    };
+    let master = world.submit(master).unwrap();
+    let other = submit(&mut world, "", Tie::SyncWith(master));
+    let refused = world.apply(&Event::Alter(Box::new(AlterOrder {
+        job: awaited,
+        members: None,
+        by: caller("alice"),
+        altered: vec![Altered::Depends],
+        wish: Box::new(Submission {
+            depends: vec![(Condition::After, other)],
+            ..submission("")
+        }),
+        slot_limit: None,
+        comment: Box::default(),
+    })));
+    let way = [awaited, other, master, awaited].to_vec();
+    assert_eq!(refused.err(), Some(Rejection::DependencyLoop(way)));
 }
 
 #[test]
