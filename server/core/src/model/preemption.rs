@@ -150,7 +150,8 @@ impl<'s> PreemptionRules<'s> {
             Preemptable::Requeue => true,
             Preemptable::Cancel => false,
         };
-        let began = run.started.map_or(run.placed, |(at, _)| at);
+        // Who is still being started, however long that takes, has not run yet.
+        let began = run.started.map_or(now, |(at, _)| at);
         let grown = began.plus_secs(queue.preempt_after_secs());
         let again = job.preempted.map(|at| at.plus_secs(self.again_after_secs));
         let from = again.map_or(grown, |again| again.max(grown));

@@ -1,7 +1,7 @@
 //! Running jobs that make room for others: who is stopped, how many, what becomes of them, and who gets the room.
 
 use capstan_core::{
-    Account, Effect, Event, JobState, PlanOrder, ReportedPhase, Settings, Submission,
+    Account, Effect, Event, JobState, PlanOrder, Queue, ReportedPhase, Settings, Submission,
 };
 use capstan_types::{JobId, QueueName, Reason, ServerName};
 
@@ -207,6 +207,35 @@ fn a_job_runs_for_a_named_time_before_it_may_be_stopped() {
          =>     j2 stops j1: requeued after 60 s
                 j2 waits: waits for job 1 to stop, preempted at 2027-01-15 08:10:00 UTC, grace 60 s"
     ));
+}
+
+#[test]
+fn a_job_that_is_still_being_started_has_not_run_yet() {
+    let mut settings = Settings::new(ServerName::from("hn1"));
+    let mut high = Queue::new(QueueName::from("high"));
+    high.set("preempts", "True");
+    high.set("Priority", "10");
+    settings.add_queue(high);
+    let mut batch = Queue::new(QueueName::from("low"));
+    batch.set("preemptable", "requeue");
+    batch.set("preempt_after", "600");
+    settings.add_queue(batch);
+    let mut world = World::new(settings);
+    world.attach("a", inventory("a", 8, 2), Vec::new());
+    let in_queue = |name: &str| Submission {
+        queue: Some(QueueName::from(name)),
+        ..submission("nodes=1:gpus=2")
+    };
+    let slow = world.submit(in_queue("low")).unwrap();
+    world.place();
+    world.pass(3600);
+    world.submit(in_queue("high")).unwrap();
+    assert_eq!(world.plan().preemptions, []);
+    world.started(slow);
+    world.pass(599);
+    assert_eq!(world.plan().preemptions, []);
+    world.pass(1);
+    assert_eq!(world.plan().preemptions.len(), 1);
 }
 
 #[test]
