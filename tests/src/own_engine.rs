@@ -99,6 +99,29 @@ impl OwnEngine {
         self.process.wait().expect("it is ours");
     }
 
+    /// Stops it in mid-sentence: its socket stays, requests are taken and none is answered.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn hang(&self) {
+        self.signal(nix::sys::signal::Signal::SIGSTOP)
+            .expect("it is ours");
+    }
+
+    /// Has it go on where it was.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn go_on(&self) {
+        self.signal(nix::sys::signal::Signal::SIGCONT)
+            .expect("it is ours");
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) -> nix::Result<()> {
+        let pid = nix::unistd::Pid::from_raw(self.process.id().cast_signed());
+        nix::sys::signal::kill(pid, signal)
+    }
+
     /// Starts it again after it was killed.
     ///
     /// # Panics
@@ -133,8 +156,8 @@ impl OwnEngine {
 
 impl Drop for OwnEngine {
     fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.process.id().cast_signed());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok();
+        self.signal(nix::sys::signal::Signal::SIGTERM).ok();
+        self.signal(nix::sys::signal::Signal::SIGCONT).ok();
         self.process.wait().ok();
         self.kill_orphans();
         // It mounts its data on itself and leaves that so.

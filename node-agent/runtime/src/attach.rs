@@ -53,8 +53,7 @@ pub(crate) enum Answer {
 /// Asks for a stream. `path` is made of our own words and engine ids only.
 pub(crate) async fn open(
     socket: &Path,
-    method: &str,
-    path: &str,
+    (method, path): (&str, &str),
     answer: Answer,
 ) -> Result<Raw, NoStream> {
     let request = match answer {

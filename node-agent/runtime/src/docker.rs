@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::models::{ContainerSummary, SystemInfoCgroupDriverEnum};
@@ -18,10 +17,9 @@ use futures_util::StreamExt;
 use tokio::sync::RwLock;
 
 use crate::attach::{self, Answer};
+use crate::limits::Limits;
 use crate::{entering, said, spec};
 
-/// An engine that does not answer a request for so long is taken for dead. Waiting for a container is no request.
-const REQUEST_TIME: Duration = Duration::from_secs(120);
 /// Bytes of a tar archive around a file in it: header, padding, end.
 const TAR_BYTES: usize = 4096;
 
@@ -37,6 +35,7 @@ pub struct DockerEngine {
     socket: PathBuf,
     /// With the API version negotiated; forgotten when the engine went away, for it may come back as another.
     docker: RwLock<Option<Docker>>,
+    pub(crate) limits: Limits,
 }
 
 impl DockerEngine {
@@ -46,7 +45,14 @@ impl DockerEngine {
         Self {
             socket: socket.into(),
             docker: RwLock::default(),
+            limits: Limits::default(),
         }
+    }
+
+    /// The same with less, or more, patience.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     pub(crate) async fn docker(&self) -> Result<Docker, EngineError> {
@@ -54,17 +60,25 @@ impl DockerEngine {
             return Ok(docker.clone());
         }
         let path = self.socket.to_string_lossy();
-        let connected =
-            Docker::connect_with_unix(&path, REQUEST_TIME.as_secs(), API_DEFAULT_VERSION);
-        let docker = async { connected?.negotiate_version().await }
-            .await
-            .map_err(|error| self.said(error))?;
+        let head_secs = self.limits.work.as_secs().max(1);
+        let connected = Docker::connect_with_unix(&path, head_secs, API_DEFAULT_VERSION);
+        let docker = async { connected?.negotiate_version().await };
+        let docker = self.limits.hello(docker).await;
+        let docker = docker.map_err(|error| self.said(error))?;
         *self.docker.write().await = Some(docker.clone());
         Ok(docker)
     }
 
     pub(crate) fn said(&self, error: Error) -> EngineError {
-        let error = said::error(&self.socket, error);
+        self.noted(said::error(&self.socket, error))
+    }
+
+    /// The same of our own streams.
+    pub(crate) fn no_stream(&self, error: attach::NoStream) -> EngineError {
+        self.noted(said::no_stream(&self.socket, error))
+    }
+
+    fn noted(&self, error: EngineError) -> EngineError {
         if error.is_transient()
             && let Ok(mut docker) = self.docker.try_write()
         {
@@ -84,10 +98,8 @@ impl DockerEngine {
         let options = query::CreateContainerOptionsBuilder::new()
             .name(&spec.name)
             .build();
-        match docker
-            .create_container(Some(options), spec::body(spec))
-            .await
-        {
+        let created = docker.create_container(Some(options), spec::body(spec));
+        match self.limits.work(created).await {
             Ok(created) => Ok(Created::Now(ContainerId(created.id))),
             // The name is the request's alone: this container was created for it before, and the answer was lost.
             Err(error) if said::status(&error) == Some(409) => {
@@ -117,11 +129,14 @@ impl DockerEngine {
             spec.interactive,
             true,
         );
-        let raw = attach::open(&self.socket, "POST", &path, Answer::Upgrade).await;
-        let raw = raw.map_err(|error| said::no_stream(&self.socket, error))?;
+        let raw = attach::open(&self.socket, ("POST", &path), Answer::Upgrade);
+        let raw = self.limits.stream(raw).await;
+        let raw = raw.map_err(|error| self.no_stream(error))?;
         let (output, input) = raw.split(spec.terminal.is_some());
-        let started = docker.start_container(&id.0, None).await;
-        started.map_err(|error| said::start_error(self.about(id, error)))?;
+        let started = self.limits.work(docker.start_container(&id.0, None));
+        started
+            .await
+            .map_err(|error| said::start_error(self.about(id, error)))?;
         if let Some(size) = spec.terminal {
             // It may have ended already; then nobody needs the size.
             drop(self.resize(id, size).await);
@@ -132,26 +147,28 @@ impl DockerEngine {
             input: spec.interactive.then_some(input),
         })
     }
-}
 
-/// Names of the images that the engine holds. An engine that does not say has none: a preference is all that is lost.
-async fn images(docker: &Docker) -> BTreeMap<String, ImageId> {
-    let listed = docker.list_images(None::<query::ListImagesOptions>).await;
-    let listed = listed.inspect_err(|error| tracing::debug!(%error, "images cannot be listed"));
-    let images = listed.unwrap_or_default().into_iter();
-    EngineFacts::named(images.flat_map(|image| {
-        let id = ImageId(image.id);
-        image
-            .repo_tags
-            .into_iter()
-            .map(move |name| (name, id.clone()))
-    }))
+    /// Names of the images that the engine holds. An engine that does not say has none: a preference is all that is lost.
+    async fn images(&self, docker: &Docker) -> BTreeMap<String, ImageId> {
+        let listed = docker.list_images(None::<query::ListImagesOptions>);
+        let listed = self.limits.answer(listed).await;
+        let listed = listed.inspect_err(|error| tracing::debug!(%error, "images cannot be listed"));
+        let images = listed.unwrap_or_default().into_iter();
+        EngineFacts::named(images.flat_map(|image| {
+            let id = ImageId(image.id);
+            image
+                .repo_tags
+                .into_iter()
+                .map(move |name| (name, id.clone()))
+        }))
+    }
 }
 
 impl ContainerEngine for DockerEngine {
     async fn facts(&self) -> Result<EngineFacts, EngineError> {
         let docker = self.docker().await?;
-        let info = docker.info().await.map_err(|error| self.said(error))?;
+        let info = self.limits.answer(docker.info()).await;
+        let info = info.map_err(|error| self.said(error))?;
         let socket = self.socket.clone();
         Ok(EngineFacts {
             version: info.server_version.unwrap_or_default(),
@@ -171,7 +188,7 @@ impl ContainerEngine for DockerEngine {
             shares_mounts: tokio::task::spawn_blocking(move || attach::shares_mounts(&socket))
                 .await
                 .unwrap_or(true),
-            images: images(&docker).await,
+            images: self.images(&docker).await,
         })
     }
 
@@ -181,7 +198,7 @@ impl ContainerEngine for DockerEngine {
             image: name.to_owned(),
             said,
         };
-        match docker.inspect_image(name).await {
+        match self.limits.answer(docker.inspect_image(name)).await {
             Ok(image) => image
                 .id
                 .map(ImageId)
@@ -196,7 +213,7 @@ impl ContainerEngine for DockerEngine {
 
     async fn repo_digests(&self, image: &ImageId) -> Result<Vec<String>, EngineError> {
         let docker = self.docker().await?;
-        let seen = docker.inspect_image(&image.0).await;
+        let seen = self.limits.answer(docker.inspect_image(&image.0)).await;
         let seen = seen.map_err(|error| self.said(error))?;
         Ok(seen.repo_digests.unwrap_or_default())
     }
@@ -214,12 +231,11 @@ impl ContainerEngine for DockerEngine {
             cmd: Some(vec!["/".to_owned()]),
             ..Default::default()
         };
-        let created = docker
-            .create_container(None, body)
-            .await
-            .map_err(|error| self.said(error))?;
+        let created = self.limits.work(docker.create_container(None, body)).await;
+        let created = created.map_err(|error| self.said(error))?;
         let id = ContainerId(created.id);
-        let read = read_file(&docker, &id, path, bytes_max + TAR_BYTES).await;
+        let read = read_file(&docker, &id, path, bytes_max + TAR_BYTES);
+        let read = self.limits.work(read).await;
         self.ensure_removed(&id).await?;
         match read {
             Ok(archive) => Ok(first_file(&archive).map(<[u8]>::to_vec)),
@@ -270,18 +286,18 @@ impl ContainerEngine for DockerEngine {
             if matches!(error, attach::NoStream::Status(404, _)) {
                 return EngineError::NoContainer { id: id.clone() };
             }
-            said::no_stream(&self.socket, error)
+            self.no_stream(error)
         };
         let path = attach::logs_path(&version, &id.0);
-        let log = attach::open(&self.socket, "GET", &path, Answer::Body)
-            .await
-            .map_err(failed)?;
+        let log = attach::open(&self.socket, ("GET", &path), Answer::Body);
+        let log = self.limits.stream(log).await.map_err(failed)?;
         let output = log.behind(*terminal, seen);
         // A program without a terminal saw the end of its stdin when our connection broke.
         let mut input = None;
         if *terminal {
             let path = attach::attach_path(&version, &id.0, true, false);
-            if let Ok(raw) = attach::open(&self.socket, "POST", &path, Answer::Upgrade).await {
+            let raw = attach::open(&self.socket, ("POST", &path), Answer::Upgrade);
+            if let Ok(raw) = self.limits.stream(raw).await {
                 input = Some(raw.split(true).1);
             }
         }
@@ -315,7 +331,8 @@ impl ContainerEngine for DockerEngine {
         let options = query::KillContainerOptionsBuilder::new()
             .signal(&signal.0.to_string())
             .build();
-        match docker.kill_container(&id.0, Some(options)).await {
+        let killed = docker.kill_container(&id.0, Some(options));
+        match self.limits.answer(killed).await {
             Ok(()) => Ok(()),
             Err(error) if matches!(said::status(&error), Some(404 | 409)) => Ok(()),
             Err(error) => Err(self.said(error)),
@@ -328,7 +345,8 @@ impl ContainerEngine for DockerEngine {
             .h(size.rows.into())
             .w(size.columns.into())
             .build();
-        match docker.resize_container_tty(&id.0, options).await {
+        let resized = docker.resize_container_tty(&id.0, options);
+        match self.limits.answer(resized).await {
             Ok(()) => Ok(()),
             Err(error) if matches!(said::status(&error), Some(404 | 409)) => Ok(()),
             Err(error) => Err(self.said(error)),
@@ -365,7 +383,8 @@ impl ContainerEngine for DockerEngine {
             .force(true)
             .v(true)
             .build();
-        match docker.remove_container(&id.0, Some(options)).await {
+        let removed = docker.remove_container(&id.0, Some(options));
+        match self.limits.work(removed).await {
             Ok(()) => Ok(()),
             Err(error) if said::status(&error) == Some(404) => Ok(()),
             // Somebody else removes it already: done when it is gone.
@@ -374,7 +393,7 @@ impl ContainerEngine for DockerEngine {
                     .condition("removed")
                     .build();
                 let mut gone = std::pin::pin!(docker.wait_container(&id.0, Some(options)));
-                match tokio::time::timeout(REQUEST_TIME, gone.next()).await {
+                match tokio::time::timeout(self.limits.work, gone.next()).await {
                     Ok(_) => Ok(()),
                     Err(_) => Err(self.said(error)),
                 }
@@ -390,10 +409,8 @@ impl ContainerEngine for DockerEngine {
             .all(true)
             .filters(&filters)
             .build();
-        let all: Vec<ContainerSummary> = docker
-            .list_containers(Some(options))
-            .await
-            .map_err(|error| self.said(error))?;
+        let all = self.limits.answer(docker.list_containers(Some(options)));
+        let all: Vec<ContainerSummary> = all.await.map_err(|error| self.said(error))?;
         Ok(all.into_iter().filter_map(spec::owned).collect())
     }
 }

@@ -30,7 +30,10 @@ pub(crate) async fn create(
         privileged: Some(false),
         ..ExecConfig::default()
     };
-    let created = docker.create_exec(&id.0, config).await;
+    let created = engine
+        .limits
+        .answer(docker.create_exec(&id.0, config))
+        .await;
     Ok(created.map_err(|error| engine.about(id, error))?.id)
 }
 
@@ -44,8 +47,8 @@ pub(crate) async fn enter(
     let has_terminal = terminal.is_some();
     let path = format!("/v{}/exec/{exec}/start", docker.client_version());
     let body = format!("{{\"Detach\":false,\"Tty\":{has_terminal}}}");
-    let raw = attach::start(socket, &path, &body).await;
-    let raw = raw.map_err(|error| said::no_stream(socket, error))?;
+    let raw = engine.limits.stream(attach::start(socket, &path, &body));
+    let raw = raw.await.map_err(|error| engine.no_stream(error))?;
     let handed = raw.hand_over();
     let (stream, first) = handed.map_err(|error| said::no_stream(socket, error.into()))?;
     if let Some(size) = terminal {
@@ -65,13 +68,16 @@ pub(crate) async fn resize(
         .h(size.rows.into())
         .w(size.columns.into())
         .build();
-    let resized = docker.resize_exec(exec, options).await;
+    let resized = engine
+        .limits
+        .answer(docker.resize_exec(exec, options))
+        .await;
     resized.map_err(|error| engine.said(error))
 }
 
 pub(crate) async fn state(engine: &DockerEngine, exec: &str) -> Result<EnteredState, EngineError> {
     let docker = engine.docker().await?;
-    let seen = docker.inspect_exec(exec).await;
+    let seen = engine.limits.answer(docker.inspect_exec(exec)).await;
     let seen = seen.map_err(|error| engine.said(error))?;
     let is_running = seen.running.unwrap_or(false);
     let exit = seen.exit_code.filter(|_| !is_running);

@@ -73,11 +73,12 @@ impl ImageStore for DockerEngine {
 
     async fn stored_images(&self) -> Result<Vec<StoredImage>, EngineError> {
         let docker = self.docker().await?;
-        let listed = docker.list_images(None::<query::ListImagesOptions>).await;
+        let listed = docker.list_images(None::<query::ListImagesOptions>);
+        let listed = self.limits.answer(listed).await;
         let listed = listed.map_err(|error| self.said(error))?;
         let options = query::ListContainersOptionsBuilder::new().all(true).build();
-        let containers = docker.list_containers(Some(options)).await;
-        let containers = containers.map_err(|error| self.said(error))?;
+        let containers = self.limits.answer(docker.list_containers(Some(options)));
+        let containers = containers.await.map_err(|error| self.said(error))?;
         let in_use: BTreeSet<String> = containers
             .into_iter()
             .filter_map(|container| container.image_id)
@@ -98,8 +99,8 @@ impl ImageStore for DockerEngine {
     async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
         let docker = self.docker().await?;
         let options = query::RemoveImageOptionsBuilder::new().force(false).build();
-        let removed = docker.remove_image(name, Some(options), None).await;
-        match removed {
+        let removed = docker.remove_image(name, Some(options), None);
+        match self.limits.work(removed).await {
             Ok(_) => Ok(()),
             Err(error) if crate::said::status(&error) == Some(404) => Ok(()),
             Err(error) => Err(self.said(error)),

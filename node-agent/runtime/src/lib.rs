@@ -5,7 +5,9 @@ mod attach;
 mod docker;
 mod entering;
 mod images;
+mod limits;
 mod said;
 mod spec;
 
 pub use docker::DockerEngine;
+pub use limits::Limits;

@@ -26,9 +26,13 @@ pub(crate) fn error(socket: &Path, error: Error) -> EngineError {
         };
     }
     // All others are of the transport or of what it carried: the engine stopped in mid-sentence.
+    let source = match matches!(error, Error::RequestTimeoutError) {
+        true => "it hangs: no answer in time".into(),
+        false => error.into(),
+    };
     EngineError::Unreachable {
         socket: socket.to_owned(),
-        source: error.into(),
+        source,
     }
 }
 

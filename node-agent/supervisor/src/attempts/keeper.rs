@@ -27,6 +27,7 @@ use super::shim::control::CARDS_USED;
 use super::shim::{clear_outgoing, is_outgoing, leave_scratch, remove_files};
 use super::sisters::{Asking, Wanted, answer_line, fail_line};
 use super::site::{Aftermath, Refused, Site};
+use super::strays::end_later;
 use super::tasks::TaskTable;
 use crate::cards::Warden;
 use crate::ports::{Containers, Gpus};
@@ -401,6 +402,7 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
             tokio::time::sleep(pause).await;
             pause = (pause * 4).min(PAUSE_MAX);
         }
+        end_later(attempt, self.shared.containers.clone());
         false
     }
 }

@@ -1,5 +1,5 @@
 //! Attempts that are in no ledger, because theirs was lost with a disk or by hand: their processes and containers end
-//! when an agent starts.
+//! when an agent starts. And containers that could not be ended with their attempt, because the engine was away.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,6 +13,8 @@ use crate::ports::{Containers, ContainersError};
 /// How long a container engine that does not answer is waited for between tries: at first, and at most.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Between two looks for containers that remained. The node gets no work for containers meanwhile, so few wait so.
+const LATER_PAUSE: Duration = Duration::from_secs(5);
 
 /// Ends, on tasks of its own, what belongs to none of the `known` attempts.
 pub(super) fn sweep<C: Containers>(
@@ -33,6 +35,22 @@ pub(super) fn sweep<C: Containers>(
             tracing::warn!(%error, cause = error.source.to_string(), "stray containers are not known");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
+        }
+    });
+}
+
+/// Ends what is left of the containers of an attempt that is over, as soon as the engine answers: what it was told before it
+/// stopped answering it may do yet. An agent that ends before leaves that to [`sweep`] of the next one.
+pub(super) fn end_later<C: Containers>(attempt: AttemptId, containers: Arc<C>) {
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(LATER_PAUSE).await;
+            match containers.end_attempt(attempt).await {
+                Ok(()) => return tracing::info!(%attempt, "the containers that remained are ended"),
+                Err(error) => {
+                    tracing::debug!(%attempt, %error, cause = error.source.to_string(), "containers remain");
+                }
+            }
         }
     });
 }

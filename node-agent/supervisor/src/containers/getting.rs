@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::engine::{ContainerEngine, EngineFacts, ImageId};
 use super::keeper::Keeper;
-use super::preparing::{Customer, Held};
+use super::preparing::{Customer, Held, stalled, stalling};
 use super::reach::{Kind, reach};
 use super::refusal::Refused;
 use super::session::Talk;
@@ -134,7 +134,8 @@ impl<E: ContainerEngine> Keeper<E> {
         let pull = self.stock.pull(&self.engine, image, asker, &told);
         tokio::select! {
             pulled = pull => pulled.map_err(Refused::Pull),
-            () = tell(progress, &wait, talk) => Ok(()),
+            () = tell(progress.clone(), &wait, talk) => Ok(()),
+            said = stalling(progress) => Err(Refused::Pull(stalled(image, said))),
         }
     }
 

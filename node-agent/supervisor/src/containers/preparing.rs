@@ -196,7 +196,7 @@ impl<E: ContainerEngine> Keeper<E> {
 
 /// Returns, with the reason, when a pull that has begun is to be given up: nothing more has come for [`SILENCE_MAX`], or it
 /// has gone on for [`PULL_TIME_MAX`]. While it waits behind other pulls nothing is counted.
-async fn stalling(mut progress: watch::Receiver<Progress>) -> String {
+pub(super) async fn stalling(mut progress: watch::Receiver<Progress>) -> String {
     if progress.changed().await.is_err() {
         // The pull is over, which its own end tells.
         return std::future::pending().await;
@@ -220,7 +220,7 @@ async fn stalling(mut progress: watch::Receiver<Progress>) -> String {
     )
 }
 
-fn stalled(image: &str, said: String) -> PullProblem {
+pub(super) fn stalled(image: &str, said: String) -> PullProblem {
     PullProblem::Unreachable {
         image: image.to_owned(),
         registry: registry_of(image),
