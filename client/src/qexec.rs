@@ -51,7 +51,7 @@ pub(crate) async fn run(call: &Call) -> Result<u8, Failure> {
         arguments: wanted.command,
         node: wanted.node,
         outside: wanted.outside,
-        key: key().map_err(|error| {
+        key: crate::startdocker::long_key().map_err(|error| {
             let text = format!("qexec: no random number can be had from the kernel: {error}");
             Failure::new(NOT_RUN, text)
         })?,
@@ -79,12 +79,6 @@ pub(crate) async fn run(call: &Call) -> Result<u8, Failure> {
         End::Interrupted => Err(Failure::new(INTERRUPTED, "")),
         End::Detached | End::Replaced | End::HungUp => failure(String::new()),
     }
-}
-
-/// Names this program for ever, so that its connection can be taken up again.
-fn key() -> std::io::Result<String> {
-    use crate::startdocker::key as half;
-    Ok(half()? + &half()?)
 }
 
 /// Options stand in front of the job; what is behind it is the program's.

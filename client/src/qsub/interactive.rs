@@ -43,7 +43,7 @@ pub(super) async fn sit<W: Write>(
 fn opening(call: &Call, id: &str) -> OpenTerminal {
     let attach = AttachSession {
         wait: true,
-        from_byte: None,
+        ..AttachSession::default()
     };
     OpenTerminal {
         job_id: id.to_owned(),

@@ -135,6 +135,11 @@ fn environment(all: bool) -> Vec<Variable> {
     variables.collect()
 }
 
+/// Twice as long, for what is named among all programs and clients of a job.
+pub(crate) fn long_key() -> std::io::Result<String> {
+    Ok(key()? + &key()?)
+}
+
 /// Names this request for ever, so that repeating it after a restart of the agent does not start it twice.
 pub(crate) fn key() -> std::io::Result<String> {
     use std::io::Read;

@@ -1,5 +1,6 @@
 //! Terminals, as the commands see them that connect one with a job: `qsub -I`, `qattach`, `qexec`, `startdocker`.
 
+mod backlog;
 mod escapes;
 mod pieces;
 mod signals;

@@ -13,7 +13,7 @@ const PIECES_MAX: usize = 8;
 pub(crate) struct Pieces {
     /// On their way, on this connection.
     under_way: usize,
-    /// Said to a program that has not taken them.
+    /// Said to somebody who has not taken them.
     unconfirmed: VecDeque<Input>,
     /// How many it has taken.
     confirmed: u64,
@@ -30,12 +30,10 @@ impl Pieces {
         self.under_way = 0;
     }
 
-    /// A piece is said; `is_kept` when it can be said again.
-    pub(crate) fn say(&mut self, piece: &Input, is_kept: bool) {
+    /// A piece is said.
+    pub(crate) fn say(&mut self, piece: &Input) {
         self.under_way += 1;
-        if is_kept {
-            self.unconfirmed.push_back(piece.clone());
-        }
+        self.unconfirmed.push_back(piece.clone());
     }
 
     /// So many pieces were taken.
@@ -53,8 +51,9 @@ impl Pieces {
     /// What did not arrive on the connection that broke.
     pub(crate) fn again(&mut self, ready: &TerminalReady) -> Vec<Input> {
         let Some(arrived) = ready.input_pieces else {
-            // Whoever is there keeps no count, and what was typed then is gone.
+            // Whoever is there keeps no count, or begins one; what was on its way is gone, or typed long ago.
             self.unconfirmed.clear();
+            self.confirmed = 0;
             return Vec::new();
         };
         self.confirm(ready.input_taken.saturating_sub(self.confirmed));
@@ -74,9 +73,7 @@ mod tests {
 
     fn said(numbers: impl IntoIterator<Item = u8>) -> Pieces {
         let mut pieces = Pieces::default();
-        numbers
-            .into_iter()
-            .for_each(|it| pieces.say(&piece(it), true));
+        numbers.into_iter().for_each(|it| pieces.say(&piece(it)));
         pieces
     }
 

@@ -1,6 +1,8 @@
 //! The talk with the server about one terminal: keys and sizes go there, what is shown and how it ended come back. When
 //! the connection breaks, because server or agent are restarted or the network is away, a session or a program goes on, and
-//! so does the talk, without a byte lost or seen twice.
+//! so does the talk, without a byte lost, seen or typed twice.
+
+mod typing;
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -9,17 +11,15 @@ use capstan_proto::Refusal;
 use capstan_proto::wire::open_terminal::Wish;
 use capstan_proto::wire::terminal_input::Input;
 use capstan_proto::wire::terminal_output::Output;
-use capstan_proto::wire::{
-    DeleteJobRequest, Done, Failure as Failed, OpenTerminal, TerminalInput, TerminalOutput,
-};
+use capstan_proto::wire::{Done, Failure as Failed, OpenTerminal, TerminalInput, TerminalOutput};
 use capstan_types::Pbse;
-use nix::sys::signal::{Signal, raise};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::escapes::{Escapes, Typed};
+use super::backlog::Backlog;
+use super::escapes::Escapes;
 use super::pieces::Pieces;
 use super::signals::Signals;
 use super::stdin::Stdin;
@@ -40,9 +40,6 @@ const BEGIN_FOR: Duration = Duration::from_secs(10);
 const GOODBYE: Duration = Duration::from_secs(5);
 /// A connection that is away for less is not worth a word.
 const SILENT_FOR: Duration = Duration::from_secs(2);
-
-const HELP: &str = "keys at the beginning of a line: ~d leaves the session, which goes on; ~. ends it; ~^Z stops this \
-                    command for now; ~~ is a ~";
 
 /// How a talk ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +92,7 @@ pub(crate) struct Talk<'a> {
     /// So much of the session was shown; none before it began.
     received: Option<u64>,
     pieces: Pieces,
+    backlog: Backlog,
     has_new_size: bool,
     is_stdin_open: bool,
     began: Instant,
@@ -105,7 +103,7 @@ impl<'a> Talk<'a> {
     ///
     /// # Errors
     /// Signals cannot be caught.
-    pub(crate) fn new(call: &'a Call, open: OpenTerminal) -> Result<Self, Failure> {
+    pub(crate) fn new(call: &'a Call, mut open: OpenTerminal) -> Result<Self, Failure> {
         // All that end a command: its terminal is to be as it was, and a program that nobody waits for is to end.
         const CAUGHT: &[i32] = &[
             libc::SIGWINCH,
@@ -118,6 +116,10 @@ impl<'a> Talk<'a> {
             let text = format!("{}: cannot catch signals: {error}", call.program);
             Failure::new(1, text)
         })?;
+        if let Some(Wish::Attach(attach)) = &mut open.wish {
+            // Without one the session knows us no more when we come back, and what was on its way then is lost.
+            attach.key = crate::startdocker::long_key().unwrap_or_default();
+        }
         let has_keys = open.window.is_some() && std::io::stdin().is_terminal();
         Ok(Self {
             call,
@@ -130,6 +132,7 @@ impl<'a> Talk<'a> {
             raw: None,
             received: None,
             pieces: Pieces::default(),
+            backlog: Backlog::default(),
             has_new_size: false,
             is_stdin_open: true,
             began: Instant::now(),
@@ -180,14 +183,7 @@ impl<'a> Talk<'a> {
         let (mut pause, longest) = PAUSES;
         let mut is_said = false;
         loop {
-            tokio::select! {
-                () = sleep(pause) => {}
-                number = self.signals.next() => match number {
-                    libc::SIGWINCH => self.has_new_size = true,
-                    libc::SIGINT => return Err(End::Interrupted),
-                    _ => return Err(End::HungUp),
-                },
-            }
+            self.pause(pause).await?;
             if began.elapsed() > RECONNECT_FOR {
                 return Err(End::Lost);
             }
@@ -265,8 +261,7 @@ impl<'a> Talk<'a> {
         is_ready: &mut bool,
         server: &mut Server,
     ) -> Result<(), Broken> {
-        // One place stays free for sizes.
-        let may_type = *is_ready && self.is_stdin_open && self.pieces.left() > 1;
+        let may_type = self.may_type();
         tokio::select! {
             word = heard.message() => match word {
                 Ok(Some(TerminalOutput { output: Some(output) })) => {
@@ -277,7 +272,9 @@ impl<'a> Talk<'a> {
                 Err(status) => Err(self.judge(&status)),
             },
             piece = self.stdin.next(), if may_type => {
-                self.typed(piece, say, server).await
+                let typed = self.typed(piece, Some(server)).await;
+                self.say_typed(say, *is_ready);
+                typed.map_err(Broken::End)
             }
             number = self.signals.next() => match number {
                 libc::SIGWINCH => {
@@ -310,11 +307,13 @@ impl<'a> Talk<'a> {
                     send(say, piece);
                 }
                 self.tell_size(say, true);
+                self.say_typed(say, true);
                 return Ok(());
             }
             Output::InputTaken(count) => {
                 self.pieces.taken(count);
                 self.tell_size(say, *is_ready);
+                self.say_typed(say, *is_ready);
                 return Ok(());
             }
             Output::ExitStatus(status) => return Err(Broken::End(End::Exited(status))),
@@ -396,81 +395,6 @@ impl<'a> Talk<'a> {
         let Failed { pbs_error, detail } = failed;
         let error = u16::try_from(pbs_error).ok().and_then(Pbse::from_number);
         self.refused(Refusal::new(error.unwrap_or(Pbse::System), detail))
-    }
-
-    async fn typed(
-        &mut self,
-        piece: Option<Vec<u8>>,
-        say: &mpsc::Sender<TerminalInput>,
-        server: &mut Server,
-    ) -> Result<(), Broken> {
-        let Some(bytes) = piece else {
-            self.is_stdin_open = false;
-            self.say_piece(Input::KeysClosed(Done {}), say);
-            return Ok(());
-        };
-        let typed = match &mut self.escapes {
-            Some(escapes) => escapes.read(&bytes),
-            None => vec![Typed::Keys(bytes)],
-        };
-        for typed in typed {
-            match typed {
-                Typed::Keys(keys) => {
-                    // A piece falls apart where an order stands in it, which is typed by hand.
-                    self.say_piece(Input::Keys(keys), say);
-                }
-                Typed::Detach if self.is_session() => return Err(Broken::End(End::Detached)),
-                Typed::Detach => return Err(Broken::End(End::HungUp)),
-                Typed::End if !self.is_session() => return Err(Broken::End(End::HungUp)),
-                Typed::End => self.delete(server).await,
-                Typed::Suspend => self.suspend(),
-                Typed::Help => writer::line(&format!("{}: {HELP}", self.call.program)),
-            }
-        }
-        Ok(())
-    }
-
-    /// The session ends with the job, and says so itself.
-    async fn delete(&self, server: &mut Server) {
-        let request = DeleteJobRequest {
-            job_id: self.open.job_id.clone(),
-            ..DeleteJobRequest::default()
-        };
-        if let Err(status) = server.delete_job(request).await {
-            let text = refusal(&status).text();
-            writer::line(&format!(
-                "{}: the job is not ended: {text}",
-                self.call.program
-            ));
-        }
-    }
-
-    /// As Ctrl-Z would do to any other command.
-    fn suspend(&mut self) {
-        let had_raw = self.raw.take().is_some();
-        // It stops here, and goes on when the shell says so.
-        let _stopped = raise(Signal::SIGTSTP);
-        if had_raw {
-            self.raw = Raw::enter();
-        }
-        self.has_new_size = true;
-    }
-
-    fn tell_size(&mut self, say: &mpsc::Sender<TerminalInput>, is_ready: bool) {
-        if !is_ready || !self.has_new_size || self.pieces.left() == 0 || self.open.window.is_none()
-        {
-            return;
-        }
-        self.has_new_size = false;
-        if let Some(size) = tty::size() {
-            self.say_piece(Input::Window(size), say);
-        }
-    }
-
-    /// A piece of input.
-    fn say_piece(&mut self, piece: Input, say: &mpsc::Sender<TerminalInput>) {
-        self.pieces.say(&piece, !self.is_session());
-        send(say, piece);
     }
 }
 

@@ -125,7 +125,10 @@ impl Wanted {
             window.columns = window.columns.clamp(1, SIZE_MAX);
         }
         let (node, is_session, waits) = match &open.wish {
-            Some(Wish::Attach(attach)) => (None, true, attach.wait),
+            Some(Wish::Attach(attach)) => {
+                check_key(&attach.key)?;
+                (None, true, attach.wait)
+            }
             Some(Wish::Execute(execute)) => {
                 let bytes: usize = execute.arguments.iter().map(String::len).sum();
                 if bytes > COMMAND_BYTES_MAX || execute.arguments.len() > WORDS_MAX {
@@ -140,12 +143,7 @@ impl Wanted {
                 if execute.arguments.first().is_some_and(String::is_empty) {
                     return Err(refuse("the command has an empty name".to_owned()));
                 }
-                let is_hex = execute.key.bytes().all(|byte| byte.is_ascii_hexdigit());
-                if !matches!(execute.key.len(), 0 | KEY_DIGITS) || !is_hex {
-                    let detail =
-                        format!("the key of the program is not {KEY_DIGITS} hexadecimal digits");
-                    return Err(refuse(detail));
-                }
+                check_key(&execute.key)?;
                 let node = Some(execute.node.as_str()).filter(|node| !node.is_empty());
                 (node.map(NodeName::from), false, false)
             }
@@ -161,6 +159,18 @@ impl Wanted {
             is_session,
             waits,
         })
+    }
+}
+
+/// What a client that comes back is known by.
+fn check_key(key: &str) -> Result<(), Refusal> {
+    let is_hex = key.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match matches!(key.len(), 0 | KEY_DIGITS) && is_hex {
+        true => Ok(()),
+        false => {
+            let detail = format!("the key is not {KEY_DIGITS} hexadecimal digits");
+            Err(Refusal::new(Pbse::Ivalreq, detail))
+        }
     }
 }
 

@@ -35,6 +35,7 @@ mod reserving;
 mod sessions;
 mod store_faults;
 mod terminals;
+mod typing;
 
 /// Says aloud why a test does nothing here.
 fn skipped(why: &str) {

@@ -6,6 +6,7 @@ mod history;
 mod keys;
 mod peer;
 mod times;
+mod typist;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -25,6 +26,7 @@ pub(in crate::attempts) use self::keys::{Keys, TooMany};
 pub(in crate::attempts) use self::peer::{Peer, Shown};
 pub(super) use self::times::Over;
 use self::times::Times;
+use self::typist::Typist;
 use super::control::{Control, Limits, Order, Stop};
 use crate::attempts::record::{Entry, Identity};
 use crate::attempts::terminal::pty::{self, Pty};
@@ -62,6 +64,8 @@ pub(super) struct Terminal {
     taken: u64,
     history: History,
     keys: Keys,
+    /// Whose keys those are.
+    typist: Typist,
     window: WindowSize,
     times: Times,
     /// What kind of terminal the first client has.
@@ -96,6 +100,7 @@ impl Terminal {
             taken: 0,
             history: History::default(),
             keys: Keys::default(),
+            typist: Typist::default(),
             window: pty::USUAL,
             times: Times::new(wanted, Instant::now()),
             kind: None,
@@ -208,8 +213,10 @@ impl Terminal {
 
     fn lose_peer(&mut self) {
         self.peer = None;
-        // Keys of a client that has gone are not typed by the next one.
-        self.keys.clear();
+        if !self.typist.comes_back() {
+            // Keys of a client that has gone are not typed by the next one.
+            self.keys.clear();
+        }
         self.times.lost(Instant::now());
     }
 
@@ -280,20 +287,22 @@ impl Terminal {
     }
 
     fn seat(&mut self, mut visitor: Peer, open: OpenTerminal) {
-        let from = match open.wish {
-            Some(Wish::Attach(attach)) => attach.from_byte,
-            Some(Wish::Execute(_)) | None => None,
+        let (from, key) = match open.wish {
+            Some(Wish::Attach(attach)) => (attach.from_byte, attach.key),
+            Some(Wish::Execute(_)) | None => (None, String::new()),
         };
         if let Some(mut old) = self.peer.take() {
             old.say(Output::Replaced(Done {}));
             // What it does not take now it need not know.
             old.send();
         }
-        self.keys.clear();
+        if !self.typist.sits_down(key, from.is_some()) {
+            self.keys.clear();
+        }
         let is_fresh = from.is_none() && self.kind.is_some();
         visitor.begin(TerminalReady {
             from_byte: self.history.resume(from),
-            ..TerminalReady::default()
+            ..self.typist.ready()
         });
         self.taken = visitor.taken();
         self.peer = Some(visitor);
@@ -311,16 +320,22 @@ impl Terminal {
         match word {
             Input::Keys(keys) => {
                 self.times.used(Instant::now());
+                self.typist.arrived();
                 if let Err(TooMany) = self.keys.push(&keys) {
+                    self.typist = Typist::default();
                     self.lose_peer();
                 }
             }
             Input::Window(window) => {
+                self.typist.arrived();
                 self.resize(window);
                 self.input_taken(1);
             }
             // A terminal has no end of input but the key that means it.
-            Input::KeysClosed(Done {}) => self.input_taken(1),
+            Input::KeysClosed(Done {}) => {
+                self.typist.arrived();
+                self.input_taken(1);
+            }
             Input::Taken(count) => {
                 if let Some(peer) = &mut self.peer {
                     peer.take(count);
@@ -338,6 +353,7 @@ impl Terminal {
     }
 
     fn input_taken(&mut self, count: u32) {
+        self.typist.took(count);
         if let Some(peer) = &mut self.peer {
             peer.say(Output::InputTaken(count));
         }
