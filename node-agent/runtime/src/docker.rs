@@ -123,16 +123,56 @@ impl DockerEngine {
         id: &ContainerId,
         spec: &ContainerSpec,
     ) -> Result<Attached, EngineError> {
-        let path = attach::attach_path(
-            &docker.client_version().to_string(),
-            &id.0,
-            spec.interactive,
-            true,
-        );
+        let raw = self.attach(docker, id, (spec.interactive, true)).await?;
+        let (output, input) = raw.split(spec.terminal.is_some());
+        self.start(docker, id, spec).await?;
+        Ok(Attached {
+            id: id.clone(),
+            output,
+            input: spec.interactive.then_some(input),
+        })
+    }
+
+    /// Starts a container of which nobody knows whether its first start is still under way: what it prints is taken from
+    /// its log, for it may have begun before anybody listens.
+    async fn start_again(
+        &self,
+        docker: &Docker,
+        container: &OwnedContainer,
+        spec: &ContainerSpec,
+    ) -> Result<Attached, EngineError> {
+        let mut input = None;
+        if spec.interactive {
+            let raw = self.attach(docker, &container.id, (true, false)).await?;
+            input = Some(raw.split(spec.terminal.is_some()).1);
+        }
+        self.start(docker, &container.id, spec).await?;
+        let attached = self.resume(container, Seen::default()).await?;
+        Ok(Attached {
+            input: input.or(attached.input),
+            ..attached
+        })
+    }
+
+    async fn attach(
+        &self,
+        docker: &Docker,
+        id: &ContainerId,
+        (stdin, output): (bool, bool),
+    ) -> Result<attach::Raw, EngineError> {
+        let version = docker.client_version().to_string();
+        let path = attach::attach_path(&version, &id.0, stdin, output);
         let raw = attach::open(&self.socket, ("POST", &path), Answer::Upgrade);
         let raw = self.limits.stream(raw).await;
-        let raw = raw.map_err(|error| self.no_stream(error))?;
-        let (output, input) = raw.split(spec.terminal.is_some());
+        raw.map_err(|error| self.no_stream(error))
+    }
+
+    async fn start(
+        &self,
+        docker: &Docker,
+        id: &ContainerId,
+        spec: &ContainerSpec,
+    ) -> Result<(), EngineError> {
         let started = self.limits.work(docker.start_container(&id.0, None));
         started
             .await
@@ -141,11 +181,7 @@ impl DockerEngine {
             // It may have ended already; then nobody needs the size.
             drop(self.resize(id, size).await);
         }
-        Ok(Attached {
-            id: id.clone(),
-            output,
-            input: spec.interactive.then_some(input),
-        })
+        Ok(())
     }
 
     /// Names of the images that the engine holds. An engine that does not say has none: a preference is all that is lost.
@@ -252,7 +288,7 @@ impl ContainerEngine for DockerEngine {
         {
             // It may be about to start after all: starting waits for that. Else what it was to mount was pinned for
             // the call that was interrupted, and is gone; then it cannot start, and has not run.
-            match self.attach_and_start(&docker, &container.id, spec).await {
+            match self.start_again(&docker, container, spec).await {
                 Err(error) if !error.is_transient() => {}
                 attached => return attached,
             }
@@ -280,7 +316,8 @@ impl ContainerEngine for DockerEngine {
         container: &OwnedContainer,
         seen: Seen,
     ) -> Result<Attached, EngineError> {
-        let version = self.docker().await?.client_version().to_string();
+        let docker = self.docker().await?;
+        let version = docker.client_version().to_string();
         let OwnedContainer { id, terminal, .. } = container;
         let failed = |error| {
             if matches!(error, attach::NoStream::Status(404, _)) {
@@ -294,12 +331,8 @@ impl ContainerEngine for DockerEngine {
         let output = log.behind(*terminal, seen);
         // A program without a terminal saw the end of its stdin when our connection broke.
         let mut input = None;
-        if *terminal {
-            let path = attach::attach_path(&version, &id.0, true, false);
-            let raw = attach::open(&self.socket, ("POST", &path), Answer::Upgrade);
-            if let Ok(raw) = self.limits.stream(raw).await {
-                input = Some(raw.split(true).1);
-            }
+        if *terminal && let Ok(raw) = self.attach(&docker, id, (true, false)).await {
+            input = Some(raw.split(true).1);
         }
         Ok(Attached {
             id: id.clone(),

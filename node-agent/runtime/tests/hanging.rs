@@ -1,6 +1,8 @@
 //! An engine that hangs keeps its socket and takes requests, and answers none: every step of a start gives up on it in time,
 //! and nothing that lasts as long as a container does is cut.
 
+mod dialogue;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -8,7 +10,8 @@ use capstan_runtime::{DockerEngine, Limits};
 use capstan_supervisor::containers::testing::spec;
 use capstan_supervisor::containers::{ContainerEngine, ContainerId, EngineError, EnterSpec};
 use capstan_types::AgentId;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use dialogue::{json, request};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 
 const LIMITS: Limits = Limits {
@@ -32,7 +35,7 @@ fn serve(socket: &Path, hangs_at: &'static str) {
 }
 
 async fn converse(mut stream: UnixStream, hangs_at: &'static str) {
-    while let Some(line) = request(&mut stream).await {
+    while let Some((line, _)) = request(&mut stream).await {
         if line.contains(hangs_at) {
             std::future::pending::<()>().await;
         }
@@ -58,30 +61,6 @@ async fn converse(mut stream: UnixStream, hangs_at: &'static str) {
             return;
         }
     }
-}
-
-fn json(status: &str, body: &str) -> String {
-    let length = body.len();
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-    )
-}
-
-/// The first line of the next request, all of which is read.
-async fn request(stream: &mut UnixStream) -> Option<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
-    }
-    let head = String::from_utf8(head).ok()?;
-    let length = head.to_ascii_lowercase();
-    let length = length
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length:"));
-    let length = length.map_or(0, |length| length.trim().parse().expect("a number"));
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.ok()?;
-    head.lines().next().map(str::to_owned)
 }
 
 fn engine(hangs_at: &'static str) -> (tempfile::TempDir, DockerEngine) {
