@@ -338,7 +338,8 @@ impl Visit {
             false => Some(self.spec(&snapshot, reached, &target).await?),
         };
         tracing::info!(attempt = %reached.attempt, node = %target, "a terminal is opened");
-        let opened = Session::open(&self.door.lines, &target, |session| wire::OpenSession {
+        let whose = (&target, self.person.uid);
+        let opened = Session::open(&self.door.lines, whose, |session| wire::OpenSession {
             session,
             attempt: reached.attempt.0,
             open: Some(open),

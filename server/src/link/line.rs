@@ -39,6 +39,11 @@ pub(crate) enum Unanswered {
     /// The agent has enough to answer.
     #[error("node {0} has enough questions to answer; try again")]
     Busy(NodeName),
+    /// Nearly all terminals of the node are in use, and the caller has his share of them.
+    #[error(
+        "node {0} has few terminals left, and you have {1} there already: close one, or wait until others close theirs"
+    )]
+    Share(NodeName, usize),
     /// It said nothing in time.
     #[error("node {0} did not answer within {secs} s", secs = .1.as_secs())]
     Silent(NodeName, Duration),
@@ -60,7 +65,7 @@ impl Unanswered {
         match self {
             Self::Refused(refusal) => refusal,
             Self::NotConnected(_) => Refusal::new(Pbse::NodeDown, text),
-            Self::Busy(_) => Refusal::new(Pbse::ServerBusy, text),
+            Self::Busy(_) | Self::Share(..) => Refusal::new(Pbse::ServerBusy, text),
             Self::Silent(..) => Refusal::new(Pbse::Timeout, text),
             Self::Broken(_) | Self::TooMuch(_) => Refusal::new(Pbse::Protocol, text),
         }

@@ -33,7 +33,28 @@ pub(crate) struct Sessions(Mutex<Open>);
 struct Open {
     is_closed: bool,
     next: u64,
-    listeners: BTreeMap<u64, mpsc::Sender<Output>>,
+    listeners: BTreeMap<u64, Listener>,
+}
+
+/// Whose session it is, and where its words go.
+struct Listener {
+    uid: u32,
+    words: mpsc::Sender<Output>,
+}
+
+impl Open {
+    /// Whether a user may have one more. Nobody has more than are free, so one user gets at most half of them, two a third
+    /// each, and whoever comes next finds some.
+    fn check(&self, uid: u32, node: &NodeName) -> Result<(), Unanswered> {
+        let free = SESSIONS_MAX.saturating_sub(self.listeners.len());
+        let own = self.listeners.values();
+        let own = own.filter(|listener| listener.uid == uid).count();
+        match (free, own < free) {
+            (0, _) => Err(Unanswered::Busy(node.clone())),
+            (_, true) => Ok(()),
+            (_, false) => Err(Unanswered::Share(node.clone(), own)),
+        }
+    }
 }
 
 impl Sessions {
@@ -64,7 +85,7 @@ impl Sessions {
         };
         let is_last = is_last(&output);
         // More than it may: the client sees a session that breaks off.
-        let is_taken = fits && listener.try_send(output).is_ok();
+        let is_taken = fits && listener.words.try_send(output).is_ok();
         if is_last || !is_taken {
             open.listeners.remove(&session);
         }
@@ -143,13 +164,13 @@ impl Budget {
 }
 
 impl Session {
-    /// Begins a session on the node of this name; `order` is given its number.
+    /// Begins a session of the user `uid` on the node of this name; `order` is given its number.
     ///
     /// # Errors
-    /// The node is not connected, or has enough sessions.
+    /// The node is not connected, or has enough sessions, or enough of this user.
     pub(crate) fn open(
         lines: &Lines,
-        node: &NodeName,
+        (node, uid): (&NodeName, u32),
         order: impl FnOnce(u64) -> wire::OpenSession,
     ) -> Result<Self, Unanswered> {
         let line = lines.of(node)?;
@@ -158,12 +179,11 @@ impl Session {
         if open.is_closed {
             return Err(Unanswered::NotConnected(node.clone()));
         }
-        if open.listeners.len() >= SESSIONS_MAX {
-            return Err(Unanswered::Busy(node.clone()));
-        }
+        open.check(uid, node)?;
         open.next += 1;
         let number = open.next;
-        open.listeners.insert(number, sender);
+        let listener = Listener { uid, words: sender };
+        open.listeners.insert(number, listener);
         drop(open);
         let is_said = line.say(Message::OpenSession(order(number)));
         let session = Self {
@@ -248,6 +268,31 @@ mod tests {
         assert_eq!(budget.said(&again), Err(Misspoken::Misplaced));
         assert_eq!(budget.said(&Input::Leave(0)), Ok(()));
         assert_eq!(budget.said(&Input::Leave(1)), Err(Misspoken::Misplaced));
+    }
+
+    #[test]
+    fn one_user_cannot_take_the_last_terminals_of_a_node() {
+        let node = NodeName::from("gpu01");
+        let mut open = Open::default();
+        let mut take = |uid: u32, most: usize| {
+            (0..most)
+                .take_while(|_| {
+                    let is_free = open.check(uid, &node).is_ok();
+                    if is_free {
+                        open.next += 1;
+                        let (words, _) = mpsc::channel(1);
+                        open.listeners.insert(open.next, Listener { uid, words });
+                    }
+                    is_free
+                })
+                .count()
+        };
+        assert_eq!(take(7, SESSIONS_MAX), SESSIONS_MAX / 2);
+        // Who has few finds some, however many others there are.
+        let taken: Vec<usize> = (100..106).map(|uid| take(uid, 32)).collect();
+        assert!(taken.iter().all(|own| *own > 0), "{taken:?}");
+        assert!(matches!(open.check(7, &node), Err(Unanswered::Share(..))));
+        assert_eq!(open.check(200, &node), Ok(()));
     }
 
     #[test]
