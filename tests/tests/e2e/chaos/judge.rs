@@ -11,6 +11,8 @@ use super::work::Kind;
 
 /// A look at a card is so much older than the first word of the script that got it, at most.
 const LOOK: Moment = 300;
+/// A time of the journal and one of the host's clock differ by so much at most.
+const ROUNDING: Moment = 100;
 /// An engine that was killed is back, and knows what became of its containers, after so long at most.
 const ENGINE: Moment = 1500;
 /// A kill comes so much later than its note, at most.
@@ -167,14 +169,24 @@ pub(super) fn overlaps(runs: &[Run]) -> Vec<String> {
     found
 }
 
-/// No run began with a card that was dirty then.
-pub(super) fn lent_dirty(runs: &[Run], dirty: &[Dirty]) -> Vec<String> {
+/// No run began with a card that was dirty then. What runs inside an image may begin long after its attempt (`begun`, by
+/// job) whose cards were looked at.
+pub(super) fn lent_dirty(
+    runs: &[Run],
+    dirty: &[Dirty],
+    begun: &BTreeMap<String, BTreeSet<Moment>>,
+) -> Vec<String> {
     let breach = |run: &Run| {
+        let known = begun.get(&run.job).into_iter().flatten();
+        let attempt = known.filter(|at| **at <= run.first + ROUNDING).max();
+        let began = attempt.copied().unwrap_or(run.first);
         let is_in = |dirty: &&Dirty| {
-            run.cards.contains(&dirty.card) && dirty.from + LOOK < run.first && run.first < dirty.to
+            run.cards.contains(&dirty.card) && dirty.from + LOOK < began && began < dirty.to
         };
         let dirty = dirty.iter().find(is_in)?;
-        Some(format!("{run:?} began with a dirty card: {dirty:?}"))
+        Some(format!(
+            "{run:?} began at {began} with a dirty card: {dirty:?}"
+        ))
     };
     runs.iter().filter_map(breach).collect()
 }

@@ -136,10 +136,17 @@ fn a_run_that_begins_with_a_dirty_card_is_found() {
         from,
         to,
     };
-    let found = |dirty| lent_dirty(&read(folder.path()), &[dirty]).len();
-    assert_eq!(found(dirty("node01-gpu0", 1000, 6000)), 1);
-    assert_eq!(found(dirty("node01-gpu1", 1000, 6000)), 0);
-    assert_eq!(found(dirty("node01-gpu0", 1000, 2000)), 0);
+    let mut begun = BTreeMap::new();
+    let found = |dirty, begun: &_| lent_dirty(&read(folder.path()), &[dirty], begun).len();
+    assert_eq!(found(dirty("node01-gpu0", 1000, 6000), &begun), 1);
+    assert_eq!(found(dirty("node01-gpu1", 1000, 6000), &begun), 0);
+    assert_eq!(found(dirty("node01-gpu0", 1000, 2000), &begun), 0);
+    // The cards were looked at when the attempt began, whenever its script did.
+    begun.insert("1.srv".to_owned(), BTreeSet::from([500, 1200]));
+    assert_eq!(found(dirty("node01-gpu0", 1000, 6000), &begun), 0);
+    assert_eq!(found(dirty("node01-gpu0", 800, 6000), &begun), 1);
+    begun.insert("1.srv".to_owned(), BTreeSet::from([500, 9000]));
+    assert_eq!(found(dirty("node01-gpu0", 100, 600), &begun), 1);
 }
 
 #[test]

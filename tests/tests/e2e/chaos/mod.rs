@@ -244,7 +244,11 @@ fn judged(torment: &Torment, told: &[judge::Told], users: &[Member], seed: u64) 
     };
     let mut breaches: Vec<String> = journal.breaches.iter().cloned().collect();
     breaches.extend(judge::overlaps(&runs));
-    breaches.extend(judge::lent_dirty(&runs, &torment.done.dirty));
+    breaches.extend(judge::lent_dirty(
+        &runs,
+        &torment.done.dirty,
+        &journal.begun,
+    ));
     breaches.extend(case.untrue());
     breaches.extend(case.unaccounted());
     breaches.extend(case.unlent());

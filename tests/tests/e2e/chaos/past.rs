@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use capstan_core::{JobState, Run, State};
-use capstan_types::ServerName;
+use capstan_types::{ServerName, Timestamp};
+
+use super::done::{self, Moment};
 
 /// What the journal has.
 #[derive(Default)]
@@ -14,6 +17,8 @@ pub(super) struct Journal {
     pub(super) jobs: BTreeMap<u64, String>,
     /// The cards of each attempt, as a job's list of cards has them: `node02-gpu1`.
     pub(super) lent: BTreeMap<u64, BTreeSet<String>>,
+    /// When attempts of a job began to run, by its name.
+    pub(super) begun: BTreeMap<String, BTreeSet<Moment>>,
     /// Rules that were broken at some moment.
     pub(super) breaches: BTreeSet<String>,
     /// Changes that were looked at.
@@ -43,12 +48,20 @@ fn look(state: &State, server: &ServerName, journal: &mut Journal) {
             JobState::Pending | JobState::Ended(_) => continue,
         };
         let name = job.id.on(server);
+        let begun = run.started.map(|(at, _)| moment(at));
+        journal.begun.entry(name.clone()).or_default().extend(begun);
         journal.jobs.insert(run.attempt.0, name);
         journal.lent.insert(run.attempt.0, cards(run));
         journal
             .breaches
             .extend(held(run).filter_map(|thing| holders.take(thing, run.attempt.0)));
     }
+}
+
+fn moment(at: Timestamp) -> Moment {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let ago_ms = (since.as_millis() as u64).saturating_sub(at.0);
+    done::now().saturating_sub(ago_ms / 10)
 }
 
 /// Who holds what at one moment.
