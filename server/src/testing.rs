@@ -54,6 +54,7 @@ pub(crate) fn job(id: JobId, name: &str, resources: &[(&str, &str)]) -> Job {
         preempted: None,
         first_until: None,
         forced: None,
+        forced_members: Vec::new(),
         failed_starts: 0,
         forecast: None,
         waits: Vec::new(),

@@ -266,6 +266,16 @@ pub enum OrderProblem {
         /// Why.
         problem: Box<str>,
     },
+    /// So many orders for single members an array keeps.
+    #[error(
+        "{max} members of array {array} wait for their image to be started by qrun already: qrun the array, or wait"
+    )]
+    TooManyForced {
+        /// The array.
+        array: JobId,
+        /// The limit.
+        max: usize,
+    },
     /// No node is called so, nor has this as a property.
     #[error("no node is called {0}")]
     NoSuchHost(Box<str>),

@@ -383,7 +383,7 @@ pub(super) fn words(problem: &OrderProblem, server: Option<&ServerName>) -> (Cod
             );
             (Code::ResourceExhausted, Pbse::Rescunav, detail)
         }
-        P::EngineAway { .. } => (
+        P::EngineAway { .. } | P::TooManyForced { .. } => (
             Code::FailedPrecondition,
             Pbse::Badstate,
             problem.to_string(),

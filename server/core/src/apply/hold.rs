@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use capstan_types::JobPart;
+
 use super::delete::members;
 use super::draft::Draft;
+use super::run;
 use crate::{HoldOrder, Holds, Job, Rejection};
 
 pub(super) fn hold(draft: &mut Draft, order: &HoldOrder) -> Result<(), Rejection> {
@@ -12,7 +15,10 @@ pub(super) fn hold(draft: &mut Draft, order: &HoldOrder) -> Result<(), Rejection
         let holds = job.holds.with(order.holds);
         set(&mut job, holds);
         job.eligible = job.eligible.filter(|_| job.state.run().is_some());
-        draft.put(job)?;
+        let job = draft.put(job)?;
+        if let JobPart::Member(_) = job.id.part {
+            run::forget(draft, job.id)?;
+        }
     }
     Ok(())
 }
@@ -48,6 +54,7 @@ pub(super) fn set(job: &mut Job, holds: Holds) {
     if job.holds.with(holds) != job.holds {
         // Whoever holds it has the last word over an order to start it.
         job.forced = None;
+        job.forced_members.clear();
     }
     job.holds = holds;
 }

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use capstan_types::CardWish;
+use capstan_types::{CardWish, JobPart};
 
 use super::draft::Draft;
 use super::forecast;
+use super::run::forget;
 use crate::{Effect, Job, JobEvent, NodeShare, Placement, PlanOrder, Rejection, Run, Usage};
 
 pub(super) fn placed(draft: &mut Draft, placements: &[Placement]) -> Result<(), Rejection> {
@@ -59,6 +60,9 @@ pub(super) fn start(
     job.comment = None;
     job.first_until = None;
     job.forced = None;
+    if let JobPart::Member(_) = job.id.part {
+        forget(draft, job.id)?;
+    }
     let job = draft.advance(job, JobEvent::Placed(run))?;
     if let Some(share) = shares.first() {
         let node = share.node.clone();

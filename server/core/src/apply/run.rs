@@ -118,6 +118,12 @@ fn wait_for_image(
     };
     let on = lacking.iter().map(NodeName::as_str);
     let on = on.collect::<Vec<_>>().join(", ");
+    let forced = Forced {
+        job: wish.job,
+        image: image.clone(),
+        hosts: wish.hosts.cloned(),
+    };
+    let mut kept = keep(draft, forced)?;
     let order = |node| PrepareOrder {
         node,
         image: image.clone(),
@@ -125,23 +131,45 @@ fn wait_for_image(
     };
     let orders: Vec<PrepareOrder> = lacking.into_iter().map(order).collect();
     prepare::prepare(draft, &orders);
-    let mut kept = Job::clone(&*keeper(draft, wish.job)?);
-    kept.comment = Some(format!("qrun: it starts when image {image} has come to {on}").into());
-    kept.forced = Some(Box::new(Forced {
-        job: wish.job,
-        image,
-        hosts: wish.hosts.cloned(),
-    }));
+    kept.comment = Some(match kept.id == wish.job {
+        true => format!("qrun: it starts when image {image} has come to {on}").into(),
+        false => format!(
+            "qrun: {} starts when image {image} has come to {on}",
+            wish.job
+        )
+        .into(),
+    });
     draft.put(kept)?;
     Ok(())
 }
 
-/// Whose record keeps an order: of members without one, their array's.
-fn keeper(draft: &Draft, job: JobId) -> Result<Arc<Job>, Rejection> {
-    match draft.state.job(job) {
-        Some(job) => Ok(job.clone()),
-        None => draft.job(JobId::array(job.seq)),
+/// The record with the order in it, in place of an older one for the same job: of members without a record, their array's.
+fn keep(draft: &Draft, forced: Forced) -> Result<Job, Rejection> {
+    if let Some(job) = draft.state.job(forced.job) {
+        let mut kept = Job::clone(job);
+        kept.forced = Some(Box::new(forced));
+        return Ok(kept);
     }
+    let mut kept = Job::clone(&*draft.job(JobId::array(forced.job.seq))?);
+    kept.forced_members.retain(|old| old.job != forced.job);
+    if kept.forced_members.len() >= Forced::MEMBERS_MAX {
+        let (array, max) = (kept.id, Forced::MEMBERS_MAX);
+        return Err(Rejection::Order(OrderProblem::TooManyForced { array, max }));
+    }
+    kept.forced_members.push(forced);
+    Ok(kept)
+}
+
+/// An order for a member, which its array keeps, is void: the member has started, or somebody holds it.
+pub(super) fn forget(draft: &mut Draft, member: JobId) -> Result<(), Rejection> {
+    let array = draft.state.job(JobId::array(member.seq)).cloned();
+    let is_of = |forced: &Forced| forced.job == member;
+    if let Some(array) = array.filter(|array| array.forced_members.iter().any(is_of)) {
+        let mut array = Job::clone(&array);
+        array.forced_members.retain(|forced| !is_of(forced));
+        draft.put(array)?;
+    }
+    Ok(())
 }
 
 /// An image has come that these waiting jobs want, or cannot be had: orders that waited for it go on.
@@ -152,21 +180,48 @@ pub(super) fn resume(
 ) -> Result<(), Rejection> {
     for id in waiting {
         let mut kept = Job::clone(&*draft.job(id)?);
-        let Some(forced) = kept.forced.take().filter(|forced| *forced.image == *image) else {
-            continue;
-        };
-        kept.comment = problem.map(|problem| format!("qrun: {problem}").into());
-        let kept = draft.put(kept)?;
-        if problem.is_some() {
+        let is_for = |forced: &Forced| *forced.image == *image;
+        let own = kept.forced.take_if(|forced| is_for(forced));
+        let (mut orders, others) = kept.forced_members.into_iter().partition(is_for);
+        kept.forced_members = others;
+        // Those for single members may name nodes, so they come before one for all.
+        orders.extend(own.map(|own| *own));
+        if orders.is_empty() {
             continue;
         }
-        if let Err(rejection) = again(draft, &forced) {
-            let mut kept = Job::clone(&kept);
-            let text = format!("qrun: image {image} has come, but {rejection}; try again");
-            kept.comment = Some(text.into());
-            draft.put(kept)?;
+        kept.comment = problem.map(|problem| format!("qrun: {problem}").into());
+        draft.put(kept)?;
+        if problem.is_none() {
+            run_all(draft, id, &orders)?;
         }
     }
+    Ok(())
+}
+
+/// Carries out orders that `keeper` kept; what cannot be is told there.
+fn run_all(draft: &mut Draft, keeper: JobId, orders: &[Forced]) -> Result<(), Rejection> {
+    let mut refused = Vec::new();
+    for forced in orders {
+        if let Err(rejection) = again(draft, forced) {
+            refused.push((forced, rejection));
+        }
+    }
+    let Some((first, rejection)) = refused.first() else {
+        return Ok(());
+    };
+    let whose = match first.job == keeper {
+        true => String::new(),
+        false => format!(" of {}", first.job),
+    };
+    let more = match refused.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let image = &first.image;
+    let text = format!("qrun{whose}: image {image} has come, but {rejection}; try again{more}");
+    let mut kept = Job::clone(&*draft.job(keeper)?);
+    kept.comment = Some(text.into());
+    draft.put(kept)?;
     Ok(())
 }
 

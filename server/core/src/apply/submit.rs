@@ -112,6 +112,7 @@ fn accept(
         preempted: None,
         first_until: None,
         forced: None,
+        forced_members: Vec::new(),
         failed_starts: 0,
         forecast: None,
         waits: Vec::new(),

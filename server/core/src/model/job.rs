@@ -61,9 +61,13 @@ pub struct Job {
     /// What it waited for before its last start, and how long: each class once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<Wait>,
-    /// An order to start it that waits for its image; at the array for members that have no record of their own.
+    /// An order to start it that waits for its image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced: Option<Box<Forced>>,
+    /// At an array: such orders for members that have no record of their own, each once, in the order in which they came.
+    /// At most [`Forced::MEMBERS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forced_members: Vec<Forced>,
     /// Starts in a row that a node failed, since it last ran or a person had it tried anew.
     #[serde(default)]
     pub failed_starts: u32,
@@ -421,6 +425,7 @@ impl Job {
             preempted: None,
             first_until: None,
             forced: None,
+            forced_members: Vec::new(),
             forecast: self.forecast.map(|told| Forecast {
                 is_of_array: true,
                 ..told

@@ -74,6 +74,11 @@ pub struct ImageProblem {
     pub is_lasting: bool,
 }
 
+impl Forced {
+    /// Most orders for single members that an array keeps; an order for the array is for all of them.
+    pub const MEMBERS_MAX: usize = 256;
+}
+
 impl Preparation {
     /// Most images that are remembered for one node; those that are over go first.
     pub const COUNT_MAX: usize = 64;

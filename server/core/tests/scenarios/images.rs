@@ -234,6 +234,63 @@ fn members_of_an_array_that_are_started_by_force_wait_for_the_image_together() {
 }
 
 #[test]
+fn each_member_of_an_array_that_is_started_by_force_keeps_its_order() {
+    let (mut world, _) = build(
+        "nodes  a: 1 gpu engine   b: 1 gpu engine   c: 1 gpu engine
+         queue  j1: 1 gpu inside lab:5000/torch:2 array 0-4 held",
+    );
+    let array = JobId::array(1);
+    let member = |index| JobId::member(1, index);
+    // The same member twice: the last order counts.
+    for (index, host) in [(3, "a"), (1, "b"), (3, "c"), (0, "a")] {
+        forced(&mut world, member(index), host);
+    }
+    let kept = |world: &World| {
+        let orders = world.job(array).forced_members.clone();
+        orders.iter().map(|one| one.job).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&world), [member(1), member(3), member(0)]);
+    // Whoever holds one has the last word over that one.
+    world.must(&Event::Hold(HoldOrder {
+        job: member(0),
+        holds: Holds::USER,
+        by: crate::harness::caller("alice"),
+    }));
+    assert_eq!(kept(&world), [member(1), member(3)]);
+    for node in ["a", "b", "c"] {
+        has_it(&mut world, node);
+    }
+    assert_eq!(nodes_of(&world, member(1)), ["b"]);
+    assert_eq!(nodes_of(&world, member(3)), ["c"]);
+    for index in [0, 2, 4] {
+        assert_eq!(nodes_of(&world, member(index)), Vec::<String>::new());
+    }
+    assert_eq!(kept(&world), []);
+}
+
+#[test]
+fn orders_for_single_members_that_an_array_keeps_are_bounded() {
+    let (mut world, _) = build(
+        "nodes  a: 1 gpu engine
+         queue  j1: 1 gpu inside lab:5000/torch:2 array 0-999 held",
+    );
+    let by = crate::harness::caller("root");
+    let mut order = |index| {
+        world.apply(&Event::Run(RunOrder {
+            job: JobId::member(1, index),
+            hosts: None,
+            by: by.clone(),
+        }))
+    };
+    for index in 0..256 {
+        order(index).unwrap();
+    }
+    let refused = order(256).unwrap_err().to_string();
+    assert!(refused.starts_with("256 members of array 1[]"), "{refused}");
+    order(7).unwrap();
+}
+
+#[test]
 fn nothing_is_started_by_force_where_no_engine_answers() {
     let (mut world, job) = one("nodes  a: 1 gpu away
          queue  j1: 1 gpu inside lab:5000/torch:2");

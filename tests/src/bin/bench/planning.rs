@@ -224,6 +224,7 @@ fn job(seq: u64) -> Job {
         preempted: None,
         first_until: None,
         forced: None,
+        forced_members: Vec::new(),
         failed_starts: 0,
         forecast: None,
         waits: Vec::new(),
