@@ -209,8 +209,11 @@ async fn answer<G: CardControl>(
             Ok(())
         }
         Q::ReleaseCards(Done {}) => {
-            let supervisor = supervisor.clone();
-            let released = tokio::task::spawn_blocking(move || supervisor.warden().release());
+            let (supervisor, kernel_log) = (supervisor.clone(), sources.kernel_log.clone());
+            let released = tokio::task::spawn_blocking(move || {
+                kernel_log.forgive();
+                supervisor.warden().release()
+            });
             let released = released.await;
             let count = released.map_err(|_| failure(Pbse::Internal, "no card was released"))?;
             sources.notes.forgive(KERNEL);

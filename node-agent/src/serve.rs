@@ -120,7 +120,7 @@ fn watch(
     let notes = Arc::new(Notes::default());
     let news = diagnosis.clone();
     let kernel_log = crate::kernel_log::watch(
-        settings.kernel_log.clone(),
+        (settings.kernel_log.clone(), &settings.state_folder),
         supervisor.clone(),
         notes.clone(),
         move || news.beat.notify_one(),

@@ -2,15 +2,17 @@
 //! their processes are still known, kept in a bounded record, and shown by `k_log`.
 
 mod line;
+mod mark;
+mod telling;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use capstan_proto::wire::{ReadKernelLog, WriteMessage};
+use capstan_proto::wire::ReadKernelLog;
 use capstan_supervisor::attempts::{Supervisor, Witness};
 use nix::time::{ClockId, clock_gettime};
 use serde::Deserialize;
@@ -18,6 +20,8 @@ use tokio::sync::mpsc;
 
 use crate::notes::Notes;
 use line::{Kind, Line};
+use mark::Mark;
+use telling::{People, tell_people};
 
 /// Records that are kept; the oldest go first.
 const RECORDS_MAX: usize = 1000;
@@ -33,11 +37,6 @@ const BURST_US: u64 = 2_000_000;
 const PAUSE: Duration = Duration::from_millis(500);
 /// Whose notes these are.
 pub(crate) const KERNEL: &str = "kernel";
-/// How long a complaint stands in the node's message.
-const NOTE_TIME: Duration = Duration::from_secs(3600);
-/// So many lines are written into one job's output, and for so many attempts that is counted.
-const LINES_MAX: u32 = 8;
-const COUNTED_MAX: usize = 1024;
 /// Jobs that are named with one line.
 const NAMED_MAX: usize = 4;
 
@@ -73,13 +72,17 @@ struct Record {
 
 /// What the kernel complained of.
 #[derive(Debug, Default)]
-pub(crate) struct KernelLog(Mutex<VecDeque<Record>>);
+pub(crate) struct KernelLog {
+    records: Mutex<VecDeque<Record>>,
+    /// None where the log is not read.
+    mark: Option<Mark>,
+}
 
 impl KernelLog {
     /// The complaints that `wish` asks for, a line each; the newest, where they are too many for one answer.
     pub(crate) fn answer(&self, wish: &ReadKernelLog, now_ms: u64) -> String {
         let since_ms = now_ms.saturating_sub(wish.secs.saturating_mul(1000));
-        let records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let lines = records
             .iter()
             .rev()
@@ -99,9 +102,30 @@ impl KernelLog {
         shown.concat()
     }
 
+    /// An administrator has looked at what was taken in so far: an agent that reads it again is not to complain of it.
+    /// Blocks for a moment.
+    pub(crate) fn forgive(&self) {
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = records.iter().map(|record| record.line.at_us).max();
+        drop(records);
+        if let (Some(mark), Some(newest)) = (&self.mark, newest) {
+            mark.forgive(newest);
+        }
+    }
+
+    fn is_forgiven(&self, at_us: u64) -> bool {
+        self.mark
+            .as_ref()
+            .is_some_and(|mark| mark.is_forgiven(at_us))
+    }
+
+    fn is_told(&self, at_us: u64) -> bool {
+        self.mark.as_ref().is_some_and(|mark| mark.is_told(at_us))
+    }
+
     /// Keeps a complaint; what people are to be told of it.
     fn take_in(&self, line: Line, at_ms: u64, supervisor: &Supervisor) -> Option<Record> {
-        let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let named = named(&line, records.back(), supervisor);
         if line.is_detail {
             // It names who ran while the lines before it were made.
@@ -209,17 +233,25 @@ fn local_time(at_ms: u64) -> String {
 }
 
 /// Reads the log at `path` for as long as the agent lives, on a thread of its own, since reading waits in the kernel.
+/// How far it was dealt with is noted in the `folder` of the agent.
 pub(crate) fn watch(
-    settings: KernelLogSettings,
+    (settings, folder): (KernelLogSettings, &Path),
     supervisor: Supervisor,
     notes: Arc<Notes>,
     beat: impl Fn() + Send + 'static,
 ) -> Arc<KernelLog> {
-    let log = Arc::new(KernelLog::default());
     let KernelLogSettings { path, on_errors } = settings;
+    let log = Arc::new(KernelLog {
+        records: Mutex::default(),
+        mark: path.is_some().then(|| Mark::open(folder)),
+    });
     let Some(path) = path else { return log };
     let (tell, told) = mpsc::channel(TOLD_MAX);
-    let people = (notes, on_errors);
+    let people = People {
+        log: log.clone(),
+        notes,
+        on_errors,
+    };
     tokio::spawn(tell_people(told, supervisor.clone(), people, beat));
     let kept = log.clone();
     let thread = std::thread::Builder::new().name("kernel-log".to_owned());
@@ -278,69 +310,6 @@ fn wall_ms(at_us: u64) -> u64 {
     now.map_or(0, |now| now.saturating_sub(age).as_millis() as u64)
 }
 
-/// The administrator by the node's message and the agent's log, jobs by a line in their output.
-async fn tell_people(
-    mut told: mpsc::Receiver<Record>,
-    supervisor: Supervisor,
-    (notes, on_errors): (Arc<Notes>, OnKernelErrors),
-    beat: impl Fn(),
-) {
-    let mut counts: BTreeMap<u64, u32> = BTreeMap::new();
-    while let Some(record) = told.recv().await {
-        let Record {
-            line,
-            at_ms,
-            witnesses,
-            is_named,
-        } = &record;
-        let is_of_node = match line.kind {
-            Kind::Kernel | Kind::FileServer | Kind::Disk | Kind::Hardware => true,
-            // Told of by NVML, by the job's shim, or nobody's affair but the program's.
-            Kind::Card | Kind::Memory | Kind::Program | Kind::Other => false,
-        };
-        if !is_of_node {
-            continue;
-        }
-        let all: Vec<&Witness> = witnesses.iter().collect();
-        let text = format!("{}{}", line.text, who(&all, 0, *is_named));
-        let age = Duration::from_millis(crate::events::now_ms().saturating_sub(*at_ms));
-        let Some(left) = NOTE_TIME.checked_sub(age) else {
-            continue;
-        };
-        tracing::warn!(text, "the kernel complains");
-        match line.kind == Kind::Kernel && on_errors == OnKernelErrors::Drain {
-            true => notes.complain(KERNEL, &text, Some(left)),
-            false => notes.put(KERNEL, &text, Some(left)),
-        }
-        beat();
-        if !is_named || line.kind != Kind::Kernel {
-            continue;
-        }
-        for witness in witnesses {
-            if counts.len() >= COUNTED_MAX {
-                counts.clear();
-            }
-            let count = counts.entry(witness.attempt).or_default();
-            *count += 1;
-            if *count <= LINES_MAX {
-                tell_job(&supervisor, witness, &line.text).await;
-            }
-        }
-    }
-}
-
-async fn tell_job(supervisor: &Supervisor, witness: &Witness, text: &str) {
-    let message = WriteMessage {
-        attempt: witness.attempt,
-        text: format!("capstan: the kernel complains of this job: {text}"),
-        to_stdout: false,
-        to_stderr: true,
-    };
-    if let Err(problem) = supervisor.write_message(message).await {
-        tracing::debug!(attempt = witness.attempt, %problem, "the job is not told");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,7 +330,7 @@ mod tests {
 
     fn check(record: Record, user: &str, all: bool, expected: Option<&str>) {
         let log = KernelLog::default();
-        log.0.lock().unwrap().push_back(record);
+        log.records.lock().unwrap().push_back(record);
         let wish = ReadKernelLog {
             secs: 300,
             user: user.to_owned(),
@@ -383,7 +352,10 @@ mod tests {
         for number in 0..RECORDS_MAX {
             // Longer in bytes than in letters.
             let text = format!("BUG: {number} {}", "\u{20ac}".repeat(400));
-            log.0.lock().unwrap().push_back(record(&text, &[], false));
+            log.records
+                .lock()
+                .unwrap()
+                .push_back(record(&text, &[], false));
         }
         let wish = ReadKernelLog {
             secs: 300,

@@ -291,7 +291,7 @@ fn a_kernel_error_is_tied_to_its_job_and_shown_without_rights_s2_102() {
     if !is_root() {
         return;
     }
-    let cluster = with_kernel_log();
+    let mut cluster = with_kernel_log();
     let (alice, bob) = (User::alice(), User::bob());
     let folder = alice.folder("klog");
     let script = "until grep -q att- /proc/self/cgroup; do sleep 0.05; done; grep -m1 att- /proc/self/cgroup | cut -d: -f3 >group; echo $$ >pid; while [ ! -e go ]; do sleep 0.1; done";
@@ -354,6 +354,16 @@ fn a_kernel_error_is_tied_to_its_job_and_shown_without_rights_s2_102() {
     until_somebody_looks(&cluster, &bob);
     let none = cluster.sh(&bob, "k_log nowhere");
     assert_ne!(none.status, 0, "{none:?}");
+    // An agent that reads the log again neither drains its node anew nor repeats itself to the job.
+    cluster.kill("node01");
+    cluster.start("node01");
+    cluster.wait_nodes();
+    node_says(&cluster, "kernel: SLUB: Unable to allocate memory", true);
+    let next = cluster.submit(&bob, &bob.folder("klog"), "-d .", "true");
+    cluster.wait_state(&next, "C");
+    assert_eq!(told("err"), err);
+    kernel_says(&cluster, &["BUG: the next one".to_owned()]);
+    node_says(&cluster, "ERROR kernel: BUG: the next one", true);
     fs::write(folder.join("go"), "").unwrap();
     cluster.wait_state(&job, "C");
 }
