@@ -324,6 +324,17 @@ impl Cluster {
         });
     }
 
+    /// Starts a killed process again behind the words of another command, which becomes it (`nsenter`, `unshare`).
+    ///
+    /// # Panics
+    /// When it was not killed by [`Self::kill`], or cannot be started.
+    pub fn start_behind(&mut self, name: &str, words: &[String]) {
+        let line = self.command_lines.get_mut(name);
+        let line = line.expect("it was killed before");
+        line.arguments = [words, &line.arguments].concat();
+        self.start(name);
+    }
+
     /// Starts a killed process again.
     pub fn start(&mut self, name: &str) {
         self.start_with(name, &[]);

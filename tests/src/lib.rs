@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod engine;
 pub mod images;
+pub mod networks;
 mod own_engine;
 pub mod registry;
 pub mod terminal;
@@ -10,6 +11,7 @@ pub mod users;
 pub mod wait;
 
 pub use cluster::{Cluster, Ran};
+pub use networks::Networks;
 pub use own_engine::OwnEngine;
 pub use terminal::Terminal;
 pub use users::User;
