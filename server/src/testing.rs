@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use capstan_core::{
     Change, Ended, Holds, Job, JobSpec, JobState, NodeShare, Owner, Run, ShareCard, State, Ties,
-    Usage,
+    Tries, Usage,
 };
 use capstan_types::{AttemptId, JobId, Timestamp};
 
@@ -55,7 +55,7 @@ pub(crate) fn job(id: JobId, name: &str, resources: &[(&str, &str)]) -> Job {
         first_until: None,
         forced: None,
         forced_members: Vec::new(),
-        failed_starts: 0,
+        tries: Tries::default(),
         forecast: None,
         waits: Vec::new(),
     }

@@ -114,7 +114,7 @@ pub(super) fn exited(
             if job.spec.is_rerunnable && asks_for_another_run(draft, exit_status) =>
         {
             let comment = format!("requeued for its exit status {exit_status}");
-            requeue(draft, job, run.attempt, comment)
+            requeue_lost(draft, job, run.attempt, comment)
         }
         JobState::Exiting(..) => {
             let remains = Remains {
@@ -140,8 +140,8 @@ pub(super) fn exited(
 /// The job, of which a node has shown that it can begin.
 pub(super) fn started(job: &Arc<Job>) -> Arc<Job> {
     let mut job = job.clone();
-    if job.failed_starts > 0 {
-        Arc::make_mut(&mut job).failed_starts = 0;
+    if job.tries.failed_starts > 0 {
+        Arc::make_mut(&mut job).tries.failed_starts = 0;
     }
     job
 }
@@ -243,8 +243,8 @@ pub(super) fn prologue_failed(
         return session_failed(draft, job, reason, EXIT_PROLOGUE);
     }
     let mut job = commented(job, reason);
-    let count = job.failed_starts.saturating_add(1);
-    job.failed_starts = count;
+    let count = job.tries.failed_starts.saturating_add(1);
+    job.tries.failed_starts = count;
     if count >= FAILED_STARTS_MAX {
         job.holds = job.holds.with(Holds::SYSTEM);
         job.comment = Some(format!("held after {count} attempts; {reason}").into());
@@ -270,7 +270,7 @@ pub(super) fn lost(draft: &mut Draft, job: &Arc<Job>, reason: &str) -> Result<()
         }
         JobState::Exiting(..) => EXIT_DELETED,
         JobState::Starting(_) | JobState::Running(_) if job.spec.is_rerunnable => {
-            return requeue(draft, job, attempt, comment);
+            return requeue_lost(draft, job, attempt, comment);
         }
         JobState::Pending | JobState::Starting(_) | JobState::Running(_) | JobState::Ended(_) => {
             EXIT_LOST
@@ -311,10 +311,22 @@ pub(super) fn requeue(
     attempt: AttemptId,
     comment: String,
 ) -> Result<(), Rejection> {
+    back(draft, commented(job, &comment), attempt)
+}
+
+/// The same of an attempt that was in vain: a job of which too many are is held. Those that a person ended, or that made
+/// room for other jobs, do not count.
+fn requeue_lost(
+    draft: &mut Draft,
+    job: &Arc<Job>,
+    attempt: AttemptId,
+    comment: String,
+) -> Result<(), Rejection> {
     let mut job = commented(job, &comment);
-    if job.run_count >= LOST_ATTEMPTS_MAX {
+    let count = job.tries.lost_attempts.saturating_add(1);
+    job.tries.lost_attempts = count;
+    if count >= LOST_ATTEMPTS_MAX {
         job.holds = job.holds.with(Holds::SYSTEM);
-        let count = job.run_count;
         job.comment = Some(format!("held after {count} attempts; {comment}").into());
     }
     back(draft, job, attempt)

@@ -7,7 +7,7 @@ use capstan_types::JobPart;
 use super::delete::members;
 use super::draft::Draft;
 use super::run;
-use crate::{HoldOrder, Holds, Job, Rejection};
+use crate::{HoldOrder, Holds, Job, Rejection, Tries};
 
 pub(super) fn hold(draft: &mut Draft, order: &HoldOrder) -> Result<(), Rejection> {
     for job in targets(draft, order)? {
@@ -46,7 +46,7 @@ pub(super) fn set(job: &mut Job, holds: Holds) {
     if job.holds.contains(Holds::SYSTEM) && !holds.contains(Holds::SYSTEM) {
         // It said why the server held the job; whoever released it has dealt with it.
         job.comment = None;
-        job.failed_starts = 0;
+        job.tries = Tries::default();
     }
     if !holds.contains(Holds::USER) && super::prepare::is_held_for_image(job) {
         job.comment = None;

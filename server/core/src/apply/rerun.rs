@@ -7,6 +7,7 @@ use super::delete::members;
 use super::draft::Draft;
 use crate::{
     Caller, Effect, Job, JobEvent, JobState, OrderProblem, Rejection, RerunOrder, Run, StopOrder,
+    Tries,
 };
 
 pub(super) fn rerun(draft: &mut Draft, order: &RerunOrder) -> Result<(), Rejection> {
@@ -49,7 +50,7 @@ fn rerun_one(draft: &mut Draft, job: &Arc<Job>, order: &RerunOrder) -> Result<()
     }
     let run = run.clone();
     let mut job = job.clone();
-    Arc::make_mut(&mut job).failed_starts = 0;
+    Arc::make_mut(&mut job).tries = Tries::default();
     if order.force && !is_reachable(draft, &run) {
         let comment = format!("requeued by {} without its node", requestor(&order.by));
         attempt::requeue(draft, &job, run.attempt, comment)?;

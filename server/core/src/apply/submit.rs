@@ -11,7 +11,7 @@ use super::limits::{Candidate, Entry};
 use super::{Reply, asked, limits, prepare, routing};
 use crate::{
     Account, ArrayState, Job, JobSpec, JobState, Queue, QueueRefusal, Rejection, Settings,
-    Submission,
+    Submission, Tries,
 };
 
 /// Range of `qsub -p`.
@@ -113,7 +113,7 @@ fn accept(
         first_until: None,
         forced: None,
         forced_members: Vec::new(),
-        failed_starts: 0,
+        tries: Tries::default(),
         forecast: None,
         waits: Vec::new(),
     };

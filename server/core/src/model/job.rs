@@ -8,7 +8,7 @@ use capstan_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{ArrayState, Forced, Forecast, Measured, NodeShare, Owner, Ties, Wait};
+use super::{ArrayState, Forced, Forecast, Measured, NodeShare, Owner, Ties, Tries, Wait};
 
 /// A submitted job. Cheap to clone but for its few own fields: the specification is shared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,13 +64,12 @@ pub struct Job {
     /// An order to start it that waits for its image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced: Option<Box<Forced>>,
-    /// At an array: such orders for members that have no record of their own, each once, in the order in which they came.
-    /// At most [`Forced::MEMBERS_MAX`].
+    /// At an array: those for members without a record, each once, in order; at most [`Forced::MEMBERS_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forced_members: Vec<Forced>,
-    /// Starts in a row that a node failed, since it last ran or a person had it tried anew.
+    /// What was tried in vain.
     #[serde(default)]
-    pub failed_starts: u32,
+    pub tries: Tries,
 }
 
 /// What was asked for when the job was submitted.
@@ -420,7 +419,7 @@ impl Job {
             id: JobId::member(self.id.seq, index),
             holds,
             run_count: 0,
-            failed_starts: 0,
+            tries: Tries::default(),
             array: None,
             preempted: None,
             first_until: None,

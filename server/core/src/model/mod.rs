@@ -27,6 +27,7 @@ pub(crate) mod share_policy;
 mod spending;
 mod state;
 mod ties;
+mod tries;
 mod vnode;
 mod wait;
 
@@ -57,4 +58,5 @@ pub use share_policy::SharePolicy;
 pub use spending::{PAYERS_MAX, Payer, Spell, Spending};
 pub use state::State;
 pub use ties::{MembersWait, Sync, Tie, Ties};
+pub use tries::Tries;
 pub use wait::{Wait, WaitBook, WaitedFor};

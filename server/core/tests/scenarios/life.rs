@@ -295,16 +295,16 @@ fn only_starts_in_a_row_that_nodes_failed_make_a_job_held() {
         world.pass(300);
         fails_to_start(&mut world, job);
     }
-    assert_eq!(world.job(job).failed_starts, 7);
+    assert_eq!(world.job(job).tries.failed_starts, 7);
     // Once it runs, the next is not one in a row.
     world.pass(300);
     world.place();
     world.started(job);
-    assert_eq!(world.job(job).failed_starts, 0);
+    assert_eq!(world.job(job).tries.failed_starts, 0);
     rerun(&mut world, job);
     fails_to_start(&mut world, job);
     assert_eq!(
-        (world.job(job).failed_starts, world.job(job).holds),
+        (world.job(job).tries.failed_starts, world.job(job).holds),
         (1, Holds::NONE)
     );
     for _ in 2..=8 {
@@ -317,7 +317,10 @@ fn only_starts_in_a_row_that_nodes_failed_make_a_job_held() {
     world.must(&release);
     world.pass(300);
     fails_to_start(&mut world, job);
-    assert_eq!((world.letter(job), world.job(job).failed_starts), ('W', 1));
+    assert_eq!(
+        (world.letter(job), world.job(job).tries.failed_starts),
+        ('W', 1)
+    );
 }
 
 #[test]
@@ -417,6 +420,35 @@ fn a_job_whose_attempts_get_lost_again_and_again_is_held() {
     assert_eq!(
         held.comment.as_deref(),
         Some("held after 20 attempts; lost: the node died")
+    );
+}
+
+#[test]
+fn attempts_that_a_person_ended_do_not_make_a_job_held() {
+    let mut world = one_node();
+    let job = world.queue("");
+    let lose = |world: &mut World| {
+        world.place();
+        let (at, reason) = (world.now, "the node died".into());
+        world.report(job, ReportedPhase::Lost { at, reason });
+    };
+    for _ in 0..30 {
+        world.place();
+        world.started(job);
+        rerun(&mut world, job);
+    }
+    for _ in 0..19 {
+        lose(&mut world);
+    }
+    assert_eq!(world.letter(job), 'Q');
+    lose(&mut world);
+    assert_eq!(world.letter(job), 'H');
+    let release = Event::Release(hold_order(job, "s", "root"));
+    world.must(&release);
+    lose(&mut world);
+    assert_eq!(
+        (world.letter(job), world.job(job).tries.lost_attempts),
+        ('Q', 1)
     );
 }
 

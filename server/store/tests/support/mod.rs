@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use capstan_core::{
-    Change, Event, Holds, Job, JobSpec, JobState, Owner, Payload, State, Submission, Ties,
+    Change, Event, Holds, Job, JobSpec, JobState, Owner, Payload, State, Submission, Ties, Tries,
 };
 use capstan_store::{DiskStore, OpenReport, Options, PayloadReader, Record, Store};
 use capstan_types::{Env, JobId, QueueName, Timestamp};
@@ -64,7 +64,7 @@ pub(crate) fn job(seq: u64) -> Job {
         first_until: None,
         forced: None,
         forced_members: Vec::new(),
-        failed_starts: 0,
+        tries: Tries::default(),
         forecast: None,
         waits: Vec::new(),
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use capstan_core::{
     Card, Change, Event, Inventory, Job, JobSpec, JobState, Link, Node, Owner, PlanOrder, Settings,
-    State, Ties, apply, decide, explain, plan,
+    State, Ties, Tries, apply, decide, explain, plan,
 };
 use capstan_types::{CardId, JobId, NodeSpec, ResourceList, Timestamp};
 
@@ -225,7 +225,7 @@ fn job(seq: u64) -> Job {
         first_until: None,
         forced: None,
         forced_members: Vec::new(),
-        failed_starts: 0,
+        tries: Tries::default(),
         forecast: None,
         waits: Vec::new(),
     }
