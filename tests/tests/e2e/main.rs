@@ -32,12 +32,15 @@ mod output;
 mod preempting;
 mod preparing;
 mod ranks;
+mod pushed_keys;
+mod renumbered;
 mod reports;
 mod reserving;
 mod sessions;
 mod store_faults;
 mod terminals;
 mod typing;
+mod upgrade;
 
 /// Says aloud why a test does nothing here.
 fn skipped(why: &str) {
