@@ -154,3 +154,88 @@ fn the_walltime_that_counts_is_the_altered_one() {
         Some("-11")
     );
 }
+
+/// What operators do to nodes, cards, queues and the server is refused to others, and changes nothing.
+#[test]
+fn what_operators_do_is_refused_to_users() {
+    if !is_root() {
+        return;
+    }
+    let cluster = Cluster::up(&["--nodes", "1", "--cores", "2", "--cards", "1", "--debug"]);
+    let alice = User::alice();
+    cluster.root("pbsnodes -o node01 -N looked-at").ok();
+    let job = cluster.submit(&alice, &alice.home, "-o /dev/null -e /dev/null", "true");
+    let state = || {
+        let nodes = cluster
+            .root("pbsnodes node01 | grep -E '^ +(state|note) ='")
+            .ok();
+        nodes + &cluster.root("qmgr -c 'print server' | grep -v '^#'").ok()
+    };
+    let before = state();
+    for line in [
+        "pbsnodes -r node01",
+        "pbsnodes -c node01",
+        "pbsnodes -o node01",
+        "pbsnodes -N mine node01",
+        "qgpumode -H node01 -g 0 -m 1",
+        "qgpureset -H node01 -g 0 -p",
+        "qmgr -c 'set server scheduling = False'",
+        "qmgr -c 'set queue batch containers = required'",
+        "qmgr -c 'create node node02'",
+        "qmgr -c 'delete queue batch'",
+        "qdisable batch",
+        "qstop batch",
+        "qterm",
+        &format!("qrun {job}"),
+        &format!("qhold -h s {job}"),
+    ] {
+        let ran = cluster.sh(&alice, line);
+        assert!(
+            ran.stderr.contains("Unauthorized Request"),
+            "{line}: {ran:?}"
+        );
+        assert_eq!(state(), before, "{line}");
+    }
+    assert_eq!(cluster.attribute(&job, "job_state").as_deref(), Some("Q"));
+    cluster.root("pbsnodes -c node01").ok();
+    cluster.wait_state(&job, "C");
+}
+
+/// Each group with its users: what they used, of which part of the whole, and who stands below his share.
+#[test]
+fn everybody_sees_who_used_how_much_of_his_share() {
+    if !is_root() {
+        return;
+    }
+    let cluster = Cluster::up(&["--nodes", "1", "--cores", "2", "--cards", "2", "--debug"]);
+    let (alice, bob) = (User::alice(), User::bob());
+    let nobody = cluster.sh(&alice, "qfair").ok();
+    assert!(nobody.contains("Nobody has used anything"), "{nobody}");
+    let options = "-l nodes=1:gpus=2,walltime=600 -o /dev/null -e /dev/null";
+    let job = cluster.submit(&alice, &alice.home, options, "sleep 2");
+    cluster.wait_state(&job, "C");
+    let waiting = cluster.submit(&bob, &bob.home, &format!("-h {options}"), "true");
+    let rows = |line: &str| {
+        let text = cluster.sh(&bob, line).ok();
+        let all: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        all
+    };
+    let used = |user: &str| {
+        let table = cluster.sh(&bob, "qfair").ok();
+        let row = table
+            .lines()
+            .find(|row| row.trim_start().starts_with(user))
+            .map(str::to_owned);
+        row.ok_or(table)
+    };
+    let row = wait_until("what was used is charged", || used(alice.name));
+    assert!(row.contains("100"), "all that was used is hers: {row}");
+    let only = cluster.sh(&bob, &format!("qfair -u {}", alice.name)).ok();
+    assert!(
+        only.contains(alice.name) && !only.contains(bob.name),
+        "{only}"
+    );
+    let json = rows("qfair --json").to_string();
+    assert!(json.contains(alice.name), "{json}");
+    cluster.sh(&bob, &format!("qdel {waiting}")).ok();
+}

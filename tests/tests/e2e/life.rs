@@ -607,6 +607,10 @@ fn limits_of_time_and_memory_end_a_job_as_in_torque() {
     let one =
         "perl -e '$x = \"x\" x 300_000_000; print length $x' || { echo refused $? >&2; exit 3; }";
     check("pvmem=100mb", one, "3", "refused ");
+    check("pmem=100mb", one, "3", "refused ");
+    // It counts each process on its own.
+    let each = "for i in 1 2 3; do perl -e '$x = \"x\" x 30_000_000; sleep 1' || exit 3; done & wait $!; exit $?";
+    check("pmem=100mb", &format!("{each}; "), "0", "");
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod faq;
 mod faults;
 mod fence;
 mod foresight;
+mod full_node;
 mod gang;
 mod habits;
 mod hooks;
