@@ -7,6 +7,7 @@ use capstan_tests::engine::{self, IMAGE};
 use capstan_tests::{Cluster, OwnEngine, User, wait_until};
 
 use crate::is_root;
+use crate::life::{cluster_of, hook};
 
 /// A cluster of one node whose agent uses `own`, which lies in `folder`.
 fn cluster_on(folder: &std::path::Path) -> Cluster {
@@ -158,4 +159,47 @@ fn a_job_is_given_back_when_the_engine_of_its_node_hangs_and_one_that_runs_goes_
             left => Err(left),
         }
     });
+}
+
+#[test]
+fn a_container_that_could_not_begin_is_tried_again_also_when_the_agent_that_knew_why_is_killed() {
+    if !is_root() || !engine::is_there() {
+        return;
+    }
+    engine::make_image("docker", IMAGE);
+    let mut cluster = cluster_of(1, &["--cores", "2"], "hooks_dir = 'DIR/hooks'");
+    let alice = User::alice();
+    let folder = alice.folder("engine-forgotten");
+    let at = |name: &str| folder.join(name).display().to_string();
+    let wait = format!(
+        "touch {}; until [ -e {} ]; do sleep 0.1; done",
+        at("waits"),
+        at("go")
+    );
+    hook(&cluster, "epilogue", 0o700, &wait);
+    // As a disk does it that is full: the agent cannot write what the container's users are.
+    let settings = fs::read_to_string(cluster.path().join("nodes/node01/agent.toml")).unwrap();
+    let settings: toml::Table = settings.parse().unwrap();
+    let state = std::path::Path::new(settings["state_dir"].as_str().unwrap());
+    let people = state.join("containers/people");
+    fs::create_dir_all(people.parent().unwrap()).unwrap();
+    fs::write(&people, "").unwrap();
+    let options = format!("-d . -j oe -o out -l nodes=1 -W image={IMAGE}");
+    let job = cluster.submit(&alice, &folder, &options, "echo inside; exit 4");
+    wait_until("its epilogue runs", || {
+        folder.join("waits").exists().then_some(()).ok_or(())
+    });
+    cluster.kill("node01");
+    fs::remove_file(&people).unwrap();
+    cluster.start("node01");
+    cluster.wait_nodes();
+    fs::write(folder.join("go"), "").unwrap();
+    cluster.wait_state(&job, "C");
+    let said = fs::read_to_string(folder.join("out")).unwrap();
+    assert_eq!(
+        cluster.attribute(&job, "exit_status").as_deref(),
+        Some("4"),
+        "{said}"
+    );
+    assert!(said.contains("inside"), "{said}");
 }

@@ -16,6 +16,9 @@ const WORD: &str = "farewell";
 const CAUSE_BYTES_MAX: usize = 300;
 /// How startdocker ends when there is no container.
 const NOT_STARTED: i32 = 125;
+/// Why there is none, where that was not kept.
+const FORGOTTEN: &str =
+    "its container did not begin, and the agent that knew why was ended: the job's output tells";
 
 /// How the script ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +110,19 @@ impl<C: Containers, G> Keeping<C, G> {
         {
             let reason = format!("{}: {problem}", attempt.entry.node);
             ended.outcome = Some(Outcome::PrologueFailed(reason));
+        }
+    }
+
+    /// Whether the container of a job began is forgotten when the agent is killed. One that never had any did not begin, so
+    /// nothing ran and another try does no harm. To be called before what is left of its containers is removed.
+    pub(super) async fn recall_beginning(&self, attempt: &LiveAttempt, ended: &AttemptEnded) {
+        let is_told = ended.outcome == Some(Outcome::ExitStatus(NOT_STARTED));
+        if !is_told || attempt.entry.spec.image.is_empty() || attempt.knows_beginning() {
+            return;
+        }
+        let all = self.containers.attempts_with_containers().await;
+        if all.is_ok_and(|all| !all.contains(&attempt.entry.attempt())) {
+            attempt.note_beginning(Some(FORGOTTEN.to_owned()));
         }
     }
 

@@ -339,6 +339,7 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
         // First, so that no new container can begin.
         self.shared.live.remove(attempt.entry.attempt());
         self.shared.tasks.end_attempt(attempt.entry.attempt()).await;
+        self.shared.recall_beginning(attempt, &ended).await;
         let mut are_gone = true;
         if attempt.may_have_containers() {
             are_gone = self.end_containers(attempt.entry.attempt()).await;

@@ -125,6 +125,11 @@ impl LiveAttempt {
         let _known = self.beginning.set(problem);
     }
 
+    /// Whether it is known if its container began: an agent before may have been the one that knew.
+    pub(super) fn knows_beginning(&self) -> bool {
+        self.beginning.get().is_some()
+    }
+
     /// Why its container could not begin, through no fault of its user's.
     pub(super) fn not_begun(&self) -> Option<&str> {
         self.beginning.get()?.as_deref()
