@@ -34,7 +34,8 @@ pub(crate) fn check(draft: &Draft, around: &Surroundings<'_>) -> Result<(), Fail
         let text = "qsub: the idle array slot limit (-i) can only be applied to array jobs (-t)";
         return Err(Failure::new(4, text));
     }
-    if draft.forwards_x11 {
+    // Whoever sits at a terminal is told the whole of it below, not what he would mend in vain.
+    if draft.forwards_x11 && !(draft.is_interactive && around.has_terminal) {
         x11(around)?;
     }
     interactive(draft, around.has_terminal)?;

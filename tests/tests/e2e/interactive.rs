@@ -115,6 +115,15 @@ fn a_command_in_place_of_a_shell_ends_the_session_and_x11_is_refused_with_a_reme
                 echo XAUTHPATH $PWD/bin/xauth >torque.cfg; qsub -I -X";
     let refused = cluster.sh_in(&alice, &folder, line);
     assert_ne!(refused.status, 0, "{refused:?}");
+    // Whoever has no secret of a display is not sent to look for one.
+    let line = "DISPLAY=:0 exec qsub -I -X";
+    let mut terminal = Terminal::run(&cluster, &alice, &folder, line);
+    terminal
+        .wait_for("qsub: X11 is not forwarded (-X): the connection to a job carries its terminal");
+    terminal.wait_for("qsub: leave -X out; ");
+    assert_eq!(terminal.end(), 1);
+    let jobs = cluster.root("qselect -s Q,R,H,W").stdout;
+    assert_eq!(jobs, "", "nothing was submitted");
 }
 
 #[test]
