@@ -39,11 +39,12 @@ impl NodeDoor for Door {
 
     async fn run_task(
         &self,
-        request: Request<RunTaskRequest>,
+        request: Request<Streaming<RunTaskRequest>>,
     ) -> Result<Response<Self::RunTaskStream>, Status> {
+        let mut said = request.into_inner();
         let RunTaskRequest {
             place, arguments, ..
-        } = request.into_inner();
+        } = said.message().await?.expect("a request");
         if arguments[0] == "refused" {
             return Err(Status::failed_precondition("the job is ending"));
         }

@@ -59,7 +59,7 @@ impl NodeDoor for Door {
 
     async fn run_task(
         &self,
-        _: Request<RunTaskRequest>,
+        _: Request<Streaming<RunTaskRequest>>,
     ) -> Result<Response<Self::RunTaskStream>, Status> {
         Err(Status::unimplemented("only containers"))
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use capstan_proto::PROTOCOL;
 use capstan_proto::wire::agent_link_client::AgentLinkClient;
 use capstan_proto::wire::{
-    AdjustAttempt, AgentMessage, CardUse, Heartbeat, Hello, Inventory, LaunchSpec, ServerMessage,
-    StartAttempt, StopAttempt, Welcome, agent_message, server_message,
+    AdjustAttempt, AgentMessage, CardUse, Guests, Heartbeat, Hello, Inventory, LaunchSpec,
+    ServerMessage, StartAttempt, StopAttempt, Welcome, agent_message, server_message,
 };
 use capstan_supervisor::attempts::{Intruders, Order, Supervisor};
 use capstan_supervisor::ports::{CardControl, GpuUse, Gpus};
@@ -182,15 +182,25 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
             attempts,
             heartbeat_secs,
             now_ms: server_ms,
+            guests,
         } = welcome;
         crate::doctor::note_server_clock(&self.run_folder, server_ms, now_ms());
         tracing::info!(server, attempts = attempts.len(), "attached");
-        let wanted = attempts.into_iter().map(AttemptId).collect();
-        self.supervisor.order(Order::Welcome(wanted)).await;
+        self.reconcile(attempts, guests).await;
         let period = Duration::from_secs(heartbeat_secs.into());
         let period = period.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
         self.sources.diagnosis.welcomed(period);
         period
+    }
+
+    /// Ends what the server does not want here.
+    async fn reconcile(&self, attempts: Vec<u64>, guests: Option<Guests>) {
+        let wanted = attempts.into_iter().map(AttemptId).collect();
+        self.supervisor.order(Order::Welcome(wanted)).await;
+        if let Some(Guests { attempts }) = guests {
+            let wanted = attempts.into_iter().map(AttemptId).collect();
+            self.supervisor.order(Order::Guests(wanted)).await;
+        }
     }
 
     /// Does what the server says until the stream ends; answers and tasks of the stream end with it.
@@ -236,8 +246,7 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
         use server_message::Message as M;
         match message {
             M::Welcome(welcome) => {
-                let wanted = welcome.attempts.into_iter().map(AttemptId).collect();
-                self.supervisor.order(Order::Welcome(wanted)).await;
+                self.reconcile(welcome.attempts, welcome.guests).await;
             }
             M::Start(StartAttempt { spec }) => self.start(spec).await,
             M::Stop(stop) => {
@@ -280,6 +289,8 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
             M::StopTask(task) => relay.stop(task),
             M::TaskReport(report) => relay.hear(report),
             M::TaskTaken(taken) => relay.taken(taken),
+            M::TaskSeen(seen) => relay.seen(seen),
+            M::LeaveTask(task) => relay.leave(task),
             M::OpenSession(order) => sessions.open(order),
             M::SessionInput(said) => sessions.hear(said),
             M::CloseSession(session) => sessions.close(session),
@@ -420,7 +431,12 @@ const fn name(message: &server_message::Message) -> &'static str {
         M::Forget(_) => "ForgetAttempt",
         M::Ask(_) | M::AnswerTaken(_) | M::DropQuestion(_) => "Question",
         M::PrepareImage(_) | M::DropImage(_) => "Image",
-        M::RunTask(_) | M::StopTask(_) | M::TaskReport(_) | M::TaskTaken(_) => "Task",
+        M::RunTask(_)
+        | M::StopTask(_)
+        | M::LeaveTask(_)
+        | M::TaskReport(_)
+        | M::TaskTaken(_)
+        | M::TaskSeen(_) => "Task",
         M::OpenSession(_) | M::SessionInput(_) | M::CloseSession(_) => "Session",
     }
 }

@@ -1,16 +1,17 @@
 //! Tasks of `pbsdsh` over the nodes of an attempt, on one connection to the server: those that programs here want run
 //! elsewhere, and those that run here for others. What is said is passed on as there is credit for it. When the
-//! connection ends, the tasks of both kinds do.
+//! connection ends, the tasks of both kinds do that have no key.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use capstan_proto::wire::agent_message::Message;
 use capstan_proto::wire::task_report::Report;
-use capstan_proto::wire::{AgentMessage, Failure, RunTask, TaskReport, TaskTaken};
+use capstan_proto::wire::{AgentMessage, Failure, RunTask, TaskReport, TaskSeen, TaskTaken};
 use capstan_supervisor::attempts::{Supervisor, TaskWanted};
+use capstan_supervisor::ports::TaskWish;
 use capstan_types::Pbse;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 /// Tasks of each kind on one connection; the server refuses more.
@@ -20,13 +21,13 @@ const WORDS_MAX: usize = 8;
 
 /// Runs tasks here for programs on other nodes.
 pub(crate) trait Performer {
-    /// Runs the task; it ends when the receiver is dropped.
-    fn perform(&self, order: RunTask) -> mpsc::Receiver<Report>;
+    /// Runs the task. Without a key it ends when the receiver is dropped, with one when that is wished.
+    fn perform(&self, order: RunTask, wish: watch::Receiver<TaskWish>) -> mpsc::Receiver<Report>;
 }
 
 impl Performer for Supervisor {
-    fn perform(&self, order: RunTask) -> mpsc::Receiver<Report> {
-        self.run_task(order)
+    fn perform(&self, order: RunTask, wish: watch::Receiver<TaskWish>) -> mpsc::Receiver<Report> {
+        self.run_task(order, wish)
     }
 }
 
@@ -49,6 +50,7 @@ struct Wanted {
 
 struct Run {
     credit: Arc<Semaphore>,
+    wish: watch::Sender<TaskWish>,
     pump: AbortHandle,
 }
 
@@ -81,15 +83,20 @@ impl<T: Performer> TaskRelay<T> {
         let TaskWanted {
             mut request,
             reports: words,
+            wish,
         } = task;
         self.next += 1;
         let number = self.next;
         request.task = number;
+        let wish = Some(wish).filter(|_| !request.key.is_empty());
         // From the stream to the program: our own queue holds what the credit allows, so that the stream never waits.
         let (queue, queued) = mpsc::channel(WORDS_MAX + 1);
         let out = self.out.clone();
         let pump = self.pumps.spawn(async move {
-            pass_on(number, queued, words, &out).await;
+            match wish {
+                Some(wish) => pass_on_kept(number, queued, (words, wish), &out).await,
+                None => pass_on(number, queued, words, &out).await,
+            }
             Pump::Wanted(number)
         });
         self.wanted.insert(number, Wanted { words: queue, pump });
@@ -118,16 +125,19 @@ impl<T: Performer> TaskRelay<T> {
         self.sweep();
         let number = order.task;
         let credit = Arc::new(Semaphore::new(WORDS_MAX));
-        let said = match self.run.len() < TASKS_MAX {
-            true => self.tasks.perform(order),
+        let (wish, wished) = watch::channel(TaskWish::default());
+        let mut said = match self.run.len() < TASKS_MAX {
+            true => self.tasks.perform(order, wished),
             false => busy(),
         };
         let (out, allowed) = (self.out.clone(), credit.clone());
         let pump = self.pumps.spawn(async move {
-            report(number, said, &allowed, &out).await;
+            report(number, &mut said, &allowed, &out).await;
+            // One with a key keeps how it ended until that has arrived.
+            while said.recv().await.is_some() {}
             Pump::Run(number)
         });
-        self.run.insert(number, Run { credit, pump });
+        self.run.insert(number, Run { credit, wish, pump });
     }
 
     /// What a task here said was taken.
@@ -139,8 +149,25 @@ impl<T: Performer> TaskRelay<T> {
         }
     }
 
+    /// What a task here said has arrived where it was wanted.
+    pub(crate) fn seen(&self, seen: TaskSeen) {
+        let TaskSeen { task, bytes } = seen;
+        if let Some(run) = self.run.get(&task) {
+            run.wish
+                .send_modify(|wish| wish.seen_bytes = wish.seen_bytes.max(bytes));
+        }
+    }
+
     /// Nobody elsewhere waits for a task here: its words go nowhere, which ends it.
     pub(crate) fn stop(&mut self, task: u64) {
+        if let Some(run) = self.run.remove(&task) {
+            run.wish.send_modify(|wish| wish.is_over = true);
+            run.pump.abort();
+        }
+    }
+
+    /// Whoever waits for a task here, which has a key, cannot be reached: it goes on.
+    pub(crate) fn leave(&mut self, task: u64) {
         if let Some(run) = self.run.remove(&task) {
             run.pump.abort();
         }
@@ -200,10 +227,58 @@ async fn pass_on(
     say(out, Message::DropTask(task)).await;
 }
 
+/// The same of a task with a key, whose end is to be known before it is dropped; nor is it when its program's connection to
+/// us breaks because we are ending.
+async fn pass_on_kept(
+    task: u64,
+    mut queued: mpsc::Receiver<Report>,
+    (words, mut wish): (mpsc::Sender<Report>, watch::Receiver<TaskWish>),
+    out: &mpsc::Sender<AgentMessage>,
+) {
+    let mut words = Some(words);
+    loop {
+        let word = tokio::select! {
+            Some(word) = queued.recv() => Some(word),
+            changed = wish.changed() => {
+                let TaskWish { seen_bytes, is_over } = *wish.borrow_and_update();
+                if is_over {
+                    return say(out, Message::DropTask(task)).await;
+                }
+                if changed.is_err() {
+                    return;
+                }
+                let seen = TaskSeen { task, bytes: seen_bytes };
+                say(out, Message::TaskSeen(seen)).await;
+                None
+            }
+        };
+        let (Some(word), Some(way)) = (word, &words) else {
+            continue;
+        };
+        let is_last = is_last(&word);
+        let is_passed = tokio::select! {
+            passed = way.send(word) => passed.is_ok(),
+            () = is_over(&mut wish) => false,
+        };
+        if is_passed && !is_last {
+            say(out, Message::TaskTaken(TaskTaken { task, chunks: 1 })).await;
+        } else {
+            words = None;
+        }
+    }
+}
+
+/// Returns when the task is not wanted any more, or nobody is left who could say so; that is to be looked at again.
+async fn is_over(wish: &mut watch::Receiver<TaskWish>) {
+    let mut look = wish.clone();
+    // Of one whose sender is gone the next look hears.
+    let _gone = look.wait_for(|wish| wish.is_over).await;
+}
+
 /// From the task that runs here to the connection.
 async fn report(
     task: u64,
-    mut said: mpsc::Receiver<Report>,
+    said: &mut mpsc::Receiver<Report>,
     credit: &Semaphore,
     out: &mpsc::Sender<AgentMessage>,
 ) {

@@ -1,6 +1,7 @@
 //! `pbsdsh`: runs a program on the places of the job it is called in. What tasks write goes where the job writes; which
 //! places there are, and how tasks start, is the agent's affair.
 
+mod call;
 mod options;
 mod output;
 mod ranks;
@@ -82,6 +83,7 @@ async fn start(options: Options, env: &Environment) -> ExitCode {
         meeting_port: std::env::var_os("MASTER_ADDR")
             .map(|_| std::env::var("MASTER_PORT").unwrap_or_default()),
         output,
+        is_away: false,
     };
     tasks.run(places).await
 }

@@ -1,21 +1,22 @@
-//! The tasks of one `pbsdsh`, under way: each is a call to the agent's door, and what they say is written as it comes. How
-//! they ended is told in their order, in Torque's words.
+//! The tasks of one `pbsdsh`, under way: what they say is written as it comes. How they ended is told in their order, in
+//! Torque's words.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use capstan_proto::connect_unix;
-use capstan_proto::wire::node_door_client::NodeDoorClient;
 use capstan_proto::wire::task_output::Output as Said;
 use capstan_proto::wire::{RunTaskRequest, Variable};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
 
+use super::call::{Call, Heard};
 use super::options::Options;
 use super::output::{Output, say};
 use super::{NAME, Place, TM_ESYSTEM, ranks};
+use crate::startdocker::long_key;
 
 /// Tasks on one connection: an HTTP/2 connection carries a bounded number of calls.
 const TASKS_PER_CONNECTION: usize = 64;
@@ -32,13 +33,8 @@ pub(super) struct Tasks {
     /// The host of each number, of all that the call counts.
     pub(super) hosts: Vec<String>,
     pub(super) output: Output,
-}
-
-/// What became of a call, with the number of the task.
-enum Heard {
-    Said(u32, Said),
-    /// The agent refused, or went away.
-    Lost(u32, String),
+    /// It was said that a task cannot be reached, and none was heard of since.
+    pub(super) is_away: bool,
 }
 
 /// What is told of tasks, and the order in which it is.
@@ -101,8 +97,12 @@ impl Tasks {
                 environment,
                 rank: number,
                 is_gang: self.options.is_gang,
+                // Without chance it ends with the first connection that is lost.
+                key: long_key().unwrap_or_default(),
+                ..RunTaskRequest::default()
             };
-            tokio::spawn(listen(channel, request, number, hear.clone()));
+            let call = Call::new(channel, request, number, hear.clone());
+            tokio::spawn(call.listen());
         }
         drop(hear);
         loop {
@@ -134,8 +134,13 @@ impl Tasks {
         let (number, status) = match heard {
             Heard::Said(
                 _,
-                Said::Started(_) | Said::Stdout(_) | Said::Stderr(_) | Said::ExitStatus(0),
-            ) => return None,
+                Said::Started(_)
+                | Said::Stdout(_)
+                | Said::Stderr(_)
+                | Said::ExitStatus(0)
+                | Said::Away(_),
+            )
+            | Heard::Away(..) => return None,
             Heard::Said(number, Said::ExitStatus(status)) => (*number, *status),
             Heard::Said(number, Said::Failed(_)) | Heard::Lost(number, _) => (*number, 1),
         };
@@ -154,7 +159,14 @@ impl Tasks {
 
     fn heard(&mut self, account: &mut Account, heard: Heard) {
         let is_verbose = self.options.is_verbose;
+        let was_away = std::mem::replace(&mut self.is_away, matches!(heard, Heard::Away(..)));
         match heard {
+            Heard::Away(number, problem) if !was_away => {
+                say(&format!(
+                    "{NAME}: task {number} cannot be reached, and goes on: {problem}"
+                ));
+            }
+            Heard::Away(..) | Heard::Said(_, Said::Away(_)) => {}
             Heard::Said(number, Said::Started(_)) => account.started(number, is_verbose),
             Heard::Said(_, Said::Stdout(bytes)) => self.output.stdout(&bytes),
             Heard::Said(_, Said::Stderr(bytes)) => self.output.stderr(&bytes),
@@ -209,36 +221,6 @@ impl Account {
             if is_verbose || status != 0 {
                 say(&format!("{NAME}: task {number} exit status {status}"));
             }
-        }
-    }
-}
-
-/// Passes on what one task says, to its last word.
-async fn listen(channel: Channel, request: RunTaskRequest, number: u32, hear: mpsc::Sender<Heard>) {
-    let lost = |status: &tonic::Status| Heard::Lost(number, status.message().to_owned());
-    let mut door = NodeDoorClient::new(channel);
-    let mut words = match door.run_task(request).await {
-        Ok(answer) => answer.into_inner(),
-        Err(status) => return drop(hear.send(lost(&status)).await),
-    };
-    loop {
-        let (heard, is_last) = match words.message().await {
-            Ok(Some(word)) => match word.output {
-                Some(said) => {
-                    let is_last = matches!(said, Said::ExitStatus(_) | Said::Failed(_));
-                    (Heard::Said(number, said), is_last)
-                }
-                None => continue,
-            },
-            Ok(None) => {
-                let problem = "the agent said nothing of how the task ended";
-                (Heard::Lost(number, problem.to_owned()), true)
-            }
-            Err(status) => (lost(&status), true),
-        };
-        // Nobody to hear: we are ending.
-        if hear.send(heard).await.is_err() || is_last {
-            return;
         }
     }
 }

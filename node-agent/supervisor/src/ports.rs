@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use capstan_proto::wire;
 use capstan_types::{AttemptId, CardId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// A GPU as its driver describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,6 +233,11 @@ pub struct TaskAsked {
     pub is_gang: bool,
     /// Added to what tasks see anyway.
     pub environment: Vec<wire::Variable>,
+    /// 32 hexadecimal digits by which it is found again when a connection on the way was lost; without them it ends with
+    /// the first that is.
+    pub key: String,
+    /// So many bytes of both its streams together have arrived before: it is not begun anew.
+    pub from_byte: Option<u64>,
 }
 
 /// A task under way.
@@ -240,8 +245,20 @@ pub struct TaskAsked {
 pub struct TaskStarted {
     /// `PBS_TASKNUM`.
     pub number: u32,
-    /// What it says; dropping this ends it.
+    /// What it says; dropping this ends it, or, when it has a key, leaves it.
     pub reports: mpsc::Receiver<wire::task_report::Report>,
+    /// What whoever wants it says.
+    pub wish: watch::Sender<TaskWish>,
+}
+
+/// What whoever wants a task with a key says of it. When that is dropped without a word that it is over, somebody on the way
+/// has gone, and the task goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskWish {
+    /// So many bytes of both its streams together have arrived.
+    pub seen_bytes: u64,
+    /// It is not wanted any more, or its end is known.
+    pub is_over: bool,
 }
 
 /// Why no task was started. Shown to whoever asked for it.
@@ -287,6 +304,27 @@ pub enum TaskRefused {
     /// Tasks on other nodes go by the server.
     #[error("the server, by which other nodes are reached, does not answer")]
     NoServer,
+    /// What it is to be found by again.
+    #[error("the key of the task is not 32 hexadecimal digits")]
+    BadKey,
+}
+
+impl TaskRefused {
+    /// Whether a later try may do.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        match self {
+            Self::NoServer => true,
+            Self::NoProgram
+            | Self::Nul
+            | Self::TooLong { .. }
+            | Self::NoPlace { .. }
+            | Self::TooMany { .. }
+            | Self::Share { .. }
+            | Self::Ending
+            | Self::BadKey => false,
+        }
+    }
 }
 
 /// Why a process does not become one of a job.

@@ -99,6 +99,7 @@ impl AgentLink for Listening {
                 attempts: state.wanted.iter().copied().collect(),
                 heartbeat_secs: 1,
                 now_ms: 0,
+                guests: None,
             }
         };
         let heard = self.heard.clone();

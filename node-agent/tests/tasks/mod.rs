@@ -40,6 +40,8 @@ fn order(node: &Node, task: u64, words: &[&str]) -> RunTask {
         folder: String::new(),
         hooks: None,
         figures: false,
+        key: String::new(),
+        from_byte: None,
     }
 }
 
@@ -160,6 +162,61 @@ async fn nothing_of_a_task_outlives_those_who_wait_for_it() {
     }
 }
 
+/// Who wants it is away for a while, and so is the agent: it goes on where it was heard last, until its end has arrived.
+#[tokio::test]
+async fn a_task_with_a_key_goes_on_until_its_end_is_known() {
+    let mut node = Node::start("").await;
+    let go = node.folder.path().join("go");
+    let script = format!(
+        "echo one; until test -e {}; do sleep 0.05; done; echo two >&2; exit 5",
+        go.display()
+    );
+    let keyed = |node: &Node, task, from_byte| RunTask {
+        key: "0123456789abcdef".repeat(2),
+        from_byte,
+        ..order(node, task, &["bash", "-c", &script])
+    };
+    let first = keyed(&node, 1, None);
+    node.order(server_message::Message::RunTask(first)).await;
+    assert!(matches!(node.task_report(1).await, Report::Started(_)));
+    assert_eq!(node.task_report(1).await, Report::Stdout(b"one\n".to_vec()));
+    node.order(server_message::Message::LeaveTask(1)).await;
+    node.kill_agent();
+    fs::write(&go, "").unwrap();
+    node.start_agent();
+    node.hello().await;
+    for task in [2, 3] {
+        // Also who asks for it again because the answer was lost.
+        let again = keyed(&node, task, Some(4));
+        node.order(server_message::Message::RunTask(again)).await;
+        let end = (String::new(), "two\n".to_owned(), Report::ExitStatus(5));
+        assert_eq!(said(&mut node, task).await, end);
+    }
+    node.order(server_message::Message::StopTask(3)).await;
+    let folder = node.folder.path().to_owned();
+    crate::harness::wait_until("nothing of it is left", || {
+        let found = walk(&folder);
+        let mut left = found.filter(|name| name.ends_with(".program") || name.ends_with(".guest"));
+        left.next().map_or(Ok(()), Err)
+    })
+    .await;
+    let late = keyed(&node, 4, Some(4));
+    node.order(server_message::Message::RunTask(late)).await;
+    let (.., end) = said(&mut node, 4).await;
+    assert!(matches!(end, Report::Failed(_)), "{end:?}");
+}
+
+/// Names of all files in a folder and those below.
+fn walk(folder: &std::path::Path) -> Box<dyn Iterator<Item = String>> {
+    let all = fs::read_dir(folder).into_iter().flatten().flatten();
+    Box::new(
+        all.flat_map(|entry| match entry.file_type().unwrap().is_dir() {
+            true => walk(&entry.path()),
+            false => Box::new(std::iter::once(entry.path().display().to_string())),
+        }),
+    )
+}
+
 /// A task's processes are in the attempt's group, and the group goes with the last of them.
 #[tokio::test]
 async fn a_task_lives_in_the_share_of_its_attempt() {
@@ -196,7 +253,7 @@ async fn who_is_in_no_attempt_may_ask_for_nothing() {
         arguments: vec!["true".into()],
         ..RunTaskRequest::default()
     };
-    let run = door.run_task(request).await.map(drop);
+    let run = door.run_task(tokio_stream::once(request)).await.map(drop);
     assert_eq!(run.unwrap_err().code(), Code::PermissionDenied);
     // Root owns no job, and the job's owner no process of root's.
     let request = AdoptProcessRequest {

@@ -178,11 +178,13 @@ impl Dispatch {
             } => {
                 tracing::info!(%node, attempts = attempts.len(), "node attached");
                 let server = state.settings().map(|settings| settings.server.to_string());
+                let guests = guests(state, &node, &attempts);
                 let welcome = Message::Welcome(wire::Welcome {
                     server: server.unwrap_or_default(),
                     attempts: attempts.into_iter().map(|attempt| attempt.0).collect(),
                     heartbeat_secs: self.heartbeat_secs,
                     now_ms: crate::clock::wall().0,
+                    guests: Some(guests),
                 });
                 if self.links.welcome(&node, &agent, welcome) == Sent::CutOff {
                     self.cut_off(&node);
@@ -288,6 +290,15 @@ pub(crate) const fn payload_id(job: JobId) -> JobId {
     match job.part {
         JobPart::Whole => job,
         JobPart::Array | JobPart::Member(_) => JobId::array(job.seq),
+    }
+}
+
+/// Attempts that have a share of the node and whose script runs on another one.
+fn guests(state: &State, node: &NodeName, own: &[AttemptId]) -> wire::Guests {
+    let held = state.held_on(node).map(|(attempt, _)| attempt);
+    let guests = held.filter(|attempt| !own.contains(attempt));
+    wire::Guests {
+        attempts: guests.map(|attempt| attempt.0).collect(),
     }
 }
 

@@ -242,6 +242,7 @@ impl Reader {
             Message::TaskReport(report) => line.tasks.hear(report),
             Message::TaskTaken(taken) => line.tasks.taken(taken),
             Message::DropTask(task) => line.tasks.dropped(task),
+            Message::TaskSeen(seen) => line.tasks.seen(seen),
             Message::SessionOutput(said) => line.sessions.hear(said),
             Message::Hello(_)
             | Message::Heartbeat(_)

@@ -1,16 +1,17 @@
 //! Tasks of `pbsdsh` on the other nodes of an attempt: a node asks, the server looks whether both work on the attempt,
 //! has the other node run the task, and passes back what it says. A bounded number of words may be under way, so a task
 //! that prints faster than its reader reads waits, on its own node. Nothing is stored: a task ends when whoever asked for
-//! it is gone.
+//! it is gone. One with a key is left when it is only the way that is gone: whoever asked comes back to it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use capstan_core::{Payload, query};
 use capstan_proto::Refusal;
 use capstan_proto::wire::{self, server_message::Message, task_report::Report};
 use capstan_types::{AttemptId, NodeName, Pbse};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Links;
@@ -46,6 +47,10 @@ struct Asked {
     /// Words that the asking agent can take.
     credit: Semaphore,
     dropped: CancellationToken,
+    /// It was dropped because nobody wants it any more.
+    is_over: AtomicBool,
+    /// So many bytes have arrived where it is wanted.
+    seen: watch::Sender<u64>,
 }
 
 impl Tasks {
@@ -71,7 +76,16 @@ impl Tasks {
     /// Nobody at the asking agent waits any more.
     pub(super) fn dropped(&self, task: u64) {
         if let Some(asked) = lock(&self.0).asked.get(&task) {
+            asked.is_over.store(true, Ordering::Relaxed);
             asked.dropped.cancel();
+        }
+    }
+
+    /// What a task said has arrived where it is wanted.
+    pub(super) fn seen(&self, seen: wire::TaskSeen) {
+        let wire::TaskSeen { task, bytes } = seen;
+        if let Some(asked) = lock(&self.0).asked.get(&task) {
+            asked.seen.send_replace(bytes);
         }
     }
 
@@ -105,6 +119,8 @@ impl Tasks {
         let asked = Arc::new(Asked {
             credit: Semaphore::new(WORDS_MAX),
             dropped: CancellationToken::new(),
+            is_over: AtomicBool::new(false),
+            seen: watch::Sender::default(),
         });
         open.asked.insert(task, asked.clone());
         Some(asked)
@@ -117,11 +133,14 @@ struct Running {
     task: u64,
     words: mpsc::Receiver<Report>,
     is_over: bool,
+    /// By whom, when it has a key: how it ended is kept there until that has arrived.
+    kept_for: Option<Arc<Asked>>,
 }
 
 impl Running {
     fn start(
         line: Arc<Line>,
+        kept_for: Option<Arc<Asked>>,
         order: impl FnOnce(u64) -> wire::RunTask,
     ) -> Result<Self, Unanswered> {
         let (sender, words) = mpsc::channel(WORDS_MAX + 1);
@@ -142,6 +161,7 @@ impl Running {
             task,
             words,
             is_over: false,
+            kept_for,
         };
         match is_said {
             true => Ok(running),
@@ -153,8 +173,22 @@ impl Running {
     async fn next(&mut self) -> Report {
         let heard = self.words.recv().await;
         let word = heard.unwrap_or_else(|| failed(Unanswered::Broken(self.line.node().clone())));
-        self.is_over |= is_last(&word);
+        self.is_over |= is_last(&word) && !self.is_waiting_after(&word);
         word
+    }
+
+    /// Whether there is something to be said to it still behind this word.
+    fn is_waiting_after(&self, word: &Report) -> bool {
+        matches!(word, Report::ExitStatus(_)) && self.kept_for.is_some()
+    }
+
+    fn seen(&self, bytes: u64) {
+        let seen = wire::TaskSeen {
+            task: self.task,
+            bytes,
+        };
+        // A connection that is gone has left it.
+        let _gone = self.line.say(Message::TaskSeen(seen));
     }
 
     fn taken(&self) {
@@ -171,8 +205,12 @@ impl Drop for Running {
     fn drop(&mut self) {
         lock(&self.line.tasks.0).run.remove(&self.task);
         if !self.is_over {
-            // A connection that is gone has ended its tasks.
-            let _gone = self.line.say(Message::StopTask(self.task));
+            let is_left = |asked: &Arc<Asked>| !asked.is_over.load(Ordering::Relaxed);
+            // A connection that is gone has ended its tasks, or left them.
+            let _gone = match self.kept_for.as_ref().is_some_and(is_left) {
+                true => self.line.say(Message::LeaveTask(self.task)),
+                false => self.line.say(Message::StopTask(self.task)),
+            };
         }
     }
 }
@@ -212,9 +250,16 @@ pub(super) fn relay(links: &Arc<Links>, asker: &Arc<Line>, request: wire::TaskRe
     });
 }
 
-async fn pass_on(links: &Arc<Links>, asker: &Arc<Line>, asked: &Asked, request: wire::TaskRequest) {
+async fn pass_on(
+    links: &Arc<Links>,
+    asker: &Arc<Line>,
+    asked: &Arc<Asked>,
+    request: wire::TaskRequest,
+) {
     let number = request.task;
-    let mut running = match start(links, asker, request).await {
+    let mut seen = asked.seen.subscribe();
+    let kept_for = (!request.key.is_empty()).then(|| asked.clone());
+    let mut running = match start(links, asker, kept_for, request).await {
         Ok(running) => running,
         Err(problem) => {
             tracing::info!(node = %asker.node(), %problem, "a task on another node was refused");
@@ -223,14 +268,25 @@ async fn pass_on(links: &Arc<Links>, asker: &Arc<Line>, asked: &Asked, request: 
         }
     };
     loop {
-        let word = running.next().await;
+        let word = tokio::select! {
+            word = running.next() => word,
+            Ok(()) = seen.changed() => {
+                running.seen(*seen.borrow_and_update());
+                continue;
+            }
+        };
         let is_last = is_last(&word);
+        let is_kept = running.is_waiting_after(&word);
         // Never closed: the request holds it until it ends.
         if let Ok(place) = asked.credit.acquire().await {
             place.forget();
         }
-        if !report(asker, number, word) || is_last {
+        if !report(asker, number, word) || is_last && !is_kept {
             return;
+        }
+        if is_kept {
+            // Whoever asked says so when the end has arrived.
+            return std::future::pending().await;
         }
         running.taken();
     }
@@ -245,6 +301,7 @@ fn report(line: &Line, task: u64, report: Report) -> bool {
 async fn start(
     links: &Arc<Links>,
     asker: &Line,
+    kept_for: Option<Arc<Asked>>,
     request: wire::TaskRequest,
 ) -> Result<Running, Unanswered> {
     let wire::TaskRequest {
@@ -259,10 +316,12 @@ async fn start(
         folder,
         hooks,
         figures,
+        key,
+        from_byte,
     } = request;
     let target = NodeName::from(node);
     let refuse = |error, detail: String| Unanswered::Refused(Refusal::new(error, detail));
-    let length = arguments.iter().map(String::len).sum::<usize>() + folder.len();
+    let length = arguments.iter().map(String::len).sum::<usize>() + folder.len() + key.len();
     let added = environment.iter().map(|it| it.name.len() + it.value.len());
     if length + added.sum::<usize>() > COMMAND_BYTES_MAX {
         let detail = format!("a task's command is over {COMMAND_BYTES_MAX} bytes");
@@ -270,7 +329,7 @@ async fn start(
     }
     let spec = spec(links, AttemptId(attempt), asker.node(), &target).await?;
     let line = links.lines.of(&target)?;
-    Running::start(line, |task| wire::RunTask {
+    Running::start(line, kept_for, |task| wire::RunTask {
         task,
         spec: Some(spec),
         vnode,
@@ -281,6 +340,8 @@ async fn start(
         folder,
         hooks,
         figures,
+        key,
+        from_byte,
     })
 }
 

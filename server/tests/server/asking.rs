@@ -9,8 +9,8 @@ use capstan_proto::wire::signal_attempt::Pause;
 use capstan_proto::wire::task_report::Report;
 use capstan_proto::wire::{
     Answer, AskNodeRequest, DiagnoseNode, Done, Failure, MessageJobRequest, PeekJobRequest,
-    Question, ResetCardErrors, SetCardMode, SignalJobRequest, TaskReport, TaskRequest, TaskTaken,
-    Variable,
+    Question, ResetCardErrors, SetCardMode, SignalJobRequest, TaskReport, TaskRequest, TaskSeen,
+    TaskTaken, Variable,
 };
 use tokio::task::JoinHandle;
 use tonic::Status;
@@ -399,6 +399,8 @@ fn task(number: u64, attempt: u64, node: &str) -> TaskRequest {
         folder: String::new(),
         hooks: None,
         figures: false,
+        key: String::new(),
+        from_byte: None,
     }
 }
 
@@ -498,6 +500,55 @@ async fn a_task_ends_when_nobody_waits_for_it() {
     assert_eq!(stopped(&mut second).await, orders[0]);
     drop(first);
     assert_eq!(stopped(&mut second).await, orders[1]);
+}
+
+#[tokio::test]
+async fn a_task_with_a_key_is_left_when_the_way_to_it_breaks_and_stopped_when_its_end_is_known() {
+    let (_cluster, [mut first, mut second, _], nodes, attempt) = pair().await;
+    let mut orders = Vec::new();
+    for number in [1, 2, 3] {
+        let request = TaskRequest {
+            key: format!("{number:032}"),
+            from_byte: (number == 3).then_some(5),
+            ..task(number, attempt, &nodes[1])
+        };
+        first.say(Say::TaskRequest(request.clone())).await;
+        match second.hear().await.unwrap() {
+            Some(Hear::RunTask(order)) => {
+                assert_eq!(
+                    (&order.key, order.from_byte),
+                    (&request.key, request.from_byte)
+                );
+                orders.push(order.task);
+            }
+            other => panic!("not told to run but {other:?}"),
+        }
+    }
+    let seen = TaskSeen { task: 1, bytes: 7 };
+    first.say(Say::TaskSeen(seen)).await;
+    match second.hear().await.unwrap() {
+        Some(Hear::TaskSeen(seen)) => assert_eq!((seen.task, seen.bytes), (orders[0], 7)),
+        other => panic!("not told what has arrived but {other:?}"),
+    }
+    second.report(orders[0], Report::ExitStatus(3)).await;
+    let heard = first.heard_of_task().await;
+    assert_eq!((heard.task, heard.report), (1, Some(Report::ExitStatus(3))));
+    // How it ended is kept there until that has arrived.
+    first.say(Say::DropTask(1)).await;
+    match second.hear().await.unwrap() {
+        Some(Hear::StopTask(task)) => assert_eq!(task, orders[0]),
+        other => panic!("not told to stop but {other:?}"),
+    }
+    drop(first);
+    let mut left = Vec::new();
+    for _ in 0..2 {
+        match second.hear().await.unwrap() {
+            Some(Hear::LeaveTask(task)) => left.push(task),
+            other => panic!("not told to leave it but {other:?}"),
+        }
+    }
+    left.sort_unstable();
+    assert_eq!(left, orders[1..]);
 }
 
 #[tokio::test]

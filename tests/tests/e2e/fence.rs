@@ -354,18 +354,26 @@ fn a_kernel_error_is_tied_to_its_job_and_shown_without_rights_s2_102() {
     until_somebody_looks(&cluster, &bob);
     let none = cluster.sh(&bob, "k_log nowhere");
     assert_ne!(none.status, 0, "{none:?}");
-    // An agent that reads the log again neither drains its node anew nor repeats itself to the job.
+    read_again(&mut cluster, &bob);
+    assert_eq!(told("err"), err);
+    hears_on(&cluster);
+    fs::write(folder.join("go"), "").unwrap();
+    cluster.wait_state(&job, "C");
+}
+
+/// An agent that reads the log again neither drains its node anew nor repeats itself to the job.
+fn read_again(cluster: &mut Cluster, user: &User) {
     cluster.kill("node01");
     cluster.start("node01");
     cluster.wait_nodes();
-    node_says(&cluster, "kernel: SLUB: Unable to allocate memory", true);
-    let next = cluster.submit(&bob, &bob.folder("klog"), "-d .", "true");
+    node_says(cluster, "kernel: SLUB: Unable to allocate memory", true);
+    let next = cluster.submit(user, &user.folder("klog"), "-d .", "true");
     cluster.wait_state(&next, "C");
-    assert_eq!(told("err"), err);
-    kernel_says(&cluster, &["BUG: the next one".to_owned()]);
-    node_says(&cluster, "ERROR kernel: BUG: the next one", true);
-    fs::write(folder.join("go"), "").unwrap();
-    cluster.wait_state(&job, "C");
+}
+
+fn hears_on(cluster: &Cluster) {
+    kernel_says(cluster, &["BUG: the next one".to_owned()]);
+    node_says(cluster, "ERROR kernel: BUG: the next one", true);
 }
 
 /// Nothing is started until an administrator has looked at it: then work comes back, and the words stay for their hour.

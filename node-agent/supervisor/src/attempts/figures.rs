@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::record::Entry;
 use super::sampling::Visits;
 use super::sisters::sisters;
-use super::tasks::TaskTable;
+use super::tasks::{TaskTable, TaskWanted};
 
 /// How long all nodes together may take; who is late is not waited for.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
@@ -61,7 +61,7 @@ async fn of_one(
         figures: true,
         ..TaskRequest::default()
     };
-    if !tasks.want(request, reports) {
+    if !tasks.want(TaskWanted::plain(request, reports)) {
         return None;
     }
     let mut bytes = Vec::new();

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::live::LiveAttempt;
 use super::table::{Order, Supervisor};
+use super::tasks::is_passing;
 
 /// Reports that wait for a slow reader.
 const REPORTS_MAX: usize = 8;
@@ -30,6 +31,8 @@ impl Failed {
                 return None;
             }
             Report::ExitStatus(status) => (*status, format!("with exit status {status}")),
+            // It goes on, and who wants it comes back to it.
+            Report::Failed(failure) if is_passing(failure) => return None,
             Report::Failed(_) => (LOST, "without a word of how".to_owned()),
         };
         let words = format!("rank {rank} on {node} failed first, {how}");

@@ -22,6 +22,8 @@ pub(super) const TERMINAL: &str = "terminal";
 const PROGRAM: &str = "program";
 /// How the name of a file beside that socket ends: it says what the engine calls the program, which runs in a container.
 pub(super) const ENTERED: &str = "entered";
+/// How the name of a file ends that says whose attempt it is whose script runs on another node.
+const GUEST: &str = "guest";
 /// Longest file read back; a script is bounded far below by the server.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
@@ -48,6 +50,11 @@ pub enum LedgerError {
         #[source]
         source: Damaged,
     },
+}
+
+/// The same in the ledger's folder.
+pub(super) fn guest_in(folder: &Path, attempt: AttemptId) -> PathBuf {
+    folder.join(format!("{}.{GUEST}", attempt.0))
 }
 
 /// All attempts' files.
@@ -110,6 +117,22 @@ impl Ledger {
     /// The socket at which a program that a person runs in `attempt` is to be had; `key` is made of hexadecimal digits.
     pub(super) fn program(&self, attempt: AttemptId, key: &str) -> PathBuf {
         self.folder.join(format!("{}.{key}.{PROGRAM}", attempt.0))
+    }
+
+    /// Where it is noted whose processes here are those of `attempt`, whose script runs elsewhere.
+    pub(super) fn guest(&self, attempt: AttemptId) -> PathBuf {
+        guest_in(&self.folder, attempt)
+    }
+
+    /// Attempts of which that is noted.
+    pub(super) fn guests(&self) -> Vec<AttemptId> {
+        let folder = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let guests = folder.filter_map(|file| {
+            let name = file.file_name();
+            let number = name.to_str()?.strip_suffix(GUEST)?.strip_suffix('.')?;
+            number.parse().ok().map(AttemptId)
+        });
+        guests.collect()
     }
 
     /// The sockets of such programs, also of those that have ended, or that were begun by an engine and are held by nobody.

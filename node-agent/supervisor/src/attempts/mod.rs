@@ -50,6 +50,7 @@ pub use site::{Site, SiteSettings, Surroundings};
 pub use spawner::{SHIM_COMMAND, SPAWNER_COMMAND, execute_shim, serve as serve_spawner};
 pub use table::{Held, Order, Supervisor};
 pub use tasks::TaskWanted;
+pub(crate) use tasks::is_passing;
 pub use terminal::OpenedSession;
 pub(crate) use terminal::{
     Ends as SessionEnds, EngineProgram, Seat, failed as session_failed, session,

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use capstan_proto::wire::task_report::Report;
 use capstan_proto::wire::{self, TaskRequest};
-use capstan_types::{AttemptId, Pbse};
+use capstan_types::AttemptId;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::record::Entry;
-use super::tasks::TaskTable;
+use super::tasks::{TaskTable, TaskWanted, is_passing};
 
 /// How long a node, or the server, that cannot be reached is tried again before an attempt begins.
 const REACH_WAIT: Duration = Duration::from_secs(30);
@@ -223,7 +223,7 @@ impl Asking {
                 hooks: Some(self.wanted.hooks()),
                 ..TaskRequest::default()
             };
-            let heard = match tasks.want(request, reports) {
+            let heard = match tasks.want(TaskWanted::plain(request, reports)) {
                 true => hear(heard).await,
                 false => Heard::Unreachable("the agent has no connection to the server".to_owned()),
             };
@@ -262,19 +262,9 @@ async fn hear(mut heard: mpsc::Receiver<Report>) -> Heard {
                 return Heard::Ended(Err(plain(&String::from_utf8_lossy(&said))));
             }
             Report::Failed(failure) => {
-                let wire::Failure { pbs_error, detail } = failure;
-                let passing = [
-                    Pbse::NodeDown,
-                    Pbse::ServerBusy,
-                    Pbse::Timeout,
-                    Pbse::Protocol,
-                ];
-                let is_passing = passing
-                    .iter()
-                    .any(|error| u32::from(error.number()) == pbs_error);
-                return match is_passing {
-                    true => Heard::Unreachable(detail),
-                    false => Heard::Refused(detail),
+                return match is_passing(&failure) {
+                    true => Heard::Unreachable(failure.detail),
+                    false => Heard::Refused(failure.detail),
                 };
             }
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use capstan_types::AttemptId;
 
 use super::cgroup::{Cgroup, CgroupTree};
+use super::tasks::TaskTable;
 use crate::ports::{Containers, ContainersError};
 
 /// How long a container engine that does not answer is waited for between tries: at first, and at most.
@@ -37,6 +38,26 @@ pub(super) fn sweep<C: Containers>(
             pause = (pause * 2).min(PAUSE_MAX);
         }
     });
+}
+
+/// Ends tasks, and their containers, of attempts that are none of the `known` ones: they ended elsewhere while we were away.
+pub(super) fn end_guests<C: Containers>(
+    known: &BTreeSet<AttemptId>,
+    tasks: &TaskTable,
+    containers: &Arc<C>,
+) {
+    let all = tasks.attempts().into_iter();
+    for attempt in all.filter(|attempt| !known.contains(attempt)) {
+        tracing::info!(%attempt, "its tasks are not wanted by the server any more");
+        let (tasks, containers) = (tasks.clone(), Arc::clone(containers));
+        tokio::spawn(async move {
+            tasks.end_attempt(attempt).await;
+            if let Err(error) = containers.end_attempt(attempt).await {
+                tracing::warn!(%attempt, %error, cause = error.source.to_string(), "containers remain");
+                end_later(attempt, containers);
+            }
+        });
+    }
 }
 
 /// Ends what is left of the containers of an attempt that is over, as soon as the engine answers: what it was told before it

@@ -24,7 +24,7 @@ use super::proc::boot_id;
 use super::reconcile::{Action, Known, reconcile};
 use super::signalling::wake;
 use super::site::Site;
-use super::strays::sweep;
+use super::strays::{end_guests, sweep};
 use super::tasks::TaskTable;
 use super::tasks::guard::{self, Orphans};
 use crate::cards::Warden;
@@ -53,6 +53,8 @@ pub enum Order {
     },
     /// What should run here.
     Welcome(BTreeSet<AttemptId>),
+    /// Of the attempts whose script runs on another node these have a share here; tasks of others end.
+    Guests(BTreeSet<AttemptId>),
     /// Start it, or report how far it is.
     Start(Box<LaunchSpec>),
     /// End it.
@@ -236,6 +238,10 @@ impl<C: Containers, G: Gpus> Table<C, G> {
                 let _gone = known.send(all.collect());
             }
             Order::Welcome(wanted) => self.reconcile(&wanted),
+            Order::Guests(mut wanted) => {
+                wanted.extend(self.rows.keys());
+                end_guests(&wanted, &self.shared.tasks, &self.shared.containers);
+            }
             Order::Start(spec) => self.start(*spec),
             Order::Stop {
                 attempt,

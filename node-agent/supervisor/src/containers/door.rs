@@ -9,10 +9,8 @@ use capstan_proto::wire::container_output::Output as Said;
 use capstan_proto::wire::node_door_server::{NodeDoor, NodeDoorServer};
 use capstan_proto::wire::{
     AdoptProcessRequest, ContainerInput, ContainerOutput, ContainerRefused, ContainerRequest,
-    ContainerResume, Done, ListPlacesReply, ListPlacesRequest, RunTaskRequest, TaskOutput,
-    task_output, task_report::Report,
+    ContainerResume, Done, ListPlacesReply, ListPlacesRequest, RunTaskRequest,
 };
-use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::UdsConnectInfo;
@@ -25,7 +23,8 @@ use super::looking::{self, Looked};
 use super::plan::{self, Asked};
 use super::refusal::{Refused, plain};
 use super::session::{self, Served, Stop, Talk};
-use crate::ports::{AdoptRefused, AttemptContext, Attempts, TaskAsked, TaskStarted, Tasks};
+use super::tasks::{self, TaskStream};
+use crate::ports::{AdoptRefused, AttemptContext, Attempts, TaskAsked, Tasks};
 
 /// Messages that wait for a slow client, of at most a chunk each.
 const OUTPUT_QUEUE: usize = 8;
@@ -297,26 +296,44 @@ impl<E: ContainerEngine, A: Attempts + Tasks> NodeDoor for Door<E, A> {
 
     async fn run_task(
         &self,
-        request: Request<RunTaskRequest>,
+        request: Request<Streaming<RunTaskRequest>>,
     ) -> Result<Response<TaskStream>, Status> {
         let context = self.context(caller(&request)?).map_err(refused)?;
+        let mut input = request.into_inner();
+        let first = tokio::time::timeout(REQUEST_TIME, input.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("no task was asked for"))?;
         let RunTaskRequest {
             place,
             arguments,
             environment,
             rank,
             is_gang,
-        } = request.into_inner();
+            key,
+            from_byte,
+            seen_bytes: _,
+            is_over: _,
+        } = first?.ok_or_else(|| Status::invalid_argument("no task is asked for"))?;
+        let has_key = !key.is_empty();
         let asked = TaskAsked {
             rank,
             is_gang,
             place,
             arguments,
             environment,
+            key,
+            from_byte,
         };
-        let started = self.attempts.run_task(context.attempt, asked);
-        let started = started.map_err(|why| Status::failed_precondition(why.to_string()))?;
-        Ok(Response::new(said(started)))
+        match self.attempts.run_task(context.attempt, asked) {
+            Ok(started) => {
+                let letting_go = self.keeper.letting_go.clone();
+                let input = has_key.then_some(input);
+                Ok(Response::new(tasks::said(started, input, letting_go)))
+            }
+            Err(why) if has_key && why.is_passing() => {
+                Ok(Response::new(tasks::away(why.to_string())))
+            }
+            Err(why) => Err(Status::failed_precondition(why.to_string())),
+        }
     }
 
     async fn adopt_process(
@@ -333,29 +350,6 @@ impl<E: ContainerEngine, A: Attempts + Tasks> NodeDoor for Door<E, A> {
         adopted.map_err(adopt_refused)?;
         Ok(Response::new(Done {}))
     }
-}
-
-type TaskStream = std::pin::Pin<Box<dyn Stream<Item = Result<TaskOutput, Status>> + Send>>;
-
-/// What a task says, to its last word. Dropped by a client that goes away, which ends the task.
-fn said(started: TaskStarted) -> TaskStream {
-    let TaskStarted { number, reports } = started;
-    let outputs = stream::unfold(Some(reports), move |reports| async move {
-        let mut reports = reports?;
-        let report = reports.recv().await?;
-        let (output, is_last) = match report {
-            Report::Started(_) => (task_output::Output::Started(number), false),
-            Report::Stdout(bytes) => (task_output::Output::Stdout(bytes), false),
-            Report::Stderr(bytes) => (task_output::Output::Stderr(bytes), false),
-            Report::ExitStatus(status) => (task_output::Output::ExitStatus(status), true),
-            Report::Failed(failure) => (task_output::Output::Failed(failure.detail), true),
-        };
-        let output = TaskOutput {
-            output: Some(output),
-        };
-        Some((Ok(output), Some(reports).filter(|_| !is_last)))
-    });
-    outputs.boxed()
 }
 
 fn refused(why: Refused) -> Status {

@@ -27,6 +27,7 @@ mod script;
 mod session;
 mod settings;
 mod stage;
+mod tasks;
 mod used;
 mod values;
 mod words;

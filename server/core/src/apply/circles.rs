@@ -2,6 +2,7 @@
 //! one of them waits for, all do.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use capstan_types::{JobId, JobPart};
 
@@ -77,8 +78,8 @@ impl Search<'_> {
         if is_end || self.waited_by.len() > CIRCLE_JOBS_MAX {
             return Err(self.circle(id, by));
         }
-        if !self.waited_by.contains_key(&id) {
-            self.waited_by.insert(id, by);
+        if let Entry::Vacant(place) = self.waited_by.entry(id) {
+            place.insert(by);
             self.ahead.push(id);
         }
         Ok(())

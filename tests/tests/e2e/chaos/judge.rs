@@ -206,6 +206,19 @@ pub(super) struct Case<'a> {
 }
 
 impl Case<'_> {
+    /// Those of all its rules.
+    pub(super) fn breaches(&self) -> Vec<String> {
+        [
+            self.untrue(),
+            self.unaccounted(),
+            self.unlent(),
+            self.run_again(),
+            self.silent(),
+            self.miscounted(),
+        ]
+        .concat()
+    }
+
     fn last(&self, job: &str) -> Option<&Run> {
         let own = self.runs.iter().filter(|run| run.job == job);
         own.max_by_key(|run| run.first)

@@ -242,19 +242,11 @@ fn judged(torment: &Torment, told: &[judge::Told], users: &[Member], seed: u64) 
         shimless: &shimless.map(String::as_str).collect(),
         homes: &homes,
     };
+    let dirty = &torment.done.dirty;
     let mut breaches: Vec<String> = journal.breaches.iter().cloned().collect();
     breaches.extend(judge::overlaps(&runs));
-    breaches.extend(judge::lent_dirty(
-        &runs,
-        &torment.done.dirty,
-        &journal.begun,
-    ));
-    breaches.extend(case.untrue());
-    breaches.extend(case.unaccounted());
-    breaches.extend(case.unlent());
-    breaches.extend(case.run_again());
-    breaches.extend(case.silent());
-    breaches.extend(case.miscounted());
+    breaches.extend(judge::lent_dirty(&runs, dirty, &journal.begun));
+    breaches.extend(case.breaches());
     breaches.extend(nothing_left(torment));
     assert!(
         breaches.is_empty(),

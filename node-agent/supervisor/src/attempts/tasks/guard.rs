@@ -1,6 +1,9 @@
 //! Watches over one program that a person runs here, as long as it is there: it holds the program's place in the table of
 //! tasks, and passes on that the attempt has ended, or that clients can come back. A restarted agent takes this up again.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,14 +11,15 @@ use capstan_proto::wire::terminal_input::Input;
 use capstan_proto::wire::terminal_output::Output;
 use capstan_proto::wire::{OpenTerminal, TerminalInput, TerminalOutput};
 use capstan_types::AttemptId;
+use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::process::{KILL, LINKED};
-use super::{TaskPlace, TaskTable};
+use super::{TaskOrder, TaskPlace, TaskTable};
 use crate::attempts::keeper::connect_to;
-use crate::attempts::ledger::{ENTERED, Ledger};
+use crate::attempts::ledger::{ENTERED, Ledger, guest_in};
 use crate::attempts::table::Supervisor;
 use crate::attempts::terminal::{VERSION, frames};
 
@@ -57,6 +61,46 @@ pub(in crate::attempts) async fn guard(mut stream: UnixStream, place: TaskPlace,
     }
     // Left behind by one that was killed.
     clear_away(&door);
+    let (table, attempt) = (place.table.clone(), place.attempt());
+    drop(place);
+    if !table.has(attempt) {
+        forget_guest(&door, attempt);
+    }
+}
+
+/// Notes whose processes are those of an attempt whose script runs elsewhere, for an agent after us: nobody else would tell
+/// it before the next task. One that cannot be noted is a stranger to that agent, which ends what it runs in containers.
+pub(super) fn note_guest(ledger: &Ledger, order: &TaskOrder) {
+    let path = ledger.guest(order.entry.attempt());
+    if path.exists() {
+        return;
+    }
+    let note = TaskOrder {
+        arguments: Vec::new(),
+        environment: Vec::new(),
+        ..order.clone()
+    };
+    let new = path.with_extension("new");
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(&note.encode_to_vec())?;
+        std::fs::rename(&new, &path)
+    };
+    if let Err(error) = write() {
+        tracing::warn!(path = %path.display(), %error, "whose tasks these are is not noted");
+    }
+}
+
+fn forget_guest(door: &Path, attempt: AttemptId) {
+    if let Some(folder) = door.parent() {
+        // Of an attempt whose script runs here there is none.
+        drop(std::fs::remove_file(guest_in(folder, attempt)));
+    }
 }
 
 /// What tells of a program; what the engine calls it, if that was noted.
@@ -93,10 +137,26 @@ pub(in crate::attempts) fn adopt(ledger: &Ledger, tasks: &TaskTable) -> (Vec<Att
             }
         };
         tracing::info!(%attempt, "a program that somebody runs in it goes on");
-        found.push(attempt);
+        if !found.contains(&attempt) {
+            found.push(attempt);
+            take_up_guest(ledger, tasks, attempt);
+        }
         tokio::spawn(watch(stream, place, door, ended.clone()));
     }
+    for attempt in ledger.guests() {
+        if !found.contains(&attempt) {
+            drop(std::fs::remove_file(ledger.guest(attempt)));
+        }
+    }
     (found, Arc::new(Mutex::new(Some(orphans))))
+}
+
+fn take_up_guest(ledger: &Ledger, tasks: &TaskTable, attempt: AttemptId) {
+    let note = std::fs::read(ledger.guest(attempt)).ok();
+    let order = note.and_then(|note| TaskOrder::decode(note.as_slice()).ok());
+    if let Some(order) = order.filter(|order| order.entry.attempt() == attempt) {
+        super::welcome(tasks, &order);
+    }
 }
 
 async fn watch(

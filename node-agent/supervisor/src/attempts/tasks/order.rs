@@ -57,6 +57,9 @@ pub(in crate::attempts) struct SessionTask {
     /// What was read from the engine's connection already.
     #[prost(bytes = "vec", tag = "7")]
     pub(in crate::attempts) first: Vec<u8>,
+    /// A task of `pbsdsh`: it finds what such tasks find, reads nothing, and how it ended is kept until that is known.
+    #[prost(bool, tag = "8")]
+    pub(in crate::attempts) is_task: bool,
 }
 
 impl SessionTask {

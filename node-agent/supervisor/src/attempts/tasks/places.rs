@@ -6,8 +6,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use capstan_proto::wire::TaskRequest;
-use capstan_proto::wire::task_report::Report;
 use capstan_types::AttemptId;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -59,6 +57,12 @@ pub(in crate::attempts) struct TaskPlace {
     is_program: bool,
     /// The attempt ends.
     pub(in crate::attempts) ending: CancellationToken,
+}
+
+impl TaskPlace {
+    pub(super) const fn attempt(&self) -> AttemptId {
+        self.attempt
+    }
 }
 
 impl TaskTable {
@@ -149,14 +153,9 @@ impl TaskTable {
     }
 
     /// Sends a task on its way to another node; false when there is no connection to the server, or no room on it.
-    pub(in crate::attempts) fn want(
-        &self,
-        request: TaskRequest,
-        reports: mpsc::Sender<Report>,
-    ) -> bool {
+    pub(in crate::attempts) fn want(&self, wanted: TaskWanted) -> bool {
         let neighbours = self.0.neighbours.read();
         let neighbours = neighbours.unwrap_or_else(PoisonError::into_inner);
-        let wanted = TaskWanted { request, reports };
         let out = neighbours.as_ref();
         out.is_some_and(|out| out.try_send(wanted).is_ok())
     }
@@ -178,6 +177,11 @@ impl TaskTable {
     /// Whether `attempt` has a task here.
     pub(in crate::attempts) fn has(&self, attempt: AttemptId) -> bool {
         self.rows().contains_key(&attempt)
+    }
+
+    /// Attempts that have tasks here.
+    pub(in crate::attempts) fn attempts(&self) -> Vec<AttemptId> {
+        self.rows().keys().copied().collect()
     }
 
     /// Ends the tasks of an attempt that has ended, and waits until they are gone.

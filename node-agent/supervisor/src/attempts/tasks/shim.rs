@@ -39,7 +39,7 @@ const ORDER_TIME: Duration = Duration::from_secs(10);
 /// Between TERM and KILL when nobody waits for a task any more.
 const GRACE: Duration = Duration::from_secs(5);
 /// The status of a program that cannot be executed, as Torque's daemon gives it.
-const NOT_EXECUTED: i32 = 254;
+pub(super) const NOT_EXECUTED: i32 = 254;
 /// The same of a program that a person runs, as a shell gives it.
 pub(super) const NOT_FOUND: i32 = 127;
 /// The longest that one `poll` sleeps.
@@ -237,7 +237,7 @@ pub(super) fn start(
 
 /// What it finds: what the script does when a person runs it, else what Torque gives to tasks.
 fn variables_of(order: &TaskOrder, identity: &Identity, host: &str) -> Env {
-    let Some(session) = &order.session else {
+    let Some(session) = order.session.as_ref().filter(|it| !it.is_task) else {
         return environment::of_task(&order.entry, identity, host, order.place());
     };
     let mut env = environment::of_session(&order.entry, identity, host, order.place());

@@ -16,6 +16,8 @@ fn asked(arguments: &[&str], environment: &[(&str, &str)]) -> TaskAsked {
                 value: (*value).to_owned(),
             })
             .collect(),
+        key: String::new(),
+        from_byte: None,
     }
 }
 

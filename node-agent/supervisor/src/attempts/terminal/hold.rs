@@ -43,8 +43,10 @@ pub(crate) struct Seat {
 
 /// A program that is to be held, and its place among those of the attempt.
 pub(crate) struct Program {
-    order: TaskOrder,
-    place: TaskPlace,
+    pub(in crate::attempts) order: TaskOrder,
+    pub(in crate::attempts) place: TaskPlace,
+    /// A task of `pbsdsh`.
+    pub(in crate::attempts) is_task: bool,
 }
 
 /// One that an engine has started in a container.
@@ -168,7 +170,11 @@ impl Supervisor {
             hooks: None,
             session: None,
         };
-        Ok(Program { order, place })
+        Ok(Program {
+            order,
+            place,
+            is_task: false,
+        })
     }
 
     /// Has the program held, which is begun with that unless an engine has done so: the connection to it, and what is done
@@ -182,7 +188,11 @@ impl Supervisor {
         seat: &Seat,
         engine: Option<EngineProgram>,
     ) -> Result<(UnixStream, JoinHandle<()>), Output> {
-        let Program { mut order, place } = program;
+        let Program {
+            mut order,
+            place,
+            is_task,
+        } = program;
         let (id, stream, first) = match engine {
             Some(EngineProgram { id, stream, first }) => (id, Some(stream), first),
             None => (String::new(), None, Vec::new()),
@@ -195,6 +205,7 @@ impl Supervisor {
             is_kept: seat.is_kept,
             entered: id,
             first,
+            is_task,
         });
         let problem = |error: io::Error| {
             let text = format!("no process can be made for the program: {error}");

@@ -16,7 +16,7 @@ use capstan_proto::wire::{Failure, OpenSession};
 use capstan_types::{AttemptId, Pbse};
 use tokio::sync::mpsc;
 
-pub(crate) use self::hold::{EngineProgram, Seat};
+pub(crate) use self::hold::{EngineProgram, Program, Seat};
 pub(super) use self::look::{look_on, tell};
 use super::table::Supervisor;
 

@@ -19,7 +19,7 @@ use capstan_proto::wire::{
 };
 use capstan_types::{AgentId, AttemptId, Env};
 use tokio::net::UnixListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Server;
@@ -272,7 +272,11 @@ impl Tasks for OneAttempt {
         for report in said {
             say.try_send(report).expect("there is room");
         }
-        Ok(TaskStarted { number: 2, reports })
+        Ok(TaskStarted {
+            number: 2,
+            reports,
+            wish: watch::Sender::default(),
+        })
     }
 
     fn adopt(&self, uid: u32, job_id: &str, pid: u32) -> Result<(), AdoptRefused> {

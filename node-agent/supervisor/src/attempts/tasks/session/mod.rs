@@ -25,7 +25,7 @@ use nix::unistd::Pid;
 use self::record::Record;
 use self::streams::Streams;
 use super::process::{FAILED, KILL, LINKED, STARTED};
-use super::shim::{self, NOT_FOUND, NotRun, say};
+use super::shim::{self, NOT_EXECUTED, NOT_FOUND, NotRun, say};
 use super::{SessionTask, TaskOrder};
 use crate::attempts::shim::kill::{kill_descendants, signal_descendants};
 use crate::attempts::shim::stay_off_cards;
@@ -39,6 +39,8 @@ const KEPT_FOR: Duration = Duration::from_secs(30 * 60);
 const LINKED_FOR: Duration = Duration::from_secs(60);
 /// Between TERM and KILL when nobody wants the program any more.
 const GRACE: Duration = Duration::from_secs(5);
+/// Longer than any attempt.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// After the end of the attempt: how long a client may take over the last words.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What a program has written is there when it has ended; one that it left may go on writing, and is not waited for.
@@ -113,10 +115,16 @@ fn hold<'a>(
         .map_err(|error| error.to_string())?,
         None => {
             let opened = Streams::open(uid, session.window);
-            let (streams, (stdin, stdout, stderr)) = opened.map_err(|error| error.to_string())?;
-            match shim::start(order, (Some(stdin), stdout, stderr)) {
+            let (mut streams, (stdin, stdout, stderr)) =
+                opened.map_err(|error| error.to_string())?;
+            let stdin = Some(stdin).filter(|_| !session.is_task);
+            if session.is_task {
+                streams.close_input();
+            }
+            match shim::start(order, (stdin, stdout, stderr)) {
                 Ok(started) => child = Some(started),
                 // It said so itself, where it would have written.
+                Err(NotRun::Program) if session.is_task => exit = Some(NOT_EXECUTED),
                 Err(NotRun::Program) => exit = Some(NOT_FOUND),
                 Err(NotRun::Problem(problem)) => return Err(problem),
             }
@@ -125,6 +133,7 @@ fn hold<'a>(
     };
     Ok(Held {
         session,
+        is_guest: order.entry.is_guest(),
         guards: Vec::new(),
         listener,
         visitors: Vec::new(),
@@ -148,6 +157,8 @@ fn hold<'a>(
 /// A program, its streams, and who is connected with it.
 struct Held<'a> {
     session: &'a SessionTask,
+    /// The attempt's script runs on another node.
+    is_guest: bool,
     /// Agents that watch over it.
     guards: Vec<UnixStream>,
     listener: UnixListener,
@@ -227,7 +238,8 @@ impl Held<'_> {
                 }
             }
         });
-        if is_linked {
+        // Who wants a task is on a third node, which may be away for longer.
+        if is_linked && !self.session.is_task {
             self.want_for(LINKED_FOR);
         }
         is_killed
@@ -390,8 +402,8 @@ impl Held<'_> {
             peer.send();
         }
         if peer.is_gone() {
-            // With an agent that is there, it was the client that went, who knows how the program ended.
-            let is_known = self.is_told && !self.guards.is_empty();
+            // With an agent that is there, it was the client that went, who knows how the program ended. Of a task it says so.
+            let is_known = self.is_told && !self.guards.is_empty() && !self.session.is_task;
             self.lose(if is_known { LINKED_FOR } else { KEPT_FOR });
         }
     }
@@ -404,6 +416,11 @@ impl Held<'_> {
         self.peer = None;
         self.wanted_until = None;
         self.streams.hang_up();
+        if self.session.is_task && self.exit.is_some() && !self.is_guest {
+            // As in Torque, what a task leaves running goes on with the attempt.
+            self.kill_at = Some(Instant::now() + FOREVER);
+            return;
+        }
         signal_descendants(Signal::SIGTERM);
         self.kill_at = Some(Instant::now() + GRACE);
     }
