@@ -116,3 +116,54 @@ fn ranks_in_containers_of_all_nodes_know_their_places_and_where_to_meet() {
         assert_eq!(left_of(&cluster, node), "", "{node}");
     }
 }
+
+/// Goal: on a node where the script does not run, a container of a gang has the cards that the job has there: not as many as it
+/// has elsewhere, not those of another job, also where it asks for more.
+#[test]
+fn containers_on_each_node_of_a_gang_have_its_share_of_that_nodes_cards() {
+    if !is_root() || !engine::is_there() {
+        return;
+    }
+    let cluster = Cluster::up(&["--nodes", "2", "--cores", "4", "--cards", "3", "--debug"]);
+    let alice = User::alice();
+    let folder = alice.folder("gang-shares");
+    // The first card of the second node is another's.
+    let other = "-l nodes=node02:gpus=1,walltime=600 -d . -o /dev/null -e /dev/null";
+    let other = cluster.submit(&alice, &folder, other, "sleep 600");
+    cluster.wait_state(&other, "R");
+    let script = format!(
+        "pbsdsh -u $(command -v startdocker) -c 'echo node $PBS_NODENUM: $NVIDIA_VISIBLE_DEVICES, $CUDA_VISIBLE_DEVICES' {IMAGE}
+         pbsdsh -u env NVIDIA_VISIBLE_DEVICES=all CUDA_VISIBLE_DEVICES=0,1,2 $(command -v startdocker) -c 'echo again $PBS_NODENUM: $NVIDIA_VISIBLE_DEVICES' {IMAGE}
+         pbsdsh -u $(command -v startdocker) -u '--gpus all' -c 'echo with all $PBS_NODENUM: $NVIDIA_VISIBLE_DEVICES' {IMAGE}"
+    );
+    let options = "-N j -l nodes=node01:gpus=2+node02:gpus=1,walltime=300";
+    let job = cluster.submit(&alice, &folder, options, &script);
+    cluster.wait_state(&job, "C");
+    let (stdout, stderr) = outputs(&folder, &job);
+    let uuid = |node: &str, card: usize| {
+        let file = cluster
+            .path()
+            .join(format!("nodes/{node}/nvml/fake-nvml.toml"));
+        let text = fs::read_to_string(file).unwrap();
+        let found = text.split("uuid = \"").nth(card + 1).unwrap();
+        found.split('"').next().unwrap().to_owned()
+    };
+    let first = format!("{},{}", uuid("node01", 0), uuid("node01", 1));
+    let second = uuid("node02", 1);
+    let mut lines: Vec<&str> = stdout.lines().collect();
+    lines.sort_unstable();
+    let expected = [
+        format!("again 0: {first}"),
+        format!("again 1: {second}"),
+        format!("node 0: {first}, 0,1"),
+        format!("node 1: {second}, 0"),
+        format!("with all 0: {first}"),
+        format!("with all 1: {second}"),
+    ];
+    assert_eq!(lines, expected, "{stderr}");
+    cluster.sh(&alice, &format!("qdel {other}")).ok();
+    cluster.wait_state(&other, "C");
+    for node in ["node01", "node02"] {
+        assert_eq!(left_of(&cluster, node), "", "{node}");
+    }
+}
