@@ -29,7 +29,7 @@ for open_one in (lambda: 0, lambda: 1, lambda: 2, lambda: os.open('/dev/tty', os
             fcntl.ioctl(at, termios.TIOCSTI, key.encode())
     except OSError:
         pass
-sys.stdout.write('pus' + 'hed\\n')
+sys.stdout.write('all-' + 'sent\\n')
 ";
 
 /// A shell at a terminal which would run what is pushed into it.
@@ -65,7 +65,7 @@ fn no_program_of_a_job_types_at_the_terminal_from_which_it_was_called() {
 
     // Without a job in between it does reach the shell.
     terminal.line(&push("plain"));
-    terminal.wait_for("pushed");
+    terminal.wait_for("all-sent");
     wait_until("the shell runs what was pushed", || {
         is_made("plain").then_some(()).ok_or(())
     });
@@ -86,7 +86,7 @@ fn no_program_of_a_job_types_at_the_terminal_from_which_it_was_called() {
     settle(&mut terminal);
     for (name, more) in [("qexec", ""), ("piped", " </dev/null | cat")] {
         terminal.line(&format!("qexec {job} {}{more}; echo ba''ck", push(name)));
-        terminal.wait_for("pushed");
+        terminal.wait_for("all-sent");
         terminal.wait_for("back");
         settle(&mut terminal);
     }
@@ -96,7 +96,7 @@ fn no_program_of_a_job_types_at_the_terminal_from_which_it_was_called() {
 
     // What it pushes at the end of a session is nobody's: the shell that read there is gone.
     terminal.line(&format!("qsub -I -l walltime=600 -x {}", push("session")));
-    terminal.wait_for("pushed");
+    terminal.wait_for("all-sent");
     terminal.wait_for(" completed");
     settle(&mut terminal);
     assert!(!is_made("session"), "{}", terminal.shown());
@@ -120,13 +120,14 @@ fn no_program_in_a_container_types_at_the_terminal_of_the_job() {
     let mut terminal = shell(&cluster, &alice, &folder);
     terminal.line("qsub -I -l walltime=600");
     terminal.wait_for(" ready");
-    for (name, options) in [("inside", "-it"), ("plain", "")] {
+    for (name, options) in [("inside", "-u '-it'"), ("plain", "")] {
         let push = format!("python3 {0}/push.py {0}/{name}", folder.display());
-        let image = DEBIAN.name;
+        let (image, commands) = (DEBIAN.name, cluster.path().join("bin"));
+        let commands = commands.display();
         terminal.line(&format!(
-            "startdocker {options} -c '{push}' {image}; echo ba''ck"
+            "{commands}/startdocker {options} -c '{push}' {image}; echo ba''ck"
         ));
-        terminal.wait_for("pushed");
+        terminal.wait_for("all-sent");
         terminal.wait_for("back");
         settle(&mut terminal);
         let made = folder.join(name).exists();
