@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use capstan_proto::wire::{DiagnoseNode, KnownAttempt, known_attempt::Phase};
+use capstan_proto::wire::{DiagnoseNode, KnownAttempt, known_attempt::Phase, server_message};
 use capstan_supervisor::attempts::Supervisor;
 use tokio::sync::Notify;
 
@@ -179,6 +179,27 @@ fn job_line(known: &KnownAttempt, level: u32) -> String {
         let _done = write!(line, "  attempt={}", known.attempt);
     }
     line
+}
+
+/// What the server said, in a word.
+pub(crate) const fn name(message: &server_message::Message) -> &'static str {
+    use server_message::Message as M;
+    match message {
+        M::Welcome(_) => "Welcome",
+        M::Start(_) => "StartAttempt",
+        M::Stop(_) => "StopAttempt",
+        M::Adjust(_) => "AdjustAttempt",
+        M::Forget(_) => "ForgetAttempt",
+        M::Ask(_) | M::AnswerTaken(_) | M::DropQuestion(_) => "Question",
+        M::PrepareImage(_) | M::DropImage(_) => "Image",
+        M::RunTask(_)
+        | M::StopTask(_)
+        | M::LeaveTask(_)
+        | M::TaskReport(_)
+        | M::TaskTaken(_)
+        | M::TaskSeen(_) => "Task",
+        M::OpenSession(_) | M::SessionInput(_) | M::CloseSession(_) => "Session",
+    }
 }
 
 #[cfg(test)]

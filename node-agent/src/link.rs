@@ -22,6 +22,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use crate::asked::{Asked, Sources};
+use crate::diagnosis;
 use crate::engine::AskEngine;
 use crate::events::now_ms;
 use crate::health::Health;
@@ -232,7 +233,7 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
                 tracing::warn!("the server ordered something that this version does not know");
                 continue;
             };
-            self.sources.diagnosis.note(name(&message));
+            self.sources.diagnosis.note(diagnosis::name(&message));
             self.obey_one(message, &mut asked, &mut relay).await;
         }
     }
@@ -418,27 +419,6 @@ impl<G: Gpus + CardControl, E: AskEngine> Link<G, E> {
 fn look(supervisor: &Supervisor, seen: &[GpuUse]) -> Vec<CardUse> {
     let looks = supervisor.warden().look(seen, supervisor, now_ms());
     card_uses(seen, looks)
-}
-
-/// For `momctl`: what the server said last.
-const fn name(message: &server_message::Message) -> &'static str {
-    use server_message::Message as M;
-    match message {
-        M::Welcome(_) => "Welcome",
-        M::Start(_) => "StartAttempt",
-        M::Stop(_) => "StopAttempt",
-        M::Adjust(_) => "AdjustAttempt",
-        M::Forget(_) => "ForgetAttempt",
-        M::Ask(_) | M::AnswerTaken(_) | M::DropQuestion(_) => "Question",
-        M::PrepareImage(_) | M::DropImage(_) => "Image",
-        M::RunTask(_)
-        | M::StopTask(_)
-        | M::LeaveTask(_)
-        | M::TaskReport(_)
-        | M::TaskTaken(_)
-        | M::TaskSeen(_) => "Task",
-        M::OpenSession(_) | M::SessionInput(_) | M::CloseSession(_) => "Session",
-    }
 }
 
 fn wrap(message: agent_message::Message) -> AgentMessage {

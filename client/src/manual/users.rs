@@ -368,6 +368,7 @@ pub(super) const PAGES: &[Page] = &[
         &[
             "Runs a program on the places of a job, one for each slot, on all its nodes, and waits for it. Works only \
              inside a job. What the program writes goes to the files of the job; with -o to where pbsdsh itself writes.",
+            "While an agent or the server is restarted the tasks go on, and pbsdsh waits: nothing that they write is lost.",
             "In a job with cards, or whose script exports MASTER_ADDR, each task finds its number in RANK and PADDLE_TRAINER_ID, how many the call counts in WORLD_SIZE and \
              PADDLE_TRAINERS_NUM, and the same for its host in LOCAL_RANK and LOCAL_WORLD_SIZE; a job with \
              cards has MASTER_ADDR and MASTER_PORT. What -e and -E name wins. With -n or -h a task keeps the \
