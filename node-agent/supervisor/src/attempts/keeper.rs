@@ -22,7 +22,7 @@ use super::ledger::{AttemptFile, LedgerError};
 use super::live::{self, LiveAttempt, LiveTable};
 use super::proc;
 use super::record::{Entry, ShimRecord};
-use super::settling::{Holders, settle};
+use super::settling::{look_before, settle};
 use super::shim::control::CARDS_USED;
 use super::shim::{clear_outgoing, is_outgoing, leave_scratch, remove_files};
 use super::sisters::{Asking, Wanted, answer_line, fail_line};
@@ -144,6 +144,9 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
             let node = site.node().to_owned();
             let refused = Refused::Unwell { problem, node };
             return blocking(move || refuse(&site, spec, &refused)).await;
+        }
+        if let Some(ended) = look_before(&self.shared, &spec).await {
+            return ended;
         }
         let live = self.shared.live.clone();
         let started = blocking(move || start(&site, &live, spec)).await;
@@ -380,15 +383,7 @@ impl<C: Containers, G: Gpus> Keeper<C, G> {
         if attempt.entry.spec.cards.is_empty() {
             return Vec::new();
         }
-        blocking(move || {
-            let holders = Holders {
-                live: &shared.live,
-                cgroups: &shared.site.cgroups,
-                tasks: &shared.tasks,
-            };
-            settle(&attempt, &*shared.gpus, &shared.warden, &holders)
-        })
-        .await
+        blocking(move || settle(&attempt, &*shared.gpus, &shared.warden, &shared.holders())).await
     }
 
     async fn end_containers(&self, attempt: AttemptId) -> bool {
@@ -423,7 +418,7 @@ fn start(site: &Site, live: &LiveTable, spec: LaunchSpec) -> Result<Start, Box<A
 }
 
 /// The end of an attempt that is not begun, written down.
-fn refuse(site: &Site, spec: LaunchSpec, refused: &Refused) -> AttemptEnded {
+pub(super) fn refuse(site: &Site, spec: LaunchSpec, refused: &Refused) -> AttemptEnded {
     let attempt = spec.attempt;
     let recorded = site.record_refused(spec, refused);
     recorded.unwrap_or_else(|error| {
@@ -477,7 +472,7 @@ fn kill_strays(entry: &Entry) {
 }
 
 /// Runs what may block away from the event loop. Its panic is ours.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {

@@ -99,13 +99,21 @@ pub(super) enum Refused {
     NoFence { node: String },
     #[error("{problem} on {node}")]
     Unwell { problem: String, node: String },
+    #[error("card {card} of {node} is not clean: {what}")]
+    Unclean {
+        card: String,
+        node: String,
+        what: String,
+    },
 }
 
 impl Refused {
     pub(super) fn outcome(&self) -> Outcome {
         match self {
             // Another node may do; this one may be mended.
-            Self::NoFence { .. } | Self::Unwell { .. } => Outcome::PrologueFailed(self.to_string()),
+            Self::NoFence { .. } | Self::Unwell { .. } | Self::Unclean { .. } => {
+                Outcome::PrologueFailed(self.to_string())
+            }
             Self::Ledger(_) => Outcome::PrologueFailed(self.to_string()),
             Self::Identity(_) => Outcome::Unstartable(self.to_string()),
         }

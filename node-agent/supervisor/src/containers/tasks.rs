@@ -35,11 +35,11 @@ pub(super) fn said(
     } = started;
     let talk = Talk {
         number,
-        reports,
         wish: Wish {
             sender: wish,
             letting_go,
         },
+        reports,
         has_key: input.is_some(),
         input,
         is_last: false,
@@ -59,8 +59,9 @@ fn word(output: Output) -> TaskOutput {
 
 struct Talk {
     number: u32,
-    reports: mpsc::Receiver<Report>,
+    // Dropped before the reports: whoever finds those closed looks what was wished.
     wish: Wish,
+    reports: mpsc::Receiver<Report>,
     has_key: bool,
     /// None when nothing more can come.
     input: Option<Streaming<RunTaskRequest>>,

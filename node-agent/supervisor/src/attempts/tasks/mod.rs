@@ -292,7 +292,6 @@ impl Tasks for Supervisor {
     }
 }
 
-/// What the door is told of processes of a task for an attempt whose script runs on another node.
 /// Makes known whose processes and cards on this node are those of a task's attempt, whose script runs elsewhere.
 pub(super) fn welcome(table: &TaskTable, order: &TaskOrder) {
     table.visits().begin(&order.entry);
@@ -301,6 +300,7 @@ pub(super) fn welcome(table: &TaskTable, order: &TaskOrder) {
     }
 }
 
+/// What the door is told of processes of a task for an attempt whose script runs on another node.
 fn guest_context(order: &TaskOrder) -> Option<AttemptContext> {
     let host = nix::unistd::gethostname().unwrap_or_default();
     let host = host.to_string_lossy();
