@@ -32,11 +32,11 @@ fn runs_file(cluster: &Cluster, name: &str, path: &Path) -> bool {
     (exe.dev(), exe.ino()) == (file.dev(), file.ino())
 }
 
-/// Counts aloud until the file `go` is there, and tells to what it counted in `NAME.last`; as a script it ends with 6.
+/// Counts aloud until the file `go-NAME` is there, and tells to what it counted in `NAME.last`; as a script it ends with 6.
 fn counting(folder: &Path, name: &str) -> String {
     let place = folder.display();
     format!(
-        "i=0; until [ -e {place}/go ]; do i=$((i+1)); echo {name}-$i; echo $i >{place}/{name}.at; sleep 0.02; done; \
+        "i=0; until [ -e {place}/go-{name} ]; do i=$((i+1)); echo {name}-$i; echo $i >{place}/{name}.at; sleep 0.02; done; \
          echo $i >{place}/{name}.last; echo {name}-en''d"
     )
 }
@@ -138,9 +138,13 @@ fn what_runs_goes_on_when_another_version_is_installed_over_it() {
     }
     check_a_job_runs(&cluster, &alice, &folder, "afterwards");
 
-    fs::write(folder.join("go"), "").unwrap();
+    // The program ends with its job, so it is the first to go.
+    fs::write(folder.join("go-program"), "").unwrap();
     let ended = wait_until("the program ends", || program.try_wait().unwrap().ok_or(()));
     assert_eq!(ended.code(), Some(5));
+    for name in ["script", "inside", "session"] {
+        fs::write(folder.join(format!("go-{name}")), "").unwrap();
+    }
     session.wait_for("session-end");
     session.line("exit");
     session.wait_for(" completed");

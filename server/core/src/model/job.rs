@@ -68,7 +68,7 @@ pub struct Job {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forced_members: Vec<Forced>,
     /// What was tried in vain.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Tries::is_none")]
     pub tries: Tries,
 }
 

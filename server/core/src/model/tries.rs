@@ -10,3 +10,11 @@ pub struct Tries {
     /// Attempts that were lost, or asked for another by their exit status.
     pub lost_attempts: u32,
 }
+
+impl Tries {
+    /// Nothing was, as of nearly all jobs.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
