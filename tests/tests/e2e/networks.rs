@@ -74,7 +74,7 @@ fn ranks_on_hosts_of_their_own_meet_where_they_are_told() {
     let rank = "ip -4 -o addr show dev $NCCL_SOCKET_IFNAME | sed 's/.* inet //; s:/.*::' >at.$RANK
 case $RANK in
 0) echo welcome $WORLD_SIZE | busybox nc -l -p $MASTER_PORT >heard ;;
-1) until busybox nc $MASTER_ADDR $MASTER_PORT </etc/hostname >told && [ -s told ]; do sleep 0.2; done ;;
+1) until busybox nc $MASTER_ADDR $MASTER_PORT </etc/hostname >told 2>/dev/null && [ -s told ]; do sleep 0.2; done ;;
 esac
 echo rank $RANK uses $NCCL_SOCKET_IFNAME $GLOO_SOCKET_IFNAME meets $MASTER_ADDR:$MASTER_PORT";
     fs::write(folder.join("rank.sh"), rank).unwrap();

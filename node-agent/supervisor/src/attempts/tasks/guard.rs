@@ -122,7 +122,10 @@ pub(in crate::attempts) fn adopt(ledger: &Ledger, tasks: &TaskTable) -> (Vec<Att
     let mut found = Vec::new();
     for (attempt, door) in ledger.programs() {
         let stream = connect_to(&door).and_then(UnixStream::from_std);
-        let (stream, place) = match (stream, tasks.admit_program(attempt, None)) {
+        // Tasks of `pbsdsh`, which look the same here, may be more than programs that people run.
+        let place = tasks.admit_program(attempt, None);
+        let place = place.or_else(|_full| tasks.admit(attempt, None));
+        let (stream, place) = match (stream, place) {
             (Ok(stream), Ok(place)) => (stream, place),
             (Err(_), _) => {
                 if let Some(entered) = clear_away(&door) {
